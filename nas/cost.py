@@ -1,0 +1,156 @@
+"""Parameters, MACs and memory access of an `Arch`.
+
+`count` traces the built network with fvcore. `estimate` sums closed forms over the rows without torch, thousands of
+times faster, for the paths where every candidate needs its figures; the two agree exactly (``tests/test_cost.py``).
+
+A MAC is one multiply-accumulate of a convolution or a linear layer, squeeze-and-excitation included; batch norm, bias,
+activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.arch import Arch, Placed
+from nas.errors import NasError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BYTES = 4  # float32
+
+# Operators of a trace that hold no MAC by the definition above, in fvcore's names; it counts some of them.
+_NO_MACS = frozenset(
+    "add add_ mul mul_ div div_ sub mean clamp clamp_ relu relu_ relu6 hardtanh_ hardtanh hardswish hardswish_ hardsigmoid "
+    "hardsigmoid_ sigmoid sigmoid_ silu silu_ dropout dropout_ batch_norm adaptive_avg_pool2d avg_pool2d max_pool2d flatten".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one forward pass of one image takes.
+
+    Args:
+        params: trainable parameters (batch norm's scale and shift included, running statistics not).
+        macs: multiply-accumulates.
+        memory_bytes: float32 weights and activations read and written, each operator on its own, activations fused.
+    """
+
+    params: int
+    macs: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One primitive operator inside a row.
+
+    Args:
+        kind: ``conv``, ``depthwise``, ``pointwise``, ``linear``, ``se`` (both squeeze layers), ``pool``, ``add`` or ``scale``.
+        kernel: side of the convolution, 1 where there is none.
+        stride: of the convolution.
+        in_channels: channels read.
+        out_channels: channels written.
+        in_size: side of the feature map read.
+        out_size: side of the feature map written.
+        act: activation applied to the output.
+        params: trainable parameters.
+        macs: multiply-accumulates.
+        elements: activations read plus activations written.
+    """
+
+    kind: str
+    kernel: int
+    stride: int
+    in_channels: int
+    out_channels: int
+    in_size: int
+    out_size: int
+    act: str
+    params: int
+    macs: int
+    elements: int
+
+
+def _conv(kind: str, ci: int, co: int, k: int, stride: int, size: int, act: str, bias: bool = False) -> Layer:
+    out = -(-size // stride)
+    weights = k * k * co * (1 if kind == "depthwise" else ci)
+    params = weights + (co if bias else 2 * co)
+    return Layer(kind, k, stride, ci, co, size, out, act, params, weights * out * out, ci * size**2 + co * out**2)
+
+
+def layers_of(placed: Placed) -> Iterator[Layer]:
+    """The primitive operators of a row, in order."""
+    row, ci, size = placed.row, placed.in_channels, placed.in_size
+    if row.op == "pool":
+        yield Layer("pool", 1, 1, ci, ci, size, 1, "none", 0, 0, ci * size**2 + ci)
+    elif row.op == "linear":
+        yield _conv("linear", ci, row.channels, 1, 1, 1, row.act, bias=True)
+    elif row.op == "conv":
+        yield _conv("conv" if row.kernel > 1 else "pointwise", ci, row.channels, row.kernel, row.stride, size, row.act)
+    else:
+        wide, out = placed.expanded, placed.out_size
+        if wide != ci:
+            yield _conv("pointwise", ci, wide, 1, 1, size, row.act)
+        yield _conv("depthwise", wide, wide, row.kernel, row.stride, size, row.act)
+        if squeezed := placed.squeezed:
+            macs = 2 * wide * squeezed
+            gate = 2 * wide + 2 * squeezed
+            yield Layer("pool", 1, 1, wide, wide, out, 1, "none", 0, 0, wide * out**2 + wide)
+            yield Layer("se", 1, 1, wide, wide, 1, 1, row.se_gate, macs + squeezed + wide, macs, gate)
+            yield Layer("scale", 1, 1, wide, wide, out, out, "none", 0, 0, 2 * wide * out**2 + wide)
+        yield _conv("pointwise", wide, row.channels, 1, 1, out, "none")
+        if placed.residual:
+            yield Layer("add", 1, 1, ci, ci, size, size, "none", 0, 0, 3 * ci * size**2)
+
+
+def estimate(arch: Arch, num_classes: int = 1000) -> Cost:
+    """The cost by closed forms: equal to `count`, without building anything."""
+    params = macs = memory = 0
+    width = 0
+    for placed in arch.places():
+        for layer in layers_of(placed):
+            params, macs = params + layer.params, macs + layer.macs
+            memory += BYTES * (layer.params + layer.elements)
+        width = placed.out_channels
+    head = _conv("linear", width, num_classes, 1, 1, 1, "none", bias=True)
+    return Cost(params + head.params, macs + head.macs, memory + BYTES * (head.params + head.elements))
+
+
+def count(arch: Arch, num_classes: int = 1000) -> Cost:
+    """The cost by building the network and tracing one image through it.
+
+    >>> from nas.references import reference
+    >>> count(reference("mobilenet_v2")).params
+    3504872
+    """
+    from nas.build import build
+
+    network = build(arch, num_classes)
+    return Cost(
+        params=sum(parameter.numel() for parameter in network.parameters()),
+        macs=traced_macs(network, arch.resolution),
+        memory_bytes=estimate(arch, num_classes).memory_bytes,
+    )
+
+
+def traced_macs(network: nn.Module, resolution: int) -> int:
+    """MACs of any image network, by fvcore.
+
+    Raises:
+        NasError: the trace holds an operator fvcore cannot count; it is named, never taken for zero.
+    """
+    import torch
+    from fvcore.nn import FlopCountAnalysis
+
+    device = next(network.parameters()).device
+    training = network.training
+    analysis = FlopCountAnalysis(network.eval(), torch.zeros(1, 3, resolution, resolution, device=device))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    macs = int(sum(counted for operator, counted in analysis.by_operator().items() if operator not in _NO_MACS))
+    network.train(training)
+    if unknown := {operator.removeprefix("aten::") for operator in analysis.unsupported_ops()} - _NO_MACS:
+        raise NasError(f"MACs cannot be counted: no rule for operator {', '.join(sorted(unknown))}")
+    return macs

@@ -1,0 +1,62 @@
+"""The fixed builds: published networks as spaces with exactly one point, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nas.arch import MAX_RESOLUTION, Arch
+from nas.errors import InputError, known
+from nas.space import Gene, Scalar
+from nas.space_file import load_space, names
+
+FOLDER = "reference"
+
+
+def reference_names() -> list[str]:
+    """All names `reference` knows."""
+    return names(FOLDER)
+
+
+def reference(name: str, width: float | None = None, resolution: int | None = None) -> Arch:
+    """A published network.
+
+    Args:
+        name: as `reference_names` lists them, or ``name@width=0.75,resolution=192``.
+        width: multiplier of the channels, by the family's own rule; None is the paper's 1.0.
+        resolution: input side in pixels; None is the paper's.
+
+    Raises:
+        InputError: the name is unknown, or a multiplier is out of bounds.
+
+    >>> reference("mobilenet_v3_large", width=0.75) == reference("mobilenet_v3_large@width=0.75")
+    True
+    """
+    name, _, multipliers = name.partition("@")
+    if name not in reference_names():
+        raise InputError(f"no reference is called {name!r}; {known(reference_names())}")
+    for item in filter(None, multipliers.split(",")):
+        key, _, value = item.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise InputError(f"a multiplier reads width=0.75 or resolution=192, got {item!r}") from None
+        if key == "width":
+            width = number
+        elif key == "resolution":
+            resolution = int(number) if number == int(number) else -1
+        else:
+            raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
+    space = load_space(name, FOLDER)
+    if width is not None:
+        if not 0.05 <= width <= 16:
+            raise InputError(f"width must be a number from 0.05 to 16, got {width!r}")
+        space = replace(space, width=(width,))
+    if resolution is not None:
+        if not 8 <= resolution <= MAX_RESOLUTION:
+            raise InputError(f"resolution must be a whole number from 8 to {MAX_RESOLUTION}, got {resolution!r}")
+        space = replace(space, resolution=(resolution,))
+    return space.unfold(_no_choice)
+
+
+def _no_choice(gene: Gene) -> Scalar:
+    raise InputError(f"a reference has one point, but {gene.name} may be any of {list(gene.options)}")

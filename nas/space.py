@@ -1,0 +1,343 @@
+"""A space: a table whose cells may hold several values; each list is a gene.
+
+Everything a space does is one procedure, `Space.unfold`, driven by a function that chooses a value for each gene it
+meets: at random (`sample`), from a given dict (`decode`), from a sampler (the search), or in every way (`size`, `encode`).
+Genes that are not met, such as those of blocks beyond the chosen depth, are inactive and cannot change the outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nas import automaton
+from nas.arch import CELLS, Arch, Block, make_divisible
+from nas.errors import InputError, known
+
+Scalar = str | int | float
+T = TypeVar("T")
+
+SCALES = ("always", "never", "up")
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """A named choice among at least two values."""
+
+    name: str
+    options: tuple[Scalar, ...]
+
+
+Choose = Callable[[Gene], Scalar]
+
+
+def _pick(choose: Choose, name: str, options: tuple[Scalar, ...]) -> Any:
+    return options[0] if len(options) == 1 else choose(Gene(name, options))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks that share a table row. The stem and each row of the head are stages of one block.
+
+    Args:
+        name: prefix of its genes.
+        cells: the values each cell may hold; ``op`` may hold ``skip``.
+        repeat: the numbers of blocks it may have.
+        shared: cells whose value all blocks share; `channels` always is.
+        choice: joint choices by label: cells that replace the stage's own for one block.
+        scale: whether the width multiplier applies to `channels`: ``always``, ``never`` or only ``up`` (above 1).
+        may_open_with_skip: whether the first block keeps size and width, so that it can be left out.
+    """
+
+    name: str
+    cells: Mapping[str, tuple[Scalar, ...]]
+    repeat: tuple[int, ...] = (1,)
+    shared: frozenset[str] = frozenset()
+    choice: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    scale: str = "always"
+    may_open_with_skip: bool = False
+
+    def settle(self, choose: Choose) -> dict[str, Scalar]:
+        """Choose what all blocks share."""
+        names = [name for name in self.cells if name == "channels" or name in self.shared]
+        return {name: _pick(choose, f"{self.name}.{name}", self.cells[name]) for name in names}
+
+    def block(self, at: int, settled: Mapping[str, Scalar], width: float, choose: Choose) -> Block | None:
+        """Choose the row of block `at`; None is a skipped one."""
+        prefix = self.name if max(self.repeat) == 1 else f"{self.name}.b{at + 1}"
+        given = dict(settled)
+        if self.choice:
+            labels = tuple(label for label in self.choice if label != "skip" or self._may_skip(at))
+            given |= self.choice[_pick(choose, f"{prefix}.choice", labels)]
+
+        def cell(name: str) -> Any:
+            options = self.cells[name]
+            if name == "op" and not self._may_skip(at):
+                options = tuple(op for op in options if op != "skip")
+            return given[name] if name in given else _pick(choose, f"{prefix}.{name}", options)
+
+        op = cell("op")
+        if op == "skip":
+            return None
+        row: dict[str, Any] = {}
+        for name in CELLS[op]:
+            stated = name in given or name in self.cells
+            meaningless = (name == "stride" and at > 0) or (name in ("se_base", "se_gate") and not row.get("se"))
+            if stated and not meaningless:
+                row[name] = cell(name)
+        if "channels" in row:
+            row["channels"] = self._scaled(row["channels"], width)
+        return Block(op, **row)
+
+    def _may_skip(self, at: int) -> bool:
+        return at > 0 or self.may_open_with_skip
+
+    def _scaled(self, channels: int, width: float) -> int:
+        factor = {"always": width, "never": 1, "up": max(width, 1)}[self.scale]
+        return channels if factor == 1 else make_divisible(channels * factor)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All networks a space file describes.
+
+    Args:
+        name: of the space.
+        stages: stem, stages and head rows, in order.
+        resolution: input sides to choose from, pixels.
+        width: multipliers of the channels to choose from.
+        arch_options: `Arch` fields that are the same for all: dropout, bn_eps, bn_momentum.
+        text: the YAML it was read from; enough to read it again.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    resolution: tuple[int, ...]
+    width: tuple[float, ...] = (1.0,)
+    arch_options: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
+
+    def unfold(self, choose: Choose) -> Arch:
+        """Build the table top down, asking `choose` for every gene that is met."""
+        resolution = _pick(choose, "resolution", self.resolution)
+        width = _pick(choose, "width", self.width)
+        rows: list[Block] = []
+        for stage in self.stages:
+            repeat = _pick(choose, f"{stage.name}.repeat", stage.repeat)
+            settled = stage.settle(choose) if repeat else {}
+            blocks = (stage.block(at, settled, width, choose) for at in range(repeat))
+            rows.extend(block for block in blocks if block is not None)
+        return self._arch(rows, resolution)
+
+    def _arch(self, rows: list[Block], resolution: int) -> Arch:
+        return Arch(tuple(rows), resolution, **self.arch_options)
+
+    def sample(self, rng: np.random.Generator | int) -> Arch:
+        """A network with every gene that is met drawn uniformly."""
+        return self.decode(self.sample_genes(rng))
+
+    def sample_genes(self, rng: np.random.Generator | int) -> dict[str, Scalar]:
+        """The genes of `sample`, as they were drawn."""
+        generator = np.random.default_rng(rng)
+        drawn: dict[str, Scalar] = {}
+
+        def choose(gene: Gene) -> Scalar:
+            drawn[gene.name] = gene.options[int(generator.integers(len(gene.options)))]
+            return drawn[gene.name]
+
+        self.unfold(choose)
+        return drawn
+
+    def decode(self, genes: Mapping[str, Any]) -> Arch:
+        """The network these genes describe; values of inactive genes are checked for their name only.
+
+        Raises:
+            InputError: an unknown gene, an active gene that is missing, or a value that is not an option.
+        """
+        names = [gene.name for gene in self.genes]
+        if unknown := set(genes) - set(names):
+            raise InputError(f"space {self.name} has no gene {sorted(unknown)[0]!r}; {known(names)}")
+
+        def choose(gene: Gene) -> Scalar:
+            if gene.name not in genes:
+                raise InputError(f"gene {gene.name!r} is missing; options: {list(gene.options)}")
+            return _option(gene, genes[gene.name])
+
+        return self.unfold(choose)
+
+    def encode(self, arch: Arch) -> dict[str, Scalar]:
+        """The active genes of `arch`: ``space.decode(space.encode(arch)) == arch``. Equal networks, equal genes.
+
+        Raises:
+            InputError: `arch` is not in the space; the text names the first row that does not fit.
+        """
+        if arch.resolution not in self.resolution:
+            raise InputError(
+                f"resolution {arch.resolution} is not in space {self.name}; options: {list(self.resolution)}"
+            )
+        if self._arch(list(arch.rows), arch.resolution) != arch:
+            raise InputError(f"dropout or batch norm differ from those of space {self.name}: {dict(self.arch_options)}")
+        genes, read = automaton.read_word(self._automaton, arch.rows)
+        if genes is None:
+            row = f"row {read} ({arch.rows[read]})" if read < len(arch.rows) else f"its end after {read} rows"
+            raise InputError(f"the network is not in space {self.name}: {row} does not fit")
+        if len(self.resolution) > 1:
+            genes["resolution"] = arch.resolution
+        return {gene.name: genes[gene.name] for gene in self.genes if gene.name in genes}
+
+    @cached_property
+    def size(self) -> int:
+        """The exact number of distinct networks."""
+        return len(self.resolution) * automaton.count_words(self._automaton)
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """All genes, active or not, in the order in which they are met."""
+        found: dict[str, Gene] = {}
+        for name, options in (("resolution", self.resolution), ("width", self.width)):
+            found[name] = Gene(name, options)
+        for stage in self.stages:
+            found[f"{stage.name}.repeat"] = Gene(f"{stage.name}.repeat", stage.repeat)
+            for settled_genes, _, settled in _every(stage.settle):
+                found |= settled_genes
+                for at in range(max(stage.repeat)):
+                    for genes, _, _ in _every(lambda choose: stage.block(at, settled, 1.0, choose)):  # noqa: B023
+                        found |= genes
+        return tuple(gene for gene in found.values() if len(gene.options) > 1)
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """The distinct networks one gene away; genes that become active repeat the block before them.
+
+        Raises:
+            InputError: `arch` is not in the space.
+        """
+        genes = self.encode(arch)
+        found: dict[Arch, None] = {}
+        for gene in self.genes:
+            for option in gene.options:
+                if gene.name in genes and option != genes[gene.name]:
+                    found[self.unfold(lambda met: _nearest(met, genes | {gene.name: option}))] = None  # noqa: B023
+        found.pop(arch, None)
+        return list(found)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name, ``gene=option``, per entry of `features`."""
+        return tuple(f"{gene.name}={option}" for gene in self.genes for option in gene.options)
+
+    def features(self, arch: Arch) -> np.ndarray:
+        """One-hot genes, float64 of shape ``(len(feature_names),)``; inactive genes are all zero."""
+        genes = self.encode(arch)
+        return np.array([genes.get(gene.name) == option for gene in self.genes for option in gene.options], dtype=float)
+
+    @cached_property
+    def key(self) -> str:
+        """12 hexadecimal digits of a hash of the meaning: comments and order of cells do not matter."""
+        stages = [
+            (s.name, sorted(s.cells.items()), s.repeat, sorted(s.shared), sorted((k, sorted(v.items())) for k, v in s.choice.items()), s.scale)
+            for s in self.stages
+        ]  # fmt: skip
+        text = repr((stages, self.resolution, self.width, sorted(self.arch_options.items())))
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def _automaton(self) -> _Rows:
+        return _Rows(self)
+
+
+def _option(gene: Gene, value: Any) -> Scalar:
+    for option in gene.options:
+        if option == value and isinstance(option, str) == isinstance(value, str):
+            return option
+    raise InputError(f"gene {gene.name!r} cannot be {value!r}; options: {list(gene.options)}")
+
+
+def _nearest(gene: Gene, genes: Mapping[str, Scalar]) -> Scalar:
+    """The gene's value, else that of the same cell in the closest block before, else the first option."""
+    name = gene.name
+    while name not in genes:
+        stage, _, rest = name.partition(".b")
+        at, dot, cell = rest.partition(".")
+        if not dot or not at.isdigit() or at == "1":
+            return gene.options[0]
+        name = f"{stage}.b{int(at) - 1}.{cell}"
+    return genes[name] if genes[name] in gene.options else gene.options[0]
+
+
+def _every(procedure: Callable[[Choose], T]) -> Iterator[tuple[dict[str, Gene], dict[str, Scalar], T]]:
+    """Run `procedure` once for each way its choices can fall: the genes it met, what was chosen, its outcome."""
+    script: list[int] = []
+    while True:
+        met: dict[str, Gene] = {}
+        chosen: dict[str, Scalar] = {}
+
+        def choose(gene: Gene) -> Scalar:
+            if len(met) == len(script):
+                script.append(0)
+            chosen[gene.name] = gene.options[script[len(met)]]  # noqa: B023
+            met[gene.name] = gene  # noqa: B023
+            return chosen[gene.name]  # noqa: B023
+
+        outcome = procedure(choose)
+        yield met, chosen, outcome
+        widths = [len(gene.options) for gene in met.values()]
+        while script and script[-1] + 1 == widths[len(script) - 1]:
+            script.pop()
+        if not script:
+            return
+        script[-1] += 1
+
+
+class _Rows:
+    """The automaton of a space's row sequences. States: ``(width, stage)`` between stages, and inside a stage
+    ``(width, stage, settled, blocks so far)``."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._settled = [[(chosen, made) for _, chosen, made in _every(stage.settle)] for stage in space.stages]
+        self._moves: dict[Any, tuple[list[Any], dict[Any, Any]]] = {}
+        self.start: Any = "start"
+        self.end: Any = "end"
+
+    def free(self, state: Any) -> list[tuple[Any, dict[str, Any]]]:
+        return self._of(state)[0]
+
+    def step(self, state: Any) -> dict[Any, tuple[Any, dict[str, Any]]]:
+        return self._of(state)[1]
+
+    def _of(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+        if state not in self._moves:
+            self._moves[state] = self._compute(state)
+        return self._moves[state]
+
+    def _compute(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+        space = self._space
+        if state == self.end:
+            return [], {}
+        if state == self.start:
+            return [((width, 0), {"width": width}) for width in space.width], {}
+        width, at, *inside = state
+        if at == len(space.stages):
+            return [(self.end, {})], {}
+        stage = space.stages[at]
+        repeat = f"{stage.name}.repeat"
+        if not inside:
+            free = [((width, at, i, 0), chosen) for i, (chosen, _) in enumerate(self._settled[at])]
+            return free + ([((width, at + 1), {repeat: 0})] if 0 in stage.repeat else []), {}
+        settled, done = inside
+        free = [((width, at + 1), {repeat: done})] if done and done in stage.repeat else []
+        steps: dict[Any, Any] = {}
+        if done < max(stage.repeat):
+            following = (width, at, settled, done + 1)
+            made = self._settled[at][settled][1]
+            for _, chosen, block in _every(lambda choose: stage.block(done, made, width, choose)):
+                if block is None:
+                    free.append((following, chosen))
+                else:
+                    steps.setdefault(block, (following, chosen))
+        return free, steps

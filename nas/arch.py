@@ -28,7 +28,7 @@ ACTS = ("none", "relu", "relu6", "h_swish", "swish")
 SE_BASES = ("expanded", "input")
 SE_GATES = ("hard_sigmoid", "sigmoid")
 
-# The cells that mean something for each op; all others are held at their defaults, so that equal networks are equal rows.
+# The cells that mean something for each op; all others are held at their defaults: equal networks are equal rows.
 CELLS: Mapping[str, tuple[str, ...]] = {
     "conv": ("channels", "kernel", "stride", "act"),
     "mbconv": ("channels", "kernel", "stride", "expand", "se", "act", "se_base", "se_gate"),
@@ -54,7 +54,7 @@ class Block:
 
     Args:
         op: ``conv`` (convolution, batch norm, act), ``mbconv`` (inverted residual: 1x1 expand, depthwise, SE, 1x1
-            project; the expand layer is left out at ``expand: 1``), ``pool`` (global average), ``linear`` (after the pool).
+            project; no expand layer at ``expand: 1``), ``pool`` (global average), ``linear`` (after the pool).
         channels: output channels.
         kernel: side of the (depthwise) convolution, odd.
         stride: 1 or 2.

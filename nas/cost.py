@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 BYTES = 4  # float32
 
 # Operators of a trace that hold no MAC by the definition above, in fvcore's names; it counts some of them.
+_ELEMENTWISE = (
+    *("add", "sub", "mul", "div", "clamp", "relu", "relu6", "hardtanh"),
+    *("hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "dropout"),
+)
 _NO_MACS = frozenset(
-    "add add_ mul mul_ div div_ sub mean clamp clamp_ relu relu_ relu6 hardtanh_ hardtanh hardswish hardswish_ hardsigmoid "
-    "hardsigmoid_ sigmoid sigmoid_ silu silu_ dropout dropout_ batch_norm adaptive_avg_pool2d avg_pool2d max_pool2d flatten".split()
+    [*_ELEMENTWISE, *(f"{name}_" for name in _ELEMENTWISE)]
+    + ["mean", "batch_norm", "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "flatten"]
 )
 
 
@@ -48,7 +52,7 @@ class Layer:
     """One primitive operator inside a row.
 
     Args:
-        kind: ``conv``, ``depthwise``, ``pointwise``, ``linear``, ``se`` (both squeeze layers), ``pool``, ``add`` or ``scale``.
+        kind: ``conv``, ``depthwise``, ``pointwise``, ``linear``, ``se`` (its two layers), ``pool``, ``add``, ``scale``.
         kernel: side of the convolution, 1 where there is none.
         stride: of the convolution.
         in_channels: channels read.

@@ -45,11 +45,12 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = x.mean((2, 3), keepdim=True)
-        return x * self.gate(self.excite(self.act(self.squeeze(pooled))))
+        scale: Tensor = self.gate(self.excite(self.act(self.squeeze(pooled))))
+        return x * scale
 
 
 class MBConv(nn.Module):
-    """Inverted residual (arXiv 1801.04381): 1x1 expand, depthwise, optional squeeze-and-excitation, linear 1x1 project."""
+    """Inverted residual (arXiv 1801.04381): 1x1 expand, depthwise, squeeze-and-excitation, linear 1x1 project."""
 
     def __init__(
         self,

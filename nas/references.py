@@ -36,16 +36,15 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
         raise InputError(f"no reference is called {name!r}; {known(reference_names())}")
     for item in filter(None, multipliers.split(",")):
         key, _, value = item.partition("=")
+        if key not in ("width", "resolution"):
+            raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
         try:
-            number = float(value)
+            if key == "width":
+                width = float(value)
+            else:
+                resolution = int(value)
         except ValueError:
             raise InputError(f"a multiplier reads width=0.75 or resolution=192, got {item!r}") from None
-        if key == "width":
-            width = number
-        elif key == "resolution":
-            resolution = int(number) if number == int(number) else -1
-        else:
-            raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
     space = load_space(name, FOLDER)
     if width is not None:
         if not 0.05 <= width <= 16:

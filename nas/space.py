@@ -1,7 +1,7 @@
 """A space: a table whose cells may hold several values; each list is a gene.
 
-Everything a space does is one procedure, `Space.unfold`, driven by a function that chooses a value for each gene it
-meets: at random (`sample`), from a given dict (`decode`), from a sampler (the search), or in every way (`size`, `encode`).
+Everything a space does is one procedure, `Space.unfold`, driven by a function that chooses a value for each gene that
+is met: at random (`sample`), from a given dict (`decode`), by a sampler (the search), in every way (`size`, `encode`).
 Genes that are not met, such as those of blocks beyond the chosen depth, are inactive and cannot change the outcome.
 """
 
@@ -76,10 +76,12 @@ class Stage:
             given |= self.choice[_pick(choose, f"{prefix}.choice", labels)]
 
         def cell(name: str) -> Any:
+            if name in given:
+                return given[name]
             options = self.cells[name]
             if name == "op" and not self._may_skip(at):
                 options = tuple(op for op in options if op != "skip")
-            return given[name] if name in given else _pick(choose, f"{prefix}.{name}", options)
+            return _pick(choose, f"{prefix}.{name}", options)
 
         op = cell("op")
         if op == "skip":
@@ -238,10 +240,12 @@ class Space:
     @cached_property
     def key(self) -> str:
         """12 hexadecimal digits of a hash of the meaning: comments and order of cells do not matter."""
-        stages = [
-            (s.name, sorted(s.cells.items()), s.repeat, sorted(s.shared), sorted((k, sorted(v.items())) for k, v in s.choice.items()), s.scale)
-            for s in self.stages
-        ]  # fmt: skip
+
+        def meaning(stage: Stage) -> tuple[Any, ...]:
+            choice = [(label, sorted(row.items())) for label, row in stage.choice.items()]
+            return stage.name, sorted(stage.cells.items()), stage.repeat, sorted(stage.shared), choice, stage.scale
+
+        stages = [meaning(stage) for stage in self.stages]
         text = repr((stages, self.resolution, self.width, sorted(self.arch_options.items())))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -277,7 +281,7 @@ def _every(procedure: Callable[[Choose], T]) -> Iterator[tuple[dict[str, Gene], 
         chosen: dict[str, Scalar] = {}
 
         def choose(gene: Gene) -> Scalar:
-            if len(met) == len(script):
+            if len(met) == len(script):  # noqa: B023
                 script.append(0)
             chosen[gene.name] = gene.options[script[len(met)]]  # noqa: B023
             met[gene.name] = gene  # noqa: B023
@@ -285,8 +289,8 @@ def _every(procedure: Callable[[Choose], T]) -> Iterator[tuple[dict[str, Gene], 
 
         outcome = procedure(choose)
         yield met, chosen, outcome
-        widths = [len(gene.options) for gene in met.values()]
-        while script and script[-1] + 1 == widths[len(script) - 1]:
+        counts = [len(gene.options) for gene in met.values()]
+        while script and script[-1] + 1 == counts[len(script) - 1]:
             script.pop()
         if not script:
             return
@@ -326,6 +330,7 @@ class _Rows:
             return [(self.end, {})], {}
         stage = space.stages[at]
         repeat = f"{stage.name}.repeat"
+        free: list[Any]
         if not inside:
             free = [((width, at, i, 0), chosen) for i, (chosen, _) in enumerate(self._settled[at])]
             return free + ([((width, at + 1), {repeat: 0})] if 0 in stage.repeat else []), {}

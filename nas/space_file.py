@@ -104,7 +104,7 @@ class _Node:
     def scalar(self) -> Any:
         if not isinstance(self.node, yaml.ScalarNode):
             return None
-        return yaml.SafeLoader("").construct_object(self.node)  # type: ignore[no-untyped-call]
+        return yaml.SafeLoader("").construct_object(self.node)
 
     def __str__(self) -> str:
         if isinstance(self.node, yaml.ScalarNode):
@@ -228,7 +228,7 @@ class _Reader:
 
     def stage(self, node: _Node, name: str, before: Stage | None) -> Stage:
         found = self.mapping(node, _ROW, f"row {name}")
-        repeat = (1,)
+        repeat: tuple[int, ...] = (1,)
         if "repeat" in found:
             repeat = tuple(int(n) for n in self.numbers(found["repeat"], "repeat", 0, 64, whole=True))
             if max(repeat) == 0:

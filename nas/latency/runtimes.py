@@ -1,0 +1,257 @@
+"""What runs a network on this host: ONNX Runtime or eager PyTorch, behind one small protocol.
+
+The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ONNX Runtime 1.23 spares two reorderings but
+takes as long (MobileNetV3-Large 6.21 and 6.23 ms, EfficientNet-B0 11.9 and 11.8).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nas.errors import InputError, NasError, known
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 17
+INPUT, OUTPUT = "image", "logits"
+MAX_BATCH = 1024
+PROFILE_RUNS = 24
+PROFILE_WARM_UP = 6
+
+Run = Callable[[], None]
+
+
+class Runtime(Protocol):
+    """A way to run a network. One thread of Python uses it at a time; nothing else should load the machine."""
+
+    name: str
+
+    def version(self) -> str:
+        """Of the library; part of every key under which timings are kept."""
+        ...
+
+    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> AbstractContextManager[Run]:
+        """Within the context, the callable runs `network` once on `batch` square images and returns when it is done."""
+        ...
+
+    def profile(self, network: nn.Module, resolution: int, batch: int, threads: int) -> list[tuple[float, int]]:
+        """Time in ms and number of kernels of each of the `part_names`, in order, as they take inside the network."""
+        ...
+
+
+def part_names(network: nn.Module) -> list[str]:
+    """The parts of a built network that are timed on their own, in order of execution: the layers of each inverted
+    residual (a shortcut's addition belongs to the last of them), any other row as a whole, and the classifier."""
+    names: list[str] = []
+    for at, row in enumerate(network.get_submodule("features").children()):
+        name = f"features.{at}"
+        layers = [f"{name}.layers.{i}" for i, _ in enumerate(getattr(row, "layers", ()))]
+        names += layers or [name]
+    return [*names, "classifier"]
+
+
+def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> bytes:
+    """`network` as an ONNX model: input ``image`` (N, 3, H, W), output ``logits`` (N, classes), both float32.
+
+    The TorchScript-based exporter takes 0.2 s a network, the one based on ``torch.export`` 3 to 5 s; ONNX Runtime runs
+    what they write in the same time, within 1 %.
+
+    Args:
+        network: is exported in evaluation mode, and left in the mode it was in.
+        resolution: side of the images, fixed in the model.
+        batch: number of images; None leaves it open.
+    """
+    import torch
+
+    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch is None else None
+    images = torch.zeros(1 if batch is None else batch, 3, resolution, resolution)
+    file = io.BytesIO()
+    training = network.training
+    network.eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter announces that it is the old one
+            torch.onnx.export(
+                network,
+                (images,),
+                file,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=axes,
+            )
+    finally:
+        network.train(training)
+    return file.getvalue()
+
+
+def _images(batch: int, resolution: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((batch, 3, resolution, resolution), dtype=np.float32)
+
+
+class OnnxRuntime:
+    """ONNX Runtime's CPU provider, all graph optimisations, operators one after the other."""
+
+    name = "onnxruntime"
+
+    def version(self) -> str:
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    @contextmanager
+    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> Iterator[Run]:
+        session = onnx_session(onnx_bytes(network, resolution, batch), threads)
+        feed = {INPUT: _images(batch, resolution)}
+        yield lambda: session.run(None, feed)
+
+    def profile(self, network: nn.Module, resolution: int, batch: int, threads: int) -> list[tuple[float, int]]:
+        model = onnx_bytes(network, resolution, batch)
+        feed = {INPUT: _images(batch, resolution)}
+        with tempfile.TemporaryDirectory(prefix="nas-profile-") as folder:
+            session = onnx_session(model, threads, profile_to=Path(folder) / "onnxruntime")
+            for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
+                session.run(None, feed)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        return _times_of_parts(events, part_names(network))
+
+
+def onnx_session(model: bytes | Path, threads: int, profile_to: Path | None = None) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        InputError: ONNX Runtime cannot read the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    if profile_to is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_to)
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own kinds, which share no base
+        text = " ".join(str(error).split())
+        raise InputError(f"ONNX Runtime cannot read this model: {text:.200}") from None
+
+
+# "/features/features.3/layers/layers.0/layers.0.0/Conv_output_0_nchwc" -> features.3.layers.0
+_NODE = re.compile(r"/(?:features/(features\.\d+)(?:/layers/(layers\.\d+))?|(classifier))(?=/)")
+
+
+def _times_of_parts(events: list[dict[str, Any]], names: list[str]) -> list[tuple[float, int]]:
+    """Sum the kernels of a profile over the parts of the network, for the calmest half of the runs."""
+    runs: list[list[tuple[str, float]]] = []
+    kernels: list[tuple[str, float]] = []
+    for event in sorted(events, key=lambda event: event.get("ts", 0) + event.get("dur", 0)):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            kernels.append((event["name"], event["dur"] / 1e3))
+        elif event["name"] == "model_run":
+            runs.append(kernels)
+            kernels = []
+    runs = [run for run in runs[PROFILE_WARM_UP:] if len(run) == len(runs[-1])]
+    if not runs or not runs[-1]:
+        raise NasError("ONNX Runtime wrote a profile without kernels")
+    totals = [sum(ms for _, ms in run) for run in runs]
+    calm = [runs[i] for i in np.argsort(totals)[len(runs) // 8 : len(runs) // 8 + (len(runs) + 1) // 2]]
+    found = dict.fromkeys(names, (0.0, 0))
+    part = names[-1]
+    for at in reversed(range(len(calm[0]))):  # a reordering has no module in its name: it serves the kernel after it
+        if match := _NODE.search(calm[0][at][0]):
+            part = match[3] or ".".join(filter(None, (match[1], match[2])))
+            part = part if part in found else _owner(part, names)
+        ms, count = found[part]
+        found[part] = (ms + float(np.mean([run[at][1] for run in calm])), count + 1)
+    if missing := [name for name, (_, count) in found.items() if not count]:
+        raise NasError(f"the profile of ONNX Runtime has no kernel of {', '.join(missing)}")
+    return list(found.values())
+
+
+def _owner(row: str, names: list[str]) -> str:
+    """The last part of a row: the addition of the shortcut stands in the row, not in one of its layers."""
+    within = [name for name in names if name.startswith(f"{row}.")]
+    if not within:
+        raise NasError(f"the profile of ONNX Runtime names {row}, which the network does not have")
+    return within[-1]
+
+
+class EagerTorch:
+    """PyTorch without a compiler, in inference mode."""
+
+    name = "torch"
+
+    def version(self) -> str:
+        import torch
+
+        return str(torch.__version__)
+
+    @contextmanager
+    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> Iterator[Run]:
+        import torch
+
+        images = torch.from_numpy(_images(batch, resolution))
+        before, training = torch.get_num_threads(), network.training
+
+        def run() -> None:
+            with torch.inference_mode():
+                network(images)
+
+        network.eval()
+        torch.set_num_threads(threads)
+        try:
+            yield run
+        finally:
+            torch.set_num_threads(before)
+            network.train(training)
+
+    def profile(self, network: nn.Module, resolution: int, batch: int, threads: int) -> list[tuple[float, int]]:
+        from time import perf_counter
+
+        names = part_names(network)
+        stamps: list[float] = []
+        hooks = [
+            network.get_submodule(name).register_forward_pre_hook(lambda *_: stamps.append(perf_counter()))
+            for name in names
+        ]
+        taken: list[np.ndarray] = []
+        try:
+            with self.prepare(network, resolution, batch, threads) as run:
+                for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
+                    stamps.clear()
+                    run()
+                    taken.append(np.diff([*stamps, perf_counter()]) * 1e3)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [(float(ms), 1) for ms in np.median(taken[PROFILE_WARM_UP:], axis=0)]
+
+
+RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (OnnxRuntime(), EagerTorch())}
+
+
+def runtime_of(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        InputError: it is unknown; the text lists the known ones.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"no runtime is called {name!r}; {known(RUNTIMES)}")
+    return RUNTIMES[name]

@@ -1,0 +1,154 @@
+"""What a search leaves behind: candidates, references, the facts of the run. The report is drawn from this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from nas.arch import Arch
+from nas.latency.measure import Latency
+from nas.pareto import front_mask, hypervolume
+from nas.space import Scalar, Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["COMPLETE", "FAILED", "TOO_SLOW"]
+
+COLUMNS = (
+    "key",
+    "proxy_accuracy",
+    "latency_ms",
+    "measured_ms",
+    "params",
+    "macs",
+    "memory_bytes",
+    "state",
+    "seconds",
+    "proxy_loss",
+    "reason",
+)  # then the genes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One network of a run, found (with genes) or fixed (with a name).
+
+    Args:
+        arch: the network.
+        state: ``COMPLETE`` scored; ``FAILED`` its training failed, see `reason`; ``TOO_SLOW`` predicted above the
+            target and therefore never trained.
+        predicted: latency by the device's model, as the search saw it.
+        params: trainable parameters at 1000 classes.
+        macs: multiply-accumulates at 1000 classes.
+        memory_bytes: memory access of one forward pass.
+        genes: active genes; empty for a reference.
+        name: of a reference.
+        proxy_accuracy: held-out accuracy of the short training, 0..1, or the score of a custom evaluation.
+        proxy_loss: held-out loss of the short training.
+        seconds: what its evaluation took.
+        reason: of a failure.
+        measured: latency on the quiet device after the search.
+    """
+
+    arch: Arch
+    state: State
+    predicted: Latency
+    params: int
+    macs: int
+    memory_bytes: int
+    genes: Mapping[str, Scalar] = field(default_factory=dict)
+    name: str | None = None
+    proxy_accuracy: float | None = None
+    proxy_loss: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+    measured: Latency | None = None
+
+    @property
+    def key(self) -> str:
+        return self.arch.key
+
+    @property
+    def latency_ms(self) -> float:
+        """The latency to judge by: measured where it was, else predicted."""
+        return (self.measured or self.predicted).ms
+
+    def row(self) -> dict[str, Any]:
+        """One line of ``trials.csv``; `latency_ms` is the predicted one there."""
+        values = {name: getattr(self, name, None) for name in COLUMNS}
+        values |= {"latency_ms": self.predicted.ms, "measured_ms": self.measured.ms if self.measured else None}
+        return values | dict(self.genes)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run, complete enough to be reported.
+
+    Args:
+        options: what ``run.json`` holds: name, seed, sampler, workers, trials, budget_s, data, proxy, device, versions,
+            started, finished, seconds.
+        space: the searched space.
+        target_ms: latency target, or None.
+        candidates: in the order in which they were finished; without references.
+        references: the fixed networks, scored and measured in the same way.
+        feasibility: `nas.latency.feasibility.Feasibility.to_dict()`, or None.
+        table_error: held-out error of the latency model, or None.
+    """
+
+    options: Mapping[str, Any]
+    space: Space
+    target_ms: float | None
+    candidates: Sequence[Candidate]
+    references: Sequence[Candidate] = ()
+    feasibility: Mapping[str, Any] | None = None
+    table_error: Mapping[str, Any] | None = None
+
+    def meets(self, candidate: Candidate) -> bool:
+        """Whether its latency, measured if it was, is within the target."""
+        return self.target_ms is None or candidate.latency_ms <= self.target_ms
+
+    @property
+    def front(self) -> list[Candidate]:
+        """The scored candidates within the target that no other dominates, fastest first."""
+        scored = [c for c in self.candidates if c.proxy_accuracy is not None and self.meets(c)]
+        mask = front_mask([c.proxy_accuracy or 0.0 for c in scored], [c.latency_ms for c in scored])
+        return sorted((c for c, on in zip(scored, mask, strict=True) if on), key=lambda c: c.latency_ms)
+
+    @property
+    def best(self) -> Arch | None:
+        """The most accurate network within the target, or None if none was scored."""
+        return self.front[-1].arch if self.front else None
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per candidate, columns `COLUMNS`, then one per gene; `latency_ms` is the predicted one."""
+        return self._frame(self.candidates)
+
+    @property
+    def pareto(self) -> pd.DataFrame:
+        """The rows of `trials` on the front, fastest first."""
+        return self._frame(self.front)
+
+    def hypervolume(self) -> float:
+        """The share of accuracy 0..1 by latency 0..(target, else slowest candidate) that the front dominates."""
+        limit = self.target_ms or max((c.latency_ms for c in self.candidates), default=0.0)
+        front = self.front
+        if not front or limit <= 0:
+            return 0.0
+        return hypervolume([c.proxy_accuracy or 0.0 for c in front], [c.latency_ms for c in front], limit)
+
+    def with_measured(self, measured: Mapping[str, Latency]) -> Record:
+        """The same run with latencies measured after the search, by architecture key."""
+
+        def update(candidates: Sequence[Candidate]) -> list[Candidate]:
+            return [replace(c, measured=measured.get(c.key, c.measured)) for c in candidates]
+
+        return replace(self, candidates=update(self.candidates), references=update(self.references))
+
+    def _frame(self, candidates: Sequence[Candidate]) -> pd.DataFrame:
+        import pandas as pd
+
+        genes = [gene.name for gene in self.space.genes]
+        return pd.DataFrame([c.row() for c in candidates], columns=[*COLUMNS, *genes])

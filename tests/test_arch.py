@@ -1,6 +1,7 @@
 """Architectures: lossless JSON, keys by content, bounds, and the paper's channel rounding."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -56,7 +57,7 @@ def test_places_chain(arch: Arch) -> None:
     places = list(arch.places())
     assert places[0].in_channels == 3
     assert places[0].in_size == arch.resolution
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in pairwise(places):
         assert (after.in_channels, after.in_size) == (before.out_channels, before.out_size)
 
 

@@ -80,7 +80,9 @@ def nearest(space: Space, arch: Arch, repeats: list[int]) -> Arch:
             same = [o for o in options[name] if o == value]
             near = [o for o in options[name] if not isinstance(o, str)]
             wanted = {"relu6": "relu"}.get(str(value), value)
-            genes[name] = (same or [o for o in options[name] if o == wanted] or sorted(near, key=lambda o: abs(o - value)))[0]
+            genes[name] = (
+                same or [o for o in options[name] if o == wanted] or sorted(near, key=lambda o: abs(o - value))
+            )[0]
 
     stem = body.pop(0)
     put("stem.channels", stem.channels)

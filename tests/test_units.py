@@ -16,9 +16,11 @@ def test_all_forms_of_a_latency_agree(ms: float) -> None:
     assert all(math.isclose(milliseconds(form), ms, rel_tol=1e-9, abs_tol=1e-9) for form in forms)
 
 
-@pytest.mark.parametrize("text", ["fast", "", "0", "-5ms", "nan", "inf", "66 m", "66mss", "6 6", 0, -1.0, math.nan, math.inf, None, True])
+@pytest.mark.parametrize(
+    "text", ["fast", "", "0", "-5ms", "nan", "inf", "66 m", "66mss", "6 6", 0, -1.0, math.nan, math.inf, None, True]
+)
 def test_anything_else_is_refused_with_the_accepted_forms(text: object) -> None:
-    with pytest.raises(InputError, match="accepted: 66ms, 66, 0.066s, 66000us"):
+    with pytest.raises(InputError, match=r"accepted: 66ms, 66, 0\.066s, 66000us"):
         milliseconds(text)  # type: ignore[arg-type]
 
 

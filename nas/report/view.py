@@ -1,0 +1,210 @@
+"""The Pareto plot as plain data: marks in the units of the axes, ranges, and what lies outside them. Drawn twice, in
+HTML and in PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from nas.arch import Arch
+from nas.report.tables import Entry, score_of, settings
+from nas.report.wording import Score, counted, megabytes, millions, ms, target
+from nas.search.record import Candidate, Record
+
+POSITIONS = ("right", "left", "above", "below")
+LABEL_HEIGHT = 0.045  # of the plot
+LETTER_WIDTH = 0.0092
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A network in the plot.
+
+    Args:
+        x: latency in ms.
+        y: score as shown on the axis; of a too-slow candidate, which has none, the foot of the plot.
+        name: of a reference; else the key.
+        key: of the network.
+        hover: lines of plain text.
+        position: where the label of a reference stands.
+    """
+
+    x: float
+    y: float
+    name: str
+    key: str
+    hover: tuple[str, ...]
+    position: str = "right"
+
+
+@dataclass(frozen=True)
+class ParetoView:
+    """Everything in the plot.
+
+    Args:
+        candidates: scored and neither on the front nor in `missed`.
+        front: fastest first.
+        missed: predicted within the target, measured above it.
+        references: scored references.
+        too_slow: never trained, at the foot of the plot.
+        target_ms: None if there is none or it lies far outside; `notes` says so then.
+        x_range: of the latency axis, ms.
+        y_range: of the score axis as shown.
+        x_title: with the circumstances of the latencies.
+        y_title: name and unit of the score.
+        notes: what the plot leaves out, in words.
+    """
+
+    candidates: tuple[Mark, ...]
+    front: tuple[Mark, ...]
+    missed: tuple[Mark, ...]
+    references: tuple[Mark, ...]
+    too_slow: tuple[Mark, ...]
+    target_ms: float | None
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    x_title: str
+    y_title: str
+    notes: tuple[str, ...]
+
+    @property
+    def step_line(self) -> list[tuple[float, float]]:
+        """The front as the best score to be had within a latency: continued to the target, else to the edge."""
+        if not self.front:
+            return []
+        last = self.front[-1]
+        end = self.x_range[1] if self.target_ms is None else max(self.target_ms, last.x)
+        return [*((mark.x, mark.y) for mark in self.front), (end, last.y)]
+
+
+def rows_in_short(arch: Arch) -> list[str]:
+    """The rows of a network as short text, equal neighbours counted."""
+    lines = []
+    for text, same in groupby(str(row) for row in arch.rows):
+        repeat = len(list(same))
+        lines.append(f"{text} ×{repeat}" if repeat > 1 else text)
+    return lines
+
+
+def _hover(c: Candidate, name: str, score: Score) -> tuple[str, ...]:
+    scored = c.proxy_accuracy is not None
+    first = f"{score.name} {score.text(c.proxy_accuracy)}" if scored else "predicted over the target: never trained"
+    measured = f"{ms(c.measured.ms)} ms measured, " if c.measured else ""
+    costs = f"{millions(c.params)} parameters, {millions(c.macs)} MACs, {megabytes(c.memory_bytes)} memory access"
+    latency = f"{measured}{ms(c.predicted.ms)} ms predicted"
+    return (name, first, latency, costs, f"{c.arch.resolution} px input", *rows_in_short(c.arch))
+
+
+def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
+    """Lay out the plot; `listed` as `nas.report.tables.entries` gives it."""
+    score = score_of(record)
+    names = {e.candidate.key: e.kind for e in listed if e.kind != "reference"}
+
+    def mark(c: Candidate, name: str, foot: float = 0.0) -> Mark:
+        height = foot if c.proxy_accuracy is None else score.shown(c.proxy_accuracy)
+        return Mark(c.latency_ms, height, name, c.key, _hover(c, name, score))
+
+    scored = [c for c in record.candidates if c.proxy_accuracy is not None]
+    others = tuple(mark(c, c.key) for c in scored if c.key not in names)
+    front = tuple(mark(c, c.key) for c in record.front)
+    missed = tuple(mark(e.candidate, e.name) for e in listed if e.kind == "missed")
+    references = tuple(
+        mark(e.candidate, e.name)
+        for e in listed
+        if e.kind == "reference" and e.candidate.proxy_accuracy is not None
+    )
+    slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
+    shown = [*others, *front, *missed, *references]
+    x_range, target_ms = _x_range([m.x for m in shown] or [c.latency_ms for c in slow], record.target_ms)
+    y_range = _y_range([m.y for m in shown], bool(slow))
+    foot = y_range[0]
+    too_slow = [mark(c, c.key, foot) for c in slow]
+    inside = tuple(m for m in too_slow if m.x <= x_range[1])
+    return ParetoView(
+        others, front, missed, _placed(references, shown, x_range, y_range), inside,
+        target_ms, x_range, y_range, _x_title(record), score.name.capitalize() + (", %" if score.percent else ""),
+        _notes(record, target_ms, x_range, len(too_slow) - len(inside)),
+    )  # fmt: skip
+
+
+def _x_range(values: Sequence[float], target_ms: float | None) -> tuple[tuple[float, float], float | None]:
+    """The axis around `values`; the target joins if it is near enough not to squeeze them."""
+    if not values:
+        return (0.0, 1.5 * target_ms if target_ms else 1.0), target_ms
+    low, high = min(values), max(values)
+    span = max(high - low, 0.2 * high)
+    near = target_ms is not None and low - 0.4 * span <= target_ms <= high + 0.4 * span
+    if near and target_ms is not None:
+        low, high = min(low, target_ms), max(high, target_ms)
+    span = max(high - low, 0.2 * high)
+    return (max(0.0, low - 0.06 * span), high + 0.1 * span), target_ms if near else None
+
+
+def _y_range(values: Sequence[float], rug: bool) -> tuple[float, float]:
+    if not values:
+        return 0.0, 1.0
+    low, high = min(values), max(values)
+    span = max(high - low, 0.02 * abs(high), 1e-9)
+    return low - (0.12 if rug else 0.06) * span, high + 0.08 * span
+
+
+def _x_title(record: Record) -> str:
+    latencies = [(c.measured or c.predicted) for c in (*record.candidates, *record.references)]
+    found = settings(latencies)
+    return f"Latency, ms ({found[0]})" if len(found) == 1 else "Latency, ms"
+
+
+def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float], beyond: int) -> tuple[str, ...]:
+    notes = []
+    if record.target_ms is not None and target_ms is None:
+        side = "above" if record.target_ms > x_range[1] else "below"
+        notes.append(f"The target of {target(record.target_ms)} lies far {side} every network drawn here.")
+    if beyond:
+        notes.append(f"{counted(beyond, 'too-slow candidate')} beyond the right edge not drawn.")
+    lost = sum(c.proxy_accuracy is None for c in record.references)
+    if lost:
+        notes.append(f"{counted(lost, 'reference')} without a score not drawn.")
+    return tuple(notes)
+
+
+def _placed(
+    references: Sequence[Mark], shown: Sequence[Mark], x_range: tuple[float, float], y_range: tuple[float, float]
+) -> tuple[Mark, ...]:
+    """Give each reference the label position that hides least: greedy, on unit axes."""
+
+    def unit(mark: Mark) -> tuple[float, float]:
+        return (
+            (mark.x - x_range[0]) / (x_range[1] - x_range[0]),
+            (mark.y - y_range[0]) / (y_range[1] - y_range[0]),
+        )
+
+    points = [unit(mark) for mark in shown]
+    taken: list[tuple[float, float, float, float]] = []
+    placed = []
+    for mark in references:
+        x, y = unit(mark)
+        costs = {}
+        for position in POSITIONS:
+            box = _label_box(x, y, position, LETTER_WIDTH * len(mark.name))
+            hidden = sum(box[0] <= px <= box[2] and box[1] <= py <= box[3] for px, py in points)
+            clash = sum(_overlap(box, other) for other in taken)
+            outside = box[0] < 0 or box[2] > 1 or box[1] < 0 or box[3] > 1
+            costs[position] = hidden + 20 * clash + 50 * outside
+        best = min(POSITIONS, key=costs.__getitem__)
+        taken.append(_label_box(x, y, best, LETTER_WIDTH * len(mark.name)))
+        placed.append(Mark(mark.x, mark.y, mark.name, mark.key, mark.hover, best))
+    return tuple(placed)
+
+
+def _label_box(x: float, y: float, position: str, width: float) -> tuple[float, float, float, float]:
+    gap = 0.012
+    if position in ("right", "left"):
+        left = x + gap if position == "right" else x - gap - width
+        return left, y - LABEL_HEIGHT / 2, left + width, y + LABEL_HEIGHT / 2
+    low = y + gap if position == "above" else y - gap - LABEL_HEIGHT
+    return x - width / 2, low, x + width / 2, low + LABEL_HEIGHT
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

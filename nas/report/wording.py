@@ -1,0 +1,154 @@
+"""Numbers to text, one way for every page of the report."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nas.latency.measure import Latency
+
+NONE = "–"
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]|#~])")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How the score of this run is called and written.
+
+    Args:
+        percent: a proxy accuracy 0..1, shown in percent; else any real number of a custom evaluation.
+    """
+
+    percent: bool
+
+    @property
+    def name(self) -> str:
+        return "proxy accuracy" if self.percent else "score"
+
+    def shown(self, value: float) -> float:
+        """`value` on the axis of a plot."""
+        return 100 * value if self.percent else value
+
+    def text(self, value: float | None) -> str:
+        if value is None:
+            return NONE
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
+
+    def difference(self, value: float) -> str:
+        return signed(f"{100 * value:+.1f} points" if self.percent else f"{value:+.3g}")
+
+    def distance(self, value: float) -> str:
+        """An absolute difference."""
+        return f"{100 * value:.1f} points" if self.percent else f"{value:.3g}"
+
+
+def signed(text: str) -> str:
+    """A true minus sign."""
+    return text.replace("-", "−")
+
+
+def ms(value: float) -> str:
+    """Milliseconds without the unit, to about three digits.
+
+    >>> ms(0.0123), ms(5.4321), ms(66.04), ms(123.4)
+    ('0.0123', '5.43', '66.0', '123')
+    """
+    if value < 1:
+        return f"{value:.3g}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def target(value: float) -> str:
+    """A target as it was given, without needless digits.
+
+    >>> target(66.0), target(7.25)
+    ('66 ms', '7.25 ms')
+    """
+    return f"{value:.6g} ms"
+
+
+def millions(value: float) -> str:
+    """
+    >>> millions(5_483_032), millions(219_000_000), millions(950)
+    ('5.48 M', '219 M', '950')
+    """
+    if value < 10_000:
+        return f"{value:.0f}"
+    scaled = value / 1e6
+    return f"{scaled:.0f} M" if scaled >= 99.5 else f"{scaled:.1f} M" if scaled >= 9.95 else f"{scaled:.2f} M"
+
+
+def megabytes(value: float) -> str:
+    """
+    >>> megabytes(41_234_567)
+    '41.2 MB'
+    """
+    return f"{value / 1e6:.1f} MB"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share 0..1."""
+    return NONE if value is None else f"{100 * value:.{digits}f} %"
+
+
+def relative(value: float | None) -> str:
+    """A relative error, signed."""
+    return NONE if value is None else signed(f"{100 * value:+.1f} %")
+
+
+def big(value: int) -> str:
+    """A count that may be astronomical.
+
+    >>> big(1200), big(13_200_000_000_000)
+    ('1,200', '1.3 × 10¹³')
+    """
+    if value < 10_000_000:
+        return f"{value:,}"
+    power = len(str(value)) - 1
+    mantissa = value / 10**power
+    return f"{mantissa:.1f} × 10{str(power).translate(_SUPERSCRIPT)}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """
+    >>> counted(1, "network"), counted(3, "network")
+    ('1 network', '3 networks')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *first, last = list(items) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def circumstances(latency: Latency) -> str:
+    """Where and how a latency holds: device, runtime, threads, batch."""
+    parts = [latency.device, latency.runtime or "runtime unknown"]
+    parts.append(counted(latency.threads, "thread") if latency.threads else "threads unknown")
+    return ", ".join([*parts, f"batch {latency.batch}"])
+
+
+def standard_error(share: float, count: int) -> float:
+    """Of a share of `count` held-out images, binomial; never zero, as the share is drawn to one half by Agresti's rule."""
+    drawn = (share * count + 2) / (count + 4)
+    return math.sqrt(drawn * (1 - drawn) / (count + 4))
+
+
+def markup(text: object) -> str:
+    """Plain text for HTML, attribute values included."""
+    return html.escape(str(text), quote=True)
+
+
+def markdown(text: object) -> str:
+    """Plain text for Markdown on one line: neither HTML nor a table nor emphasis can come out of it."""
+    flat = " ".join(str(text).split())
+    return _MARKDOWN.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -179,6 +179,15 @@ class _Weights:
         norm = float(self.grad.norm())
         self.grad.mul_(min(1.0, config.clip / (norm + 1e-6)))
         self.grad.addcmul_(self.value, self.decayed, value=config.weight_decay)
+        import os
+        if os.environ.get("OPT")=="adam":
+            b1,b2=config.momentum,float(os.environ.get("B2","0.99"))
+            self.t=getattr(self,"t",0)+1
+            if self.t==1: self.sq=torch.zeros_like(self.value)
+            self.velocity.lerp_(self.grad,1-b1); self.sq.mul_(b2).addcmul_(self.grad,self.grad,value=1-b2)
+            self.value.addcdiv_(self.velocity,(self.sq/(1-b2**self.t)).sqrt_().add_(1e-8),value=-lr/(1-b1**self.t))
+            self.grad.zero_()
+            return
         self.velocity.mul_(config.momentum).add_(self.grad)
         self.value.add_(self.grad, alpha=-lr).add_(self.velocity, alpha=-lr * config.momentum)
         self.grad.zero_()

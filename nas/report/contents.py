@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.report.claims import Headline, can_claim, cannot_claim, headline, likeness_sentences, search_facts
+from nas.report.claims import can_claim, cannot_claim, likeness_sentences, search_facts
+from nas.report.headline import Headline, headline
 from nas.report.strips import Shares, Sheet, nearest, share_lines, sheet
-from nas.report.tables import Counts, Entry, Score, Step, Table, counts, course, entries, network_table, score_of, settings
+from nas.report.tables import Counts, Entry, Step, Table, counts, course, entries, network_table, score_of, settings
 from nas.report.view import ParetoView, pareto_view
-from nas.report.wording import target
+from nas.report.wording import Score, target
 from nas.search.record import Record
 
 

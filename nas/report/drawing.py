@@ -130,12 +130,12 @@ def _cell(cell: Cell, left: float, foot: float) -> list[Shape]:
     ink = PAPER if cell.act in DARK_ACTS and not plain else INK
     shapes: list[Shape] = [
         Rect(x, y, wide, tall, PAPER if plain else fill, fill if plain and cell.act != "none" else FAINT, str(cell)),
-        Text(middle, foot - tall / 2 + 3.6, "fc" if cell.op == "linear" else str(cell.kernel), 10, ink, "middle"),
+        Text(middle, foot - tall / 2 + 3.6, "fc" if cell.op == "linear" else str(cell.kernel), 11, ink, "middle"),
     ]
     if cell.se:
         shapes.append(Rect(x, y - 5, wide, 3.6, INK, None, f"squeeze-and-excitation {cell.se:g}"))
     if not plain:
-        shapes.append(Text(middle, foot + 10.5, f"×{cell.expand:g}", 8.5, MUTED, "middle"))
+        shapes.append(Text(middle, foot + 10.5, f"×{cell.expand:.3g}", 8.5, MUTED, "middle"))
     return shapes
 
 
@@ -184,14 +184,11 @@ def _legend() -> list[Shape]:
     for expand in (1, 3, 6):
         x = sample(x, 3, expand, f"×{expand}")
     caption("expansion", start, x - 5 - start)
-    start = x = x + 26
-    x = sample(x, 3, 4, "3", se=0.25)
-    caption("squeeze-and-excitation", start, x - 5 - start)
-    start = x = x + 66
-    x = sample(x, 3, 4, "3", op="conv")
-    caption("plain convolution, fc", start, x - 5 - start)
-    x += 66
-    start = x
+    x += 74
+    caption("squeeze-and-excitation", x, sample(x, 3, 4, "3", se=0.25) - 5 - x)
+    x += 128
+    caption("plain conv., fc", x, sample(x, 3, 4, "3", op="conv") - 5 - x)
+    start = x = x + 76
     for act in ("relu", "relu6", "h_swish", "swish", "none"):
         shapes.append(Rect(x, foot - 14, 14, 14, ACTS[act], FAINT))
         shapes.append(Text(x + 19, foot - 3, ACT_NAMES[act], 10, INK))

@@ -23,8 +23,8 @@ class Cell:
     """One block of a strip. The cells mean what those of `nas.arch.Block` mean.
 
     Args:
-        group: ``stem`` (plain convolutions before the first MBConv block), ``1/8`` (blocks whose output has that share of
-            the input's side) or ``head`` (after the last block).
+        group: ``stem`` (plain convolutions before the first MBConv block), ``1/8`` (blocks whose output has that share
+            of the input's side) or ``head`` (after the last block).
         slot: position inside its group, from 0.
     """
 
@@ -103,6 +103,16 @@ def sheet(record: Record, listed: Sequence[Entry]) -> Sheet:
     return Sheet(tuple(sorted(slots.items(), key=lambda item: _order(item[0]))), tuple(strips))
 
 
+def thinned(sheet: Sheet, most: int) -> Sheet:
+    """At most `most` strips: all but the rest of the front stay, and of that an even share, ends included."""
+    front = [strip for strip in sheet.strips if strip.kind == "front"]
+    room = max(2, most - (len(sheet.strips) - len(front)))
+    if len(front) <= room:
+        return sheet
+    kept = {front[round(at)].key for at in np.linspace(0, len(front) - 1, room)}
+    return Sheet(sheet.columns, tuple(s for s in sheet.strips if s.kind != "front" or s.key in kept))
+
+
 def _order(group: str) -> int:
     if group in ("stem", "head"):
         return 0 if group == "stem" else 1 << 300  # beyond any product of strides
@@ -170,15 +180,17 @@ def share_lines(listed: Sequence[Entry]) -> list[Shares]:
 
 def share_table(lines: Sequence[Shares]) -> Table:
     """`lines` as text, one column per measure: first · middle · last third."""
-    rows = [Row((line.name, *(" · ".join(percent(v) for v in three) for three in line.values)), line.kind) for line in lines]
+    rows = [
+        Row((line.name, *(" · ".join(percent(v) for v in three) for three in line.values)), line.kind) for line in lines
+    ]
     return Table(("Network", *MEASURES), tuple(rows))
 
 
 def likeness(one: Arch, other: Arch) -> float:
     """The share of equal choices (kernel, expansion, SE or not, activation) of two networks, 0..1.
 
-    Blocks are compared in their places: same reduction of the input, same position there. A block that only one of the two
-    has counts as four differences. ReLU6 is taken for ReLU.
+    Blocks are compared in their places: same reduction of the input, same position there. A block that only one of the
+    two has counts as four differences. ReLU6 is taken for ReLU.
     """
     left, right = ({(c.group, c.slot): c for c in body(arch)} for arch in (one, other))
     pairs = [(left.get(place), right.get(place)) for place in left.keys() | right.keys()]

@@ -10,7 +10,9 @@ def svg(drawing: Drawing) -> str:
     """One ``<svg>`` element, scaled by its width; every text is escaped."""
     size = f'viewBox="0 0 {drawing.width:g} {drawing.height:g}" width="{drawing.width:g}" height="{drawing.height:g}"'
     shapes = "".join(map(_shape, drawing.shapes))
-    return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{markup(drawing.label)}" {size}>{shapes}</svg>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{markup(drawing.label)}" {size}>{shapes}</svg>'
+    )
 
 
 def _shape(shape: Shape) -> str:

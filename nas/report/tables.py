@@ -21,8 +21,8 @@ class Entry:
 
     Args:
         candidate: the network and its figures.
-        kind: ``best`` and ``front`` are on the front, best is its most accurate; ``missed`` was predicted within the target
-            and measured above it; ``reference`` is a fixed network.
+        kind: ``best`` and ``front`` are on the front, best is its most accurate; ``missed`` was predicted within the
+            target and measured above it; ``reference`` is a fixed network.
         name: what it is called; of a found network its key.
         meets: whether it is within the target; None without a target.
     """
@@ -122,7 +122,9 @@ def meets(record: Record, candidate: Candidate) -> bool | None:
 def missed(record: Record) -> list[Candidate]:
     """Scored candidates predicted within the target and measured above it, most accurate first."""
     limit = record.target_ms
-    late = [c for c in record.candidates if limit is not None and c.measured and c.predicted.ms <= limit < c.measured.ms]
+    late = [
+        c for c in record.candidates if limit is not None and c.measured and c.predicted.ms <= limit < c.measured.ms
+    ]
     scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
     return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
 
@@ -176,8 +178,8 @@ def network_table(record: Record, listed: Sequence[Entry]) -> Table:
 def course(record: Record) -> list[Step]:
     """After each finished candidate: the best score within the target and the hypervolume of the front so far.
 
-    The hypervolume is the share of score 0..1 by latency 0..(target, else the slowest candidate) that is dominated; None
-    where a score lies outside 0..1 and the share means nothing.
+    The hypervolume is the share of score 0..1 by latency 0..(target, else the slowest candidate) that is dominated;
+    None where a score lies outside 0..1 and the share means nothing.
     """
     limit = record.target_ms or max((c.predicted.ms for c in record.candidates), default=0.0)
     scores = [c.proxy_accuracy for c in record.candidates if c.proxy_accuracy is not None]

@@ -4,17 +4,19 @@ HTML and in PNG."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 from nas.arch import Arch
 from nas.report.tables import Entry, score_of, settings
 from nas.report.wording import Score, counted, megabytes, millions, ms, target
 from nas.search.record import Candidate, Record
 
-POSITIONS = ("right", "left", "above", "below")
-LABEL_HEIGHT = 0.045  # of the plot
-LETTER_WIDTH = 0.0092
+# Where a label may stand beside its mark: signs of the offset in x and y, in order of preference.
+POSITIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
+LABEL_HEIGHT = 0.05  # of the plot
+LETTER_WIDTH = 0.0105
+LABEL_GAP = 0.014
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Mark:
         name: of a reference; else the key.
         key: of the network.
         hover: lines of plain text.
-        position: where the label of a reference stands.
+        position: signs of the offset of a reference's label, x to the right and y up.
     """
 
     x: float
@@ -35,7 +37,7 @@ class Mark:
     name: str
     key: str
     hover: tuple[str, ...]
-    position: str = "right"
+    position: tuple[int, int] = (1, 0)
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ class ParetoView:
     @property
     def step_line(self) -> list[tuple[float, float]]:
         """The front as the best score to be had within a latency: continued to the target, else to the edge."""
-        if not self.front:
-            return []
-        last = self.front[-1]
-        end = self.x_range[1] if self.target_ms is None else max(self.target_ms, last.x)
-        return [*((mark.x, mark.y) for mark in self.front), (end, last.y)]
+        return _step_line(self.front, self.x_range[1] if self.target_ms is None else self.target_ms)
+
+
+def _step_line(front: Sequence[Mark], end: float) -> list[tuple[float, float]]:
+    return [*((mark.x, mark.y) for mark in front), (max(end, front[-1].x), front[-1].y)] if front else []
 
 
 def rows_in_short(arch: Arch) -> list[str]:
@@ -110,9 +112,7 @@ def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
     front = tuple(mark(c, c.key) for c in record.front)
     missed = tuple(mark(e.candidate, e.name) for e in listed if e.kind == "missed")
     references = tuple(
-        mark(e.candidate, e.name)
-        for e in listed
-        if e.kind == "reference" and e.candidate.proxy_accuracy is not None
+        mark(e.candidate, e.name) for e in listed if e.kind == "reference" and e.candidate.proxy_accuracy is not None
     )
     slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
     shown = [*others, *front, *missed, *references]
@@ -121,8 +121,10 @@ def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
     foot = y_range[0]
     too_slow = [mark(c, c.key, foot) for c in slow]
     inside = tuple(m for m in too_slow if m.x <= x_range[1])
+    line = _step_line(front, x_range[1] if target_ms is None else target_ms)
+    references = _placed(references, [*others, *front, *missed], line, target_ms, x_range, y_range)
     return ParetoView(
-        others, front, missed, _placed(references, shown, x_range, y_range), inside,
+        others, front, missed, references, inside,
         target_ms, x_range, y_range, _x_title(record), score.name.capitalize() + (", %" if score.percent else ""),
         _notes(record, target_ms, x_range, len(too_slow) - len(inside)),
     )  # fmt: skip
@@ -168,43 +170,65 @@ def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float]
     return tuple(notes)
 
 
+Box = tuple[float, float, float, float]  # left, low, right, high
+
+
 def _placed(
-    references: Sequence[Mark], shown: Sequence[Mark], x_range: tuple[float, float], y_range: tuple[float, float]
+    references: Sequence[Mark],
+    others: Sequence[Mark],
+    line: Sequence[tuple[float, float]],
+    target_ms: float | None,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
 ) -> tuple[Mark, ...]:
     """Give each reference the label position that hides least: greedy, on unit axes."""
 
-    def unit(mark: Mark) -> tuple[float, float]:
-        return (
-            (mark.x - x_range[0]) / (x_range[1] - x_range[0]),
-            (mark.y - y_range[0]) / (y_range[1] - y_range[0]),
-        )
+    def unit(x: float, y: float) -> tuple[float, float]:
+        return (x - x_range[0]) / (x_range[1] - x_range[0]), (y - y_range[0]) / (y_range[1] - y_range[0])
 
-    points = [unit(mark) for mark in shown]
-    taken: list[tuple[float, float, float, float]] = []
+    points = [unit(mark.x, mark.y) for mark in others] + _along([unit(*corner) for corner in line])
+    symbols = [unit(mark.x, mark.y) for mark in references]
+    taken: list[Box] = []
+    if target_ms is not None:
+        right = unit(target_ms, 0)[0]
+        taken.append((right - 0.1, 0.93, right, 1.0))
     placed = []
     for mark in references:
-        x, y = unit(mark)
-        costs = {}
-        for position in POSITIONS:
-            box = _label_box(x, y, position, LETTER_WIDTH * len(mark.name))
-            hidden = sum(box[0] <= px <= box[2] and box[1] <= py <= box[3] for px, py in points)
-            clash = sum(_overlap(box, other) for other in taken)
+        x, y = unit(mark.x, mark.y)
+        boxes = {position: _label_box(x, y, position, LETTER_WIDTH * len(mark.name)) for position in POSITIONS}
+
+        def cost(position: tuple[int, int], boxes: dict[tuple[int, int], Box] = boxes) -> float:
+            box = boxes[position]
+            hidden = sum(_inside(box, point) for point in points) + 8 * sum(_inside(box, point) for point in symbols)
             outside = box[0] < 0 or box[2] > 1 or box[1] < 0 or box[3] > 1
-            costs[position] = hidden + 20 * clash + 50 * outside
-        best = min(POSITIONS, key=costs.__getitem__)
-        taken.append(_label_box(x, y, best, LETTER_WIDTH * len(mark.name)))
-        placed.append(Mark(mark.x, mark.y, mark.name, mark.key, mark.hover, best))
+            return hidden + 20 * sum(_overlap(box, other) for other in taken) + 50 * outside
+
+        best = min(POSITIONS, key=cost)
+        taken.append(boxes[best])
+        placed.append(replace(mark, position=best))
     return tuple(placed)
 
 
-def _label_box(x: float, y: float, position: str, width: float) -> tuple[float, float, float, float]:
-    gap = 0.012
-    if position in ("right", "left"):
-        left = x + gap if position == "right" else x - gap - width
-        return left, y - LABEL_HEIGHT / 2, left + width, y + LABEL_HEIGHT / 2
-    low = y + gap if position == "above" else y - gap - LABEL_HEIGHT
-    return x - width / 2, low, x + width / 2, low + LABEL_HEIGHT
+def _along(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points on the horizontal parts of a step line, as dense as a label is high."""
+    found = []
+    for (x, y), (following, _) in pairwise(corners):
+        steps = int((following - x) / LABEL_HEIGHT) + 1
+        found += [(x + (following - x) * step / steps, y) for step in range(steps)]
+    return found
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+def _label_box(x: float, y: float, position: tuple[int, int], width: float) -> Box:
+    right, up = position
+    gap = LABEL_GAP if 0 in position else 0.7 * LABEL_GAP
+    left = x - width / 2 if right == 0 else x + gap if right > 0 else x - gap - width
+    low = y - LABEL_HEIGHT / 2 if up == 0 else y + gap if up > 0 else y - gap - LABEL_HEIGHT
+    return left, low, left + width, low + LABEL_HEIGHT
+
+
+def _inside(box: Box, point: tuple[float, float]) -> bool:
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -47,8 +47,13 @@ class Score:
 
 
 def signed(text: str) -> str:
-    """A true minus sign."""
-    return text.replace("-", "−")
+    """A true minus sign, and none (nor a plus) before zero.
+
+    >>> signed("-1.5 %"), signed("-0.0 %")
+    ('−1.5 %', '0.0 %')
+    """
+    sign, digits = text[0], text[1:].split()[0]
+    return text[1:] if float(digits) == 0 else text.replace("-", "−") if sign == "-" else text
 
 
 def ms(value: float) -> str:
@@ -138,7 +143,7 @@ def circumstances(latency: Latency) -> str:
 
 
 def standard_error(share: float, count: int) -> float:
-    """Of a share of `count` held-out images, binomial; never zero, as the share is drawn to one half by Agresti's rule."""
+    """Of a share of `count` held-out images: binomial, by the rule of Agresti and Coull, which is never zero."""
     drawn = (share * count + 2) / (count + 4)
     return math.sqrt(drawn * (1 - drawn) / (count + 4))
 

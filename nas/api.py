@@ -1,0 +1,326 @@
+"""What `import nas` offers beyond the rooms: search, resume, report, export, profile."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.arch import Arch
+from nas.errors import InputError
+from nas.references import reference
+from nas.session import REFERENCES, Custom, Options, Session, Silent, Watcher
+from nas.space import Space
+from nas.space_file import load_space
+from nas.units import milliseconds, seconds
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+    from nas.latency.measure import Latency
+    from nas.latency.table import LatencyTable
+    from nas.search.record import Record
+    from nas.search.store import Store
+
+BUDGET = "4m"
+_VERSIONS = ("torch", "optuna", "onnxruntime", "ray", "numpy", "pandas")
+
+
+def search(
+    space: Space | str | Path,
+    *,
+    latency_target: str | float | None = None,
+    device: str | Callable[[Arch], float] = "host",
+    evaluate: Callable[[Arch], float] | None = None,
+    data: str | Path | None = None,
+    trials: int | None = None,
+    budget: str | float | None = None,
+    sampler: str | BaseSampler = "auto",
+    seed: int = 0,
+    workers: int = 1,
+    ray: str | None = None,
+    cpus_per_trial: float = 1,
+    gpus_per_trial: float = 0,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    references: Sequence[str] | None = None,
+    run: str | Path | None = None,
+    watch: Watcher | None = None,
+) -> Record:
+    """Search a space for the front of accuracy and latency, under a latency target.
+
+    Args:
+        space: a `Space`, a name, or a path to a space file.
+        latency_target: ms, or text with a unit; networks above it are told to the sampler and never trained.
+        device: whose latency counts, as `nas.device` takes it, or a callable that returns ms (or another cost to cap).
+        evaluate: scores an `Arch`, higher is better; None trains the proxy on `data`.
+        data: folder of images, or the name of a data set; None is the generated set.
+        trials: candidates to evaluate; too slow ones do not count.
+        budget: time for evaluating, e.g. ``"10m"``; what ends first ends the search. Neither given: 4 minutes.
+        sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
+        seed: of sampling, weights and batches.
+        workers: processes that evaluate side by side; 1 is this process with all cores.
+        ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
+        cpus_per_trial: with Ray, cores of one candidate.
+        gpus_per_trial: with Ray, GPUs of one candidate.
+        runtime: what the host's latency is measured with.
+        threads: of the timed network.
+        references: names of fixed networks to score beside; None: the four usual ones, or none with `evaluate`.
+        run: folder for everything, resumable; None keeps the run in memory.
+        watch: sees progress; None is silent.
+
+    Returns:
+        Record: ``.trials``, ``.pareto`` (pandas), ``.best`` (`Arch` or None), ``.front``, ``.references``.
+
+    Raises:
+        InputError: something given cannot be used.
+        InfeasibleError: no network of the space can meet the target.
+        KeyboardInterrupt: was interrupted; with `run`, `resume` goes on.
+    """
+    searched = space if isinstance(space, Space) else load_space(space)
+    named = references if references is not None else () if evaluate is not None else REFERENCES
+    custom = Custom(
+        evaluate=evaluate,
+        device=device if callable(device) else None,
+        sampler=sampler if not isinstance(sampler, str) else None,
+    )
+    options = Options(
+        target_ms=None if latency_target is None else milliseconds(latency_target),
+        device="custom" if callable(device) else device,
+        runtime=runtime,
+        threads=threads,
+        images=None if data is None else str(data),
+        trials=_count("trials", trials) if trials is not None else None,
+        budget_s=seconds(budget) if budget is not None else None if trials is not None else seconds(BUDGET),
+        sampler=sampler if isinstance(sampler, str) else type(sampler).__name__,
+        seed=_count("seed", seed, least=0),
+        workers=_count("workers", workers),
+        ray=ray,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        references=tuple(named),
+        custom=custom.names(),
+    )
+    for name in options.references:
+        reference(name)  # an unknown one is told before anything is measured
+    facts = asdict(options) | {"name": searched.name, "versions": _versions(), "host": platform.node()}
+    watcher = watch or Silent()
+    if run is None:
+        return Session(searched, options, custom, None, watcher, facts).run()
+    from nas.search.store import Store
+
+    with Store.create(Path(run), facts, searched) as store:
+        return _run(store, options, custom, watcher)
+
+
+def _run(store: Store, options: Options, custom: Custom, watch: Watcher) -> Record:
+    from nas.report.write import write_report
+
+    record = Session(store.space, options, custom, store, watch, dict(store.options)).run()
+    write_report(record, store.folder)
+    return record
+
+
+def resume(
+    run: str | Path,
+    *,
+    budget: str | float | None = None,
+    trials: int | None = None,
+    evaluate: Callable[[Arch], float] | None = None,
+    device: Callable[[Arch], float] | None = None,
+    sampler: BaseSampler | None = None,
+    watch: Watcher | None = None,
+) -> Record:
+    """Go on with a run, from its folder alone: nothing finished is lost or evaluated twice.
+
+    Args:
+        run: folder of the run.
+        budget: evaluate for this much longer; None is what was left of the run's budget.
+        trials: new total number of candidates; None keeps the run's.
+        evaluate: again, if the run was begun with one: a folder cannot hold a Python function.
+        device: likewise.
+        sampler: likewise.
+        watch: sees progress; None is silent.
+
+    Raises:
+        InputError: not a run folder, broken, or begun with Python objects that are not given again.
+        RunBusyError: another process works on this run.
+    """
+    from nas.search.store import Store
+
+    with Store.open(Path(run)) as store:
+        names = [field.name for field in fields(Options)]
+        options = _read_options(store, {name: store.options[name] for name in names if name in store.options})
+        custom = Custom(evaluate, device, sampler)
+        if missing := [name for name in options.custom if name not in custom.names()]:
+            raise InputError(
+                f"this run was begun with its own {missing[0]}; give it again: nas.resume(run, {missing[0]}=...)"
+            )
+        if trials is not None:
+            options = replace(options, trials=_count("trials", trials))
+        if budget is not None:
+            options = replace(options, budget_s=store.spent_s + seconds(budget))
+        store.update({"trials": options.trials, "budget_s": options.budget_s, "finished": None})
+        return _run(store, options, custom, watch or Silent())
+
+
+def _read_options(store: Store, data: dict[str, object]) -> Options:
+    """Options as ``run.json`` holds them; `Session` checks each value where it is used."""
+    for name in ("references", "custom"):
+        value = data.get(name, ())
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise InputError(f"{store.folder / 'run.json'}: {name} must be a list of names; restore it from a copy")
+        data[name] = tuple(value)
+    return Options(**data)  # type: ignore[arg-type]
+
+
+def report(run: str | Path) -> dict[str, Path]:
+    """Draw a run's report from its folder, finished or not; returns the files by name.
+
+    Raises:
+        InputError: not a run folder, or broken.
+    """
+    from nas.report.write import write_report
+    from nas.search.store import Store
+
+    folder = Path(run)
+    with Store.open(folder, read_only=True) as store:
+        return write_report(store.record(), folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """An export beside the target of its run: `exported` as `nas.export.Exported`, `target_ms` or None."""
+
+    arch: Arch
+    num_classes: int
+    files: tuple[Path, ...]
+    max_abs_diff: float | None
+    measured: Latency | None
+    target_ms: float | None
+
+
+def export(
+    arch_or_run: Arch | str | Path,
+    out: str | Path | None = None,
+    formats: Sequence[str] = ("onnx", "python"),
+    *,
+    arch: str | None = None,
+    num_classes: int | None = None,
+) -> Shipped:
+    """Write a network as files of its own: checked against PyTorch, and measured again.
+
+    Args:
+        arch_or_run: an `Arch`, the folder of a run, an ``arch.json``, or the name of a reference.
+        out: folder; None is ``RUN/export/KEY``, or a folder named like the network.
+        formats: ``onnx``, ``python`` or both.
+        arch: key of a network of the run; None is its best.
+        num_classes: outputs of the classifier; None is the classes of the run's own images, else 1000.
+
+    Raises:
+        InputError: no such network or format, or the folder cannot be written.
+        NasError: the ONNX file computes something else than PyTorch.
+    """
+    from nas.export import export as write
+
+    target_ms, threads = None, 1
+    if isinstance(arch_or_run, Arch):
+        network, folder = arch_or_run, Path(arch_or_run.key)
+    elif (Path(arch_or_run) / "run.json").is_file():
+        from nas.search.store import Store
+
+        with Store.open(Path(arch_or_run), read_only=True) as store:
+            record = store.record()
+        network = _of_run(record, arch)
+        folder = Path(arch_or_run) / "export" / network.key
+        target_ms, threads = record.target_ms, int(record.options.get("threads", 1))
+        images = record.options.get("data") or {}
+        if num_classes is None and images and not images.get("generated"):
+            num_classes = len(images["classes"])
+    else:
+        network = _named(str(arch_or_run))
+        folder = Path(Path(str(arch_or_run)).stem.replace("@", "-"))
+    done = write(network, out or folder, formats, num_classes=num_classes or 1000, threads=threads)
+    return Shipped(done.arch, done.num_classes, done.files, done.max_abs_diff, done.measured, target_ms)
+
+
+def _of_run(record: Record, key: str | None) -> Arch:
+    if key is None:
+        if record.best is None:
+            raise InputError("the run has no network within its target yet; `nas resume` it, or name one with its key")
+        return record.best
+    found = {c.key: c.arch for c in [*record.candidates, *record.references]}
+    if key not in found:
+        raise InputError(f"the run has no network {key!r}; on its front: {', '.join(c.key for c in record.front)}")
+    return found[key]
+
+
+def _named(name: str) -> Arch:
+    """A reference by name, or an ``arch.json``."""
+    path = Path(name)
+    if path.suffix == ".json":
+        try:
+            return Arch.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    return reference(name)
+
+
+def measure_named(name: str, runtime: str = "onnxruntime", threads: int = 1, batch: int = 1) -> Latency:
+    """Time a reference by name, an ``arch.json`` or an exported ``.onnx`` file on this host.
+
+    Raises:
+        InputError: no such network, or options out of bounds.
+    """
+    from nas.latency.measure import measure, measure_onnx
+
+    if Path(name).suffix == ".onnx":
+        if runtime != "onnxruntime":
+            raise InputError(f"an .onnx file runs under onnxruntime, got runtime {runtime!r}")
+        return measure_onnx(Path(name), threads, batch)
+    return measure(_named(name), runtime, threads, batch)
+
+
+def profile(
+    space: str | Path | Space,
+    *,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    out: str | Path | None = None,
+    watch: Watcher | None = None,
+) -> LatencyTable:
+    """The latency model of a space on this host: from the cache, or measured now; also written to `out` if given.
+
+    Raises:
+        InputError: no such space or runtime, or `out` cannot be written.
+    """
+    from nas.latency.table import cached_table
+
+    searched = space if isinstance(space, Space) else load_space(space)
+    table = cached_table(searched, runtime, threads, progress=(watch or Silent()).step)
+    if out is not None:
+        try:
+            table.save(Path(out))
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {error.strerror}; give another file") from None
+    return table
+
+
+def default_run(space: str) -> Path:
+    """``results/SPACE-DATE-TIME``."""
+    return Path("results") / f"{Path(space).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _count(name: str, value: int, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} must be a whole number from {least}, got {value!r}")
+    return value
+
+
+def _versions() -> dict[str, str]:
+    found = {name: metadata.version(name) for name in _VERSIONS}
+    return found | {"nas": metadata.version("nas"), "python": platform.python_version()}

@@ -1,0 +1,22 @@
+"use strict";
+// Draws every figure from the JSON beside it; a click on a network leads to its strip.
+for (const place of document.querySelectorAll(".plot")) {
+  const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+  if (window.innerWidth < 640) {
+    // A narrow screen: the long axis title and the side margins would take the room of the plot.
+    const axis = figure.layout.xaxis.title;
+    axis.text = axis.text.replace(/ \(.*/, "");
+    Object.assign(figure.layout.margin, { l: 40, r: 10 });
+    for (const note of figure.layout.annotations || []) {
+      note.font.size = 10;
+      note.text = note.text.replace(/^(MobileNet|EfficientNet-)/, "");
+    }
+  }
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  Plotly.newPlot(place, figure.data, figure.layout, config).then((plot) => {
+    plot.on("plotly_click", (event) => {
+      const strip = document.getElementById("net-" + event.points[0].customdata);
+      if (strip) strip.scrollIntoView({ behavior: "smooth", block: "center" });
+    });
+  });
+}

@@ -1,0 +1,46 @@
+"""The files of a report, each whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.files import write_atomic
+from nas.report.contents import Contents, contents
+from nas.report.drawing import Drawing, shares_drawing, strips_drawing
+from nas.report.page import html_page
+from nas.report.plots import architectures_png, pareto_png
+from nas.report.strips import thinned
+from nas.report.text import markdown_page
+from nas.search.record import Record
+
+MOST_STRIPS = 40  # of a picture; report.html draws all
+
+
+def write_report(record: Record, folder: Path) -> dict[str, Path]:
+    """Write ``report.html``, ``report.md``, ``pareto.png``, ``architectures.png``, ``pareto.csv``, ``trials.csv`` and
+    ``arch/<key>.json`` of the front and the references into `folder`, which is made if absent.
+
+    Returns:
+        the path of every file by its name relative to `folder`. ``architectures.png`` is left out if there is no
+        network to draw.
+    """
+    told = contents(record)
+    pareto = pareto_png(told.view, told.title)
+    files: dict[str, str | bytes] = {"pareto.png": pareto, "report.html": html_page(told, pareto)}
+    if drawings := _drawings(told):
+        files["architectures.png"] = architectures_png(drawings)
+    files["report.md"] = markdown_page(told)
+    files["pareto.csv"] = record.pareto.to_csv(index=False)
+    files["trials.csv"] = record.trials.to_csv(index=False)
+    for entry in told.entries:
+        files[f"arch/{entry.candidate.key}.json"] = entry.candidate.arch.to_json() + "\n"
+    (folder / "arch").mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return {name: folder / name for name in files}
+
+
+def _drawings(told: Contents) -> list[Drawing]:
+    if not told.sheet.strips:
+        return []
+    return [strips_drawing(thinned(told.sheet, MOST_STRIPS)), *([shares_drawing(told.shares)] if told.shares else [])]

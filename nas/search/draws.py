@@ -1,0 +1,161 @@
+"""Unseen networks within the target, found without a sampler: to begin with, and when the sampler is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from nas.arch import Arch
+from nas.space import Gene, Scalar, Space
+
+Genes = Mapping[str, Scalar]
+
+SMALL = 4096  # spaces up to this size are listed
+MAX_LISTED = 16 * SMALL  # gene settings tried for that; several may describe one network
+CHUNK = 64
+MAX_CHUNKS = 16  # of uniform draws
+MAX_GENERATIONS = 120  # of the descent that follows if those find nothing
+MUTATED_GENES = 2
+
+
+class ManyLatencies(Protocol):
+    """What is needed of a latency model."""
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        """Milliseconds, shape ``(len(archs),)``."""
+
+
+class Draws:
+    """Draws from the networks of `space` that are predicted within `target_ms`.
+
+    Args:
+        space: to draw from.
+        model: predicts latency.
+        target_ms: latency target, or None: everything is within.
+        rng: random numbers.
+    """
+
+    def __init__(self, space: Space, model: ManyLatencies, target_ms: float | None, rng: np.random.Generator) -> None:
+        self._space = space
+        self._model = model
+        self._target_ms = float("inf") if target_ms is None else target_ms
+        self._rng = rng
+
+    def binds(self) -> bool:
+        """Whether any of a chunk of random networks is above the target."""
+        if self._target_ms == float("inf"):
+            return False
+        return bool((self._latencies([arch for _, arch in self._chunk()]) > self._target_ms).any())
+
+    def unseen(self, seen: Collection[str], wanted: int = 1) -> list[Genes]:
+        """Genes of up to `wanted` distinct networks whose keys are not in `seen`; fewer if fewer can be found.
+
+        In a space of at most `SMALL` networks none is overlooked. In a larger one the effort is bounded: uniform draws,
+        then an evolution towards lower latency, starting from the fastest drawn.
+        """
+        if self._listed is not None:
+            found = [(genes, arch) for genes, arch in self._listed if arch.key not in seen]
+            self._rng.shuffle(found)
+            return [genes for genes, _ in found[:wanted]]
+        found_genes: dict[str, Genes] = {}
+        drawn: list[tuple[float, Genes]] = []
+        for _ in range(MAX_CHUNKS):
+            drawn += self._sift(list(self._chunk()), seen, found_genes)
+            if len(found_genes) >= wanted:
+                break
+        fastest = sorted(drawn, key=lambda pair: pair[0])[: 2 * wanted]
+        for _, genes in fastest:
+            if len(found_genes) < wanted:
+                self._descend(genes, seen, found_genes)
+        return list(found_genes.values())[:wanted]
+
+    @cached_property
+    def _listed(self) -> list[tuple[Genes, Arch]] | None:
+        """All networks of a small space within the target; None if the space is not small."""
+        if self._space.size > SMALL:
+            return None
+        every: dict[Arch, Genes] = {}
+        for count, (genes, arch) in enumerate(_every(self._space)):
+            every.setdefault(arch, genes)
+            if len(every) == self._space.size:
+                break
+            if count == MAX_LISTED:
+                return None
+        archs = list(every)
+        within = self._latencies(archs) <= self._target_ms
+        return [(every[arch], arch) for arch, good in zip(archs, within, strict=True) if good]
+
+    def _chunk(self) -> Iterator[tuple[Genes, Arch]]:
+        for _ in range(CHUNK):
+            yield self._unfold(lambda gene: self._any(gene))
+
+    def _any(self, gene: Gene) -> Scalar:
+        return gene.options[int(self._rng.integers(len(gene.options)))]
+
+    def _unfold(self, choose: Callable[[Gene], Scalar]) -> tuple[Genes, Arch]:
+        genes: dict[str, Scalar] = {}
+
+        def note(gene: Gene) -> Scalar:
+            genes[gene.name] = choose(gene)
+            return genes[gene.name]
+
+        arch = self._space.unfold(note)
+        return genes, arch
+
+    def _latencies(self, archs: Sequence[Arch]) -> np.ndarray:
+        return np.asarray(self._model.many(archs), dtype=float)
+
+    def _sift(
+        self, pairs: list[tuple[Genes, Arch]], seen: Collection[str], found: dict[str, Genes]
+    ) -> list[tuple[float, Genes]]:
+        """Put those within the target and unseen into `found`; all with their latencies."""
+        latencies = self._latencies([arch for _, arch in pairs])
+        for (genes, arch), latency in zip(pairs, latencies, strict=True):
+            if latency <= self._target_ms and arch.key not in seen:
+                found.setdefault(arch.key, genes)
+        return [(float(latency), genes) for (genes, _), latency in zip(pairs, latencies, strict=True)]
+
+    def _descend(self, genes: Genes, seen: Collection[str], found: dict[str, Genes]) -> None:
+        """Mutate towards lower latency until something new is found; within the target, mutate freely."""
+        parent, before, best = genes, len(found), float("inf")
+        for _ in range(MAX_GENERATIONS):
+            names = list(parent)
+            children = []
+            for _ in range(CHUNK // 4):
+                changed = set(self._rng.choice(names, min(MUTATED_GENES, len(names)), replace=False))
+                now, fixed = changed, parent
+                children.append(
+                    self._unfold(lambda g: fixed[g.name] if g.name in fixed and g.name not in now else self._any(g))  # noqa: B023
+                )
+            sifted = self._sift(children, seen, found)
+            if len(found) > before:
+                return
+            latency, fastest = min(sifted, key=lambda pair: pair[0])
+            if latency <= max(best, self._target_ms):
+                parent, best = fastest, latency
+
+
+def _every(space: Space) -> Iterator[tuple[Genes, Arch]]:
+    """Each way the genes can fall, like an odometer whose last wheel turns fastest."""
+    script: list[int] = []
+    while True:
+        met: list[Gene] = []
+        genes: dict[str, Scalar] = {}
+
+        def choose(gene: Gene) -> Scalar:
+            if len(met) == len(script):  # noqa: B023
+                script.append(0)
+            genes[gene.name] = gene.options[script[len(met)]]  # noqa: B023
+            met.append(gene)  # noqa: B023
+            return genes[gene.name]  # noqa: B023
+
+        arch = space.unfold(choose)
+        yield genes, arch
+        while script and script[-1] + 1 == len(met[len(script) - 1].options):
+            script.pop()
+        if not script:
+            return
+        script[-1] += 1

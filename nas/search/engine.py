@@ -1,0 +1,355 @@
+"""The search itself: ask, predict, and evaluate only what can meet the target. Knows neither torch nor Ray.
+
+One proposal after the other goes this way::
+
+    ask -> seen before? tell the known result -> predicted latency -> over the target? tell it, never evaluate it
+        -> submit -> wait for the first to finish -> tell -> store -> watch
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import Trial
+
+from nas.arch import Arch
+from nas.cost import estimate
+from nas.latency.measure import Latency
+from nas.search.draws import Draws
+from nas.search.executors import Executor, Finished, failed
+from nas.search.journal import DIRECTIONS
+from nas.search.progress import Progress, Standing
+from nas.search.quiet import quiet_optuna
+from nas.search.record import Candidate
+from nas.search.store import Store
+from nas.search.trials import CONSTRAINT, STATES, frozen, values_of
+from nas.space import Scalar, Space
+
+if TYPE_CHECKING:
+    from nas.evaluate import Evaluation
+
+Stop = Literal["trials", "budget", "exhausted"]
+
+FEASIBLE_START = 10  # random networks within the target to begin with, where the target binds
+PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
+ATTEMPTS = 2  # of a candidate whose worker dies
+
+
+class LatencyModel(Protocol):
+    """Predicts latency without running anything."""
+
+    def __call__(self, arch: Arch, /) -> Latency:
+        """The latency of one network."""
+
+    def many(self, archs: Sequence[Arch], /) -> np.ndarray:
+        """Milliseconds of many networks, shape ``(len(archs),)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search found.
+
+    Args:
+        candidates: in the order in which they finished, those of earlier calls first; without references.
+        references: in the order in which they finished.
+        stopped_because: ``trials`` or ``budget`` were used up, or ``exhausted``: no unseen network within the target
+            could be found.
+    """
+
+    candidates: list[Candidate]
+    references: list[Candidate]
+    stopped_because: Stop
+
+
+def run_search(
+    space: Space,
+    model: LatencyModel,
+    *,
+    target_ms: float | None,
+    executor: Executor,
+    sampler: BaseSampler,
+    references: Mapping[str, Arch],
+    trials: int | None,
+    budget_s: float | None,
+    seed: int,
+    store: Store | None = None,
+    watch: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Search until `trials` or `budget_s` is used up, whichever is first, or nothing new can be found.
+
+    Candidates that run when the budget ends are awaited. Every evaluation, references included, gets the same `seed`
+    (common random numbers), so that candidates differ by their networks and not by their luck. A worker that dies costs
+    its candidate one retry; the second time the candidate is ``FAILED``.
+
+    Args:
+        space: to search.
+        model: predicts the latency by which candidates are admitted and ranked.
+        target_ms: networks predicted above it are told to the sampler and never evaluated; None admits all.
+        executor: where evaluations run; the caller closes it.
+        sampler: proposes; see `nas.search.samplers.make_sampler`.
+        references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
+        trials: candidates to evaluate, scored or failed, those of earlier calls on the same `store` included; too slow
+            ones do not count.
+        budget_s: wall-clock search time from this call on, minus what earlier calls on the same `store` spent up to
+            their last finished candidate. References take their share of it, but are all evaluated in any case.
+        seed: of the evaluations, and of the random networks the search starts with.
+        store: where everything finished is kept at once; what it holds already is not evaluated again.
+        watch: told of every step, from this thread.
+
+    Raises:
+        KeyboardInterrupt: as it came; running work was cancelled, everything finished is in `store`.
+    """
+    search = _Search(space, model, target_ms, executor, sampler, references, trials, budget_s, seed, store, watch)
+    try:
+        search.loop()
+    except BaseException as error:
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                search.rescue()
+        finally:
+            executor.cancel()
+        raise
+    return Outcome(search.candidates, search.references, search.why_stop() or "trials")
+
+
+@dataclass
+class _Job:
+    """An evaluation under way: of a candidate, with its trial, or of a reference, with its name."""
+
+    arch: Arch
+    predicted: Latency
+    genes: Mapping[str, Scalar] = field(default_factory=dict)
+    trial: Trial | None = None
+    name: str | None = None
+    attempts: int = 1
+    twins: list[Trial] = field(default_factory=list)  # the same network, proposed again meanwhile
+
+
+class _Search:
+    def __init__(
+        self,
+        space: Space,
+        model: LatencyModel,
+        target_ms: float | None,
+        executor: Executor,
+        sampler: BaseSampler,
+        references: Mapping[str, Arch],
+        trials: int | None,
+        budget_s: float | None,
+        seed: int,
+        store: Store | None,
+        watch: Callable[[Progress], None] | None,
+    ) -> None:
+        self._space, self._model, self._target_ms = space, model, target_ms
+        self._executor, self._seed, self._store, self._watch = executor, seed, store, watch
+        self._trials, self._budget_s = trials, budget_s
+        self.candidates, self.references = store.load() if store else ([], [])
+        self._began = time.monotonic() - (store.spent_s if store else 0.0)
+        self._seen = {candidate.key: candidate for candidate in self.candidates}
+        self._standing = Standing(target_ms)
+        for candidate in self.candidates:
+            self._standing.add(candidate)
+        self._running: dict[int, _Job] = {}
+        self._next_ticket = 0
+        self._misses = 0
+        self._exhausted = False
+        done = {reference.name for reference in self.references}
+        self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
+        with quiet_optuna():
+            self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
+            self._study.add_trials([frozen(candidate, space, target_ms) for candidate in self.candidates])
+        self._draws = Draws(space, model, target_ms, np.random.default_rng([seed, len(self.candidates)]))
+        missing = FEASIBLE_START - self._standing.counts["COMPLETE"]
+        if target_ms is not None and missing > 0 and self._draws.binds():
+            for genes in self._draws.unseen(self._seen, missing):
+                self._enqueue(genes)
+
+    def loop(self) -> None:
+        """Until nothing may start and nothing runs."""
+        self._tell_watch(None)
+        while True:
+            may_start = self._may_start()
+            if may_start:
+                self._start_one()
+                may_start = self._may_start()
+            if self._running:
+                finished = self._executor.wait(0.0 if may_start else None)
+                if finished:
+                    self._settle(finished)
+            elif not may_start:
+                return
+
+    def rescue(self) -> None:
+        """Keep what finished but was not fetched when the search was interrupted."""
+        while self._running and (finished := self._executor.wait(0.0)):
+            if not finished.died:
+                self._settle(finished)
+
+    def why_stop(self) -> Stop | None:
+        """Why no further candidate may start."""
+        running = sum(job.name is None for job in self._running.values())
+        if self._trials is not None and self._standing.evaluated + running >= self._trials:
+            return "trials"
+        if self._exhausted or len(self._seen) + running >= self._space.size:
+            return "exhausted"
+        if self._budget_s is not None and self._elapsed() >= self._budget_s:
+            return "budget"
+        return None
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _may_start(self) -> bool:
+        if len(self._running) >= self._executor.slots:
+            return False
+        return bool(self._waiting) or self.why_stop() is None
+
+    def _start_one(self) -> None:
+        if self._waiting:
+            name, arch = self._waiting.popleft()
+            self._submit(_Job(arch, self._model(arch), name=name))
+            self._tell_watch(None)
+        elif self._misses >= PATIENCE and not self._enqueue_unseen():
+            self._exhausted = True
+        else:
+            self._propose()
+
+    def _propose(self) -> None:
+        """One proposal of the sampler: told at once if its fate is known, else submitted."""
+        with quiet_optuna():
+            trial = self._study.ask()
+            arch = self._space.unfold(lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options)))
+        if known := self._seen.get(arch.key):
+            self._misses += 1
+            self._tell(trial, known)
+            return
+        for job in self._running.values():
+            if job.name is None and job.arch == arch:
+                self._misses += 1
+                job.twins.append(trial)
+                return
+        job = _Job(arch, self._model(arch), dict(trial.params), trial)
+        if self._target_ms is not None and job.predicted.ms > self._target_ms:
+            self._misses += 1
+            cost = estimate(arch)
+            too_slow = Candidate(
+                arch, "TOO_SLOW", job.predicted, cost.params, cost.macs, cost.memory_bytes, genes=job.genes
+            )
+            self._finish(job, too_slow)
+        else:
+            self._misses = 0
+            self._submit(job)
+
+    def _enqueue_unseen(self) -> bool:
+        """Make the next proposal a random unseen network within the target; False if none can be found."""
+        running = [job.arch.key for job in self._running.values() if job.name is None]
+        found = self._draws.unseen({*self._seen, *running})
+        for genes in found:
+            self._enqueue(genes)
+        self._misses = 0
+        return bool(found)
+
+    def _enqueue(self, genes: Mapping[str, Scalar]) -> None:
+        with quiet_optuna():
+            self._study.enqueue_trial(dict(genes))
+
+    def _submit(self, job: _Job) -> None:
+        ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
+        self._running[ticket] = job
+        self._executor.submit(ticket, job.arch, self._seed)
+
+    def _settle(self, finished: Finished) -> None:
+        job = self._running.pop(finished.ticket)
+        evaluation = finished.evaluation
+        if evaluation is None:
+            if job.attempts < ATTEMPTS:
+                job.attempts += 1
+                self._submit(job)
+                return
+            evaluation = failed(job.arch, f"{finished.died}, {job.attempts} times")
+        candidate = _candidate(job, evaluation)
+        if job.name is None:
+            self._finish(job, candidate)
+            return
+        self.references.append(candidate)
+        if self._store:
+            self._store.append_reference(candidate, self._elapsed())
+        self._tell_watch(candidate)
+
+    def _finish(self, job: _Job, candidate: Candidate) -> None:
+        for trial in [job.trial, *job.twins]:
+            if trial is not None:
+                self._tell(trial, candidate)
+        self._seen[candidate.key] = candidate
+        self.candidates.append(candidate)
+        self._standing.add(candidate)
+        if self._store:
+            self._store.append(candidate, self._elapsed())
+        self._tell_watch(candidate)
+
+    def _tell(self, trial: Trial, candidate: Candidate) -> None:
+        with quiet_optuna():
+            if self._target_ms is not None:
+                # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
+                trial.set_constraint(CONSTRAINT, candidate.predicted.ms - self._target_ms)
+            try:
+                self._study.tell(trial, values_of(candidate), STATES[candidate.state])
+            except RuntimeError as error:
+                if "Study.stop" not in str(error):
+                    raise
+                self._exhausted = True  # an exhaustive sampler (brute force, grid) is through
+
+    def _tell_watch(self, latest: Candidate | None) -> None:
+        if self._watch is None:
+            return
+        standing = self._standing
+        progress = Progress(
+            evaluated=standing.evaluated,
+            too_slow=standing.counts["TOO_SLOW"],
+            failed=standing.counts["FAILED"],
+            running=len(self._running),
+            trials=self._trials,
+            budget_s=self._budget_s,
+            elapsed_s=self._elapsed(),
+            latest=latest,
+            best=standing.best,
+            hypervolume=standing.hypervolume(),
+            phase=self._phase(),
+        )
+        self._watch(progress)
+
+    def _phase(self) -> str:
+        names = [job.name for job in self._running.values() if job.name is not None]
+        if names:
+            return f"reference {names[0]}"
+        if self._running and self.why_stop() is not None:
+            return f"last {len(self._running)} running"
+        return "search"
+
+
+def _candidate(job: _Job, evaluation: Evaluation) -> Candidate:
+    score, reason, state = evaluation.proxy_accuracy, evaluation.reason, evaluation.state
+    if state == "COMPLETE" and (score is None or not math.isfinite(score)):
+        score, reason, state = None, f"the evaluation gave {score!r} for an accuracy", "FAILED"
+    return Candidate(
+        arch=job.arch,
+        state=state,
+        predicted=job.predicted,
+        params=evaluation.params,
+        macs=evaluation.macs,
+        memory_bytes=evaluation.memory_bytes,
+        genes=job.genes,
+        name=job.name,
+        proxy_accuracy=score if state == "COMPLETE" else None,
+        proxy_loss=evaluation.proxy_loss,
+        seconds=evaluation.seconds,
+        reason=reason,
+    )

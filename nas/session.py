@@ -1,0 +1,239 @@
+"""One search from the data to the report: the parts are made, wired, run, and measured again on the quiet machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nas.arch import Arch
+from nas.errors import InputError
+from nas.references import reference
+from nas.space import Space
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+    from nas.evaluate import Evaluator
+    from nas.latency.devices import LatencyModel
+    from nas.latency.feasibility import Feasibility
+    from nas.latency.measure import Latency
+    from nas.search.progress import Progress
+    from nas.search.executors import Executor
+    from nas.search.record import Record
+    from nas.search.store import Store
+
+REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
+
+
+class Watcher(Protocol):
+    """Sees a search happen. All methods are called from the driver."""
+
+    def say(self, text: str) -> None:
+        """A sentence for people: what is being done, what was found."""
+        ...
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Work of known length: decoding images, measuring blocks."""
+        ...
+
+    def search(self, progress: Progress) -> None:
+        """The search moved on."""
+        ...
+
+
+class Silent:
+    """A `Watcher` that shows nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, done: int, total: int, text: str) -> None: ...
+
+    def search(self, progress: Progress) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a search was asked for, as ``run.json`` keeps it; the meaning is that of `nas.search`'s arguments."""
+
+    target_ms: float | None = None
+    device: str = "host"
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    images: str | None = None
+    trials: int | None = None
+    budget_s: float | None = None
+    sampler: str = "auto"
+    seed: int = 0
+    workers: int = 1
+    ray: str | None = None
+    cpus_per_trial: float = 1
+    gpus_per_trial: float = 0
+    references: tuple[str, ...] = REFERENCES
+    custom: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Custom:
+    """Parts given as Python objects, which a run folder cannot hold."""
+
+    evaluate: Callable[[Arch], float] | None = None
+    device: Callable[[Arch], float] | None = None
+    sampler: BaseSampler | None = None
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name in ("evaluate", "device", "sampler") if getattr(self, name) is not None)
+
+
+@dataclass
+class Session:
+    """Wires one search. `run` does all of it.
+
+    Args:
+        space: to search.
+        options: what was asked for.
+        custom: parts given as objects.
+        store: the run folder, or None to keep everything in memory.
+        watch: sees it happen.
+    """
+
+    space: Space
+    options: Options
+    custom: Custom
+    store: Store | None
+    watch: Watcher
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> Record:
+        """Data, latency model, feasibility, search, measuring again, report."""
+        from nas.search.engine import run_search
+        from nas.search.record import Record
+        from nas.search.samplers import make_sampler
+
+        options = self.options
+        stored = len(self.store.load()[0]) if self.store else 0
+        parallel = options.workers > 1 or options.ray is not None
+        sampler = make_sampler(self.custom.sampler or options.sampler, options.seed, parallel, stored)
+        evaluator = self._evaluator()
+        model = self._model()
+        references = {name: reference(name) for name in options.references}
+        feasible = self._check_target(model, references)
+        self._keep(feasibility=feasible.to_dict())
+        with self._executor(evaluator) as executor:
+            outcome = run_search(
+                self.space,
+                model,
+                target_ms=options.target_ms,
+                executor=executor,
+                sampler=sampler,
+                references=references,
+                trials=options.trials,
+                budget_s=options.budget_s,
+                seed=options.seed,
+                store=self.store,
+                watch=self.watch.search,
+            )
+        record = Record(
+            options=self.facts,
+            space=self.space,
+            target_ms=options.target_ms,
+            candidates=outcome.candidates,
+            references=outcome.references,
+            feasibility=self.facts["feasibility"],
+            table_error=self.facts.get("table_error"),
+        )
+        record = self._measure_again(record, model)
+        self._keep(stopped_because=outcome.stopped_because)
+        if self.store:
+            self.store.finish()
+            record = self.store.record()
+        return record
+
+    def _keep(self, **facts: Any) -> None:
+        self.facts |= facts
+        if self.store:
+            self.store.update(facts)
+
+    def _evaluator(self) -> Evaluator:
+        from nas.evaluate import CustomEvaluator
+
+        if self.custom.evaluate is not None:
+            self._keep(data=None, proxy=None)
+            return CustomEvaluator(self.custom.evaluate)
+        from nas.evaluate import ProxyEvaluator
+        from nas.proxy.data import load_data
+        from nas.proxy.training import ProxyConfig
+
+        config = ProxyConfig(full_resolution=max(self.space.resolution))
+        data = load_data(self.options.images, config.image_size, self.watch.step)
+        self.watch.say(f"images: {data}")
+        for note in data.notes:
+            self.watch.say(f"  {note}")
+        earlier = (self.store.options.get("data") or {}).get("key") if self.store else None
+        if earlier not in (None, data.key):
+            raise InputError(
+                f"the images have changed since this run began ({earlier} then, {data.key} now); "
+                "bring the old ones back, or start a new run"
+            )
+        self._keep(data=data.facts(), proxy=config.to_dict())
+        return ProxyEvaluator(data, config, threads=None)
+
+    def _model(self) -> LatencyModel:
+        from nas.latency.devices import device
+
+        options = self.options
+        spec = self.custom.device or options.device
+        model = device(
+            spec,
+            self.space,
+            runtime=options.runtime,
+            threads=options.threads,
+            seed=options.seed,
+            progress=self.watch.step,
+        )
+        table = model.table
+        if table is not None:
+            self.watch.say(f"latency table: {table}")
+            self._keep(table_error=table.error.to_dict())
+            if self.store:
+                table.save(self.store.folder / "latency_table.json")
+        self._keep(device_name=model.device)
+        return model
+
+    def _check_target(self, model: LatencyModel, references: Mapping[str, Arch]) -> Feasibility:
+        from nas.latency.feasibility import feasibility
+
+        found = feasibility(self.space, model, self.options.target_ms, self.options.seed)
+        self.watch.say(str(found))
+        for name, arch in references.items():
+            self.watch.say(f"  {name}: {model(arch).ms:.2f} ms predicted")
+        return found
+
+    def _executor(self, evaluator: Evaluator) -> Executor:
+        from nas.search.executors import ProcessExecutor, SerialExecutor
+
+        options = self.options
+        if options.ray is not None:
+            from nas.search.ray_executor import RayExecutor
+
+            address = None if options.ray == "auto" else options.ray
+            return RayExecutor(evaluator, address, options.cpus_per_trial, options.gpus_per_trial)
+        return ProcessExecutor(evaluator, options.workers) if options.workers > 1 else SerialExecutor(evaluator)
+
+    def _measure_again(self, record: Record, model: LatencyModel) -> Record:
+        """Measure the front and the references for real. A front member over the target makes room for those it hid,
+        which are measured in their turn, so the front that remains is a measured one."""
+        measured: dict[str, Latency] = self.store.measured() if self.store else {}
+        record = record.with_measured(measured)
+        while waiting := [c for c in [*record.references, *record.front] if c.measured is None]:
+            for at, candidate in enumerate(waiting):
+                self.watch.step(at, len(waiting), "measuring the front and the references on the quiet machine")
+                latency = model.measure(candidate.arch)
+                if latency is None:  # a modelled device cannot be asked again
+                    return record
+                measured[candidate.key] = latency
+            if self.store:
+                self.store.write_measured(measured)
+            record = record.with_measured(measured)
+            self.watch.step(1, 1, "measuring the front and the references on the quiet machine")
+        return record

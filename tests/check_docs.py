@@ -1,0 +1,58 @@
+"""Doc checks: links lead somewhere, every dependency has its line, commands of the documents exist, results are small."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAX_RESULT_BYTES = 600_000
+
+
+def documents() -> list[Path]:
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "results").glob("*.md")]
+
+
+def broken_links(path: Path) -> list[str]:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    local = [link for link in links if not re.match(r"[a-z]+:", link)]
+    return [f"{path.relative_to(ROOT)}: link to {link}" for link in local if not (path.parent / link).exists()]
+
+
+def undocumented_dependencies() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "docs" / "dependencies.md").read_text().splitlines()
+    wanted = [re.split(r"[<>=!~; ]", item)[0] for item in project["dependencies"]]
+    missing = [name for name in wanted if not any(line.startswith(f"| {name} |") for line in lines)]
+    missing += [extra for extra in project["optional-dependencies"] if not any(f"| {extra} |" in line for line in lines)]
+    return [f"docs/dependencies.md: no line for {name}" for name in missing]
+
+
+def unknown_commands(path: Path) -> list[str]:
+    from nas.cli import command_names
+
+    used = re.findall(r"(?m)^\s*(?:\$ )?(?:pip install \S+ && )?nas ([a-z-]+)", path.read_text(encoding="utf-8"))
+    return [f"{path.relative_to(ROOT)}: nas {name}" for name in used if name not in command_names()]
+
+
+def large_results() -> list[str]:
+    """Published runs: what git tracks under results/ stays small (the ignored HTML and exports may lie beside it)."""
+    import subprocess
+
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=False)
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split() if (ROOT / name).exists()}
+    return [f"{name}: {size} bytes, more than {MAX_RESULT_BYTES}" for name, size in sizes.items() if size > MAX_RESULT_BYTES]
+
+
+def main() -> int:
+    faults = undocumented_dependencies() + large_results()
+    for path in documents():
+        faults += broken_links(path) + unknown_commands(path)
+    print("\n".join(faults) if faults else f"{len(documents())} documents checked")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

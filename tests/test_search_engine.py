@@ -1,0 +1,175 @@
+"""The engine, with toy latencies and scores in this process."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from nas.evaluate import Evaluation
+
+from nas.arch import Arch
+from nas.search.draws import Draws
+from nas.search.engine import Outcome, Progress, run_search
+from nas.search.executors import SerialExecutor
+from nas.search.record import Record
+from nas.search.samplers import SAMPLERS, make_sampler
+from tests.search_toys import SPACE, TINY, Model, Traced, cost_ms, evaluated, evaluation, raising, target_of
+
+
+def search(evaluator: Any = evaluation, sampler: Any = "random", space: Any = SPACE, **changes: Any) -> Outcome:
+    options: dict[str, Any] = {"target_ms": None, "trials": 20, "budget_s": None, "seed": 0, "references": {}}
+    chosen = make_sampler(sampler, changes.get("seed", 0))
+    return run_search(space, Model(), executor=SerialExecutor(evaluator), sampler=chosen, **options | changes)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_evaluates_each_network_once_and_no_slow_one(sampler: str, tmp_path: Path) -> None:
+    """Whatever the sampler: `trials` networks scored, all distinct, all within the target; slow ones only listed."""
+    target = target_of(0.3)
+    outcome = search(Traced(tmp_path / "log"), sampler, target_ms=target, trials=40)
+    keys = evaluated(tmp_path / "log")
+    scored = [c for c in outcome.candidates if c.state == "COMPLETE"]
+    too_slow = [c for c in outcome.candidates if c.state == "TOO_SLOW"]
+    assert outcome.stopped_because == "trials"
+    assert max(Counter(keys).values()) == 1
+    assert sorted(keys) == sorted(c.key for c in scored)
+    assert len(scored) == 40
+    assert all(cost_ms(c.arch) <= target for c in scored)
+    assert too_slow
+    assert all(cost_ms(c.arch) > target and c.proxy_accuracy is None for c in too_slow)
+    assert len({c.key for c in outcome.candidates}) == len(outcome.candidates)
+    assert all(SPACE.decode(c.genes) == c.arch for c in outcome.candidates)
+
+
+def slow_proposals(sampler: str, seed: int) -> int:
+    outcome = search(sampler=sampler, target_ms=target_of(0.2), trials=40, seed=seed)
+    return sum(c.state == "TOO_SLOW" for c in outcome.candidates)
+
+
+def test_tpe_learns_the_target() -> None:
+    """Told only that proposals were too slow, TPE makes fewer than half as many of them as random search."""
+    tpe, random = (sum(slow_proposals(name, seed) for seed in range(3)) for name in ("tpe", "random"))
+    assert tpe < random / 2, (tpe, random)
+
+
+def test_tpe_finds_better_fronts_than_random() -> None:
+    """On a score without noise TPE's front dominates more than random search's, in the mean of seeds."""
+
+    def smooth(arch: Arch, seed: int) -> Evaluation:
+        score = sum((row.act == "h_swish") + (row.kernel == 5) - (row.se > 0) for row in arch.rows) / 20 + 0.3
+        return replace(evaluation(arch, seed), proxy_accuracy=score)
+
+    def mean(sampler: str) -> float:
+        volumes = []
+        for seed in range(3):
+            outcome = search(smooth, sampler, target_ms=target_of(0.5), trials=40, seed=seed)
+            volumes.append(Record({}, SPACE, target_of(0.5), outcome.candidates).hypervolume())
+        return float(np.mean(volumes))
+
+    assert mean("tpe") > mean("random")
+
+
+@pytest.mark.parametrize("target_ms", [None, 20.0])
+def test_small_space_is_exhausted(target_ms: float | None, tmp_path: Path) -> None:
+    """A space smaller than `trials` ends the search, and by then every network within the target was evaluated."""
+    every = {arch.key for arch in map(TINY.sample, range(500)) if target_ms is None or cost_ms(arch) <= target_ms}
+    outcome = search(Traced(tmp_path / "log"), "tpe", TINY, trials=10_000, target_ms=target_ms)
+    assert outcome.stopped_because == "exhausted"
+    assert sorted(evaluated(tmp_path / "log")) == sorted(every)
+    assert target_ms is None or len(every) < TINY.size
+
+
+def test_target_nothing_can_meet_ends() -> None:
+    """A target below the fastest network ends the search with nothing evaluated, instead of hanging."""
+    outcome = search(target_ms=1.0, sampler="tpe")
+    assert outcome.stopped_because == "exhausted"
+    assert {c.state for c in outcome.candidates} == {"TOO_SLOW"}
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.BruteForceSampler(seed=0), optuna.samplers.QMCSampler(seed=0)])
+def test_any_optuna_sampler(sampler: optuna.samplers.BaseSampler) -> None:
+    """Instances are taken, also one that stops the study when it has tried everything."""
+    outcome = search(sampler=sampler, space=TINY, trials=1000)
+    assert outcome.stopped_because == "exhausted"
+    assert len(outcome.candidates) == TINY.size
+
+
+def test_references_are_scored_alike_and_kept_apart() -> None:
+    """References get the candidates' seed and evaluator, come first, and are neither counted nor told to the sampler."""
+    seeds, seen = [], []
+
+    def spy(arch: Arch, seed: int) -> Evaluation:
+        seeds.append(seed)
+        return evaluation(arch, seed)
+
+    slow = max(map(SPACE.sample, range(100)), key=cost_ms)
+    references = {"slow": slow, "other": SPACE.sample(7)}
+    target = target_of(0.5)
+    outcome = search(spy, trials=5, seed=11, target_ms=target, references=references, watch=seen.append)
+    assert [(r.name, r.arch) for r in outcome.references] == list(references.items())
+    assert outcome.references[0].state == "COMPLETE", "a reference above the target is evaluated all the same"
+    assert seeds == [11] * 7
+    assert sum(c.state == "COMPLETE" for c in outcome.candidates) == 5
+    alone = search(trials=5, seed=11, target_ms=target)
+    assert [c.key for c in alone.candidates] == [c.key for c in outcome.candidates]
+    assert seen[1].phase == "reference slow"
+
+
+def test_failures_are_outcomes(tmp_path: Path) -> None:
+    """An exception or a NaN is a FAILED candidate with its reason in one line; it counts, and is not tried again."""
+
+    def nan(arch: Arch, seed: int) -> Evaluation:
+        return replace(evaluation(arch, seed), proxy_accuracy=math.nan)
+
+    for broken, reason in ((raising, "ValueError: no such layer"), (nan, "the evaluation gave nan for an accuracy")):
+        outcome = search(broken, "tpe", trials=4)
+        assert [(c.state, c.proxy_accuracy, c.reason) for c in outcome.candidates] == [("FAILED", None, reason)] * 4
+
+
+def test_budget_ends_the_search() -> None:
+    """No candidate starts after the budget, and what runs then is kept."""
+    outcome = search(trials=None, budget_s=0.2, evaluator=evaluation)
+    assert outcome.stopped_because == "budget"
+    assert outcome.candidates
+
+
+def test_progress_agrees_with_the_record() -> None:
+    """The last progress has the record's counts, best and hypervolume."""
+    seen: list[Progress] = []
+    target = target_of(0.5)
+    outcome = search(sampler="tpe", target_ms=target, watch=seen.append)
+    record, last = Record({}, SPACE, target, outcome.candidates), seen[-1]
+    assert last.best is not None
+    assert last.best.arch == record.best
+    assert last.hypervolume == pytest.approx(record.hypervolume(), rel=1e-12)
+    assert last.hypervolume > 0
+    assert (last.evaluated, last.failed, last.running) == (20, 0, 0)
+    assert last.too_slow == sum(c.state == "TOO_SLOW" for c in outcome.candidates)
+    volumes = [progress.hypervolume for progress in seen]
+    assert volumes == sorted(volumes), "with a fixed target the front only grows"
+
+
+def test_same_seed_same_search() -> None:
+    """The seed decides every proposal; another seed makes others."""
+    runs = [
+        [c.key for c in search(sampler="tpe", seed=seed, target_ms=target_of(0.5)).candidates] for seed in (4, 4, 5)
+    ]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_draws_reach_rare_networks() -> None:
+    """Where uniform draws almost never meet the target, the descent finds distinct unseen networks that do."""
+    from nas.space_file import load_space
+
+    space = load_space("mbconv")
+    target = 0.9 * min(cost_ms(space.sample(seed)) for seed in range(1500))
+    found = Draws(space, Model(), target, np.random.default_rng(0)).unseen(set(), 5)
+    archs = {space.decode(genes) for genes in found}
+    assert len(archs) == 5
+    assert all(cost_ms(arch) <= target for arch in archs)

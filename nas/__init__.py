@@ -60,7 +60,8 @@ __all__ = sorted(_OFFERS)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _OFFERS:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"nas.{_OFFERS[name]}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"nas.{_OFFERS[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -26,7 +26,9 @@ def undocumented_dependencies() -> list[str]:
     lines = (ROOT / "docs" / "dependencies.md").read_text().splitlines()
     wanted = [re.split(r"[<>=!~; ]", item)[0] for item in project["dependencies"]]
     missing = [name for name in wanted if not any(line.startswith(f"| {name} |") for line in lines)]
-    missing += [extra for extra in project["optional-dependencies"] if not any(f"| {extra} |" in line for line in lines)]
+    missing += [
+        extra for extra in project["optional-dependencies"] if not any(f"| {extra} |" in line for line in lines)
+    ]
     return [f"docs/dependencies.md: no line for {name}" for name in missing]
 
 
@@ -43,7 +45,9 @@ def large_results() -> list[str]:
 
     listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=False)
     sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split() if (ROOT / name).exists()}
-    return [f"{name}: {size} bytes, more than {MAX_RESULT_BYTES}" for name, size in sizes.items() if size > MAX_RESULT_BYTES]
+    return [
+        f"{name}: {size} bytes, more than {MAX_RESULT_BYTES}" for name, size in sizes.items() if size > MAX_RESULT_BYTES
+    ]
 
 
 def main() -> int:

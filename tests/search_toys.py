@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nas.evaluate import Evaluation
 
 from nas.arch import Arch
+from nas.evaluate import Evaluation
 from nas.latency.measure import Latency
 from nas.space_file import parse_space
 
@@ -98,8 +98,8 @@ class Traced:
 
 @dataclass(frozen=True)
 class Deadly:
-    """As `Traced`, but kills its own process with SIGKILL: always, or if `once` only while that file is absent, and only
-    from the `after`-th line of the log on."""
+    """As `Traced`, but kills its own process with SIGKILL from the `after`-th line of the log on: always, or if `once` is
+    given only while that file is absent."""
 
     log: Path
     once: Path | None = None

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from nas.proxy.torchvision_data import torchvision
 
 from nas.arch import Arch
 from nas.build import build
 from nas.errors import InputError
+from nas.proxy.torchvision_data import torchvision
 from nas.references import reference
 from tests.strategies import archs
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
     *("errors", "units", "files", "arch", "automaton", "space", "space_file", "ops", "build", "cost", "references"),
-    *("pareto", "latency", "proxy", "evaluate", "search", "report", "export", "api", "cli"),
+    *("pareto", "latency", "proxy", "evaluate", "search", "report", "export", "session", "api", "progress", "cli"),
 ]
 STRANGERS = {"latency": "proxy", "proxy": "latency", "report": "proxy"}
 HEAVY = ("torch", "ray", "torchvision", "onnxruntime", "matplotlib", "plotly", "pandas", "optuna", "sklearn")

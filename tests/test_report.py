@@ -43,7 +43,7 @@ def options() -> dict[str, Any]:
     proxy = {"width": 0.35, "resolution": 40, "steps": 400}
     return {
         "name": "lifelike", "seed": 0, "sampler": "tpe", "workers": 1, "trials": 120, "budget_s": 600.0, "data": data,
-        "proxy": proxy, "device": "host", "versions": {"nas": "0.1.0"}, "started": "2025-01-01T10:00:00", "seconds": 598.0,
+        "proxy": proxy, "device": "host", "versions": {"nas": "0.1.0"}, "seconds": 598.0,
     }  # fmt: skip
 
 

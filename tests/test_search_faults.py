@@ -88,7 +88,7 @@ def start_and_wait(folder: Path, log: Path) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupt_keeps_what_finished(workers: int, tmp_path: Path) -> None:
-    """Ctrl-C ends the process at once with KeyboardInterrupt; each network it told of is in the folder, which is free."""
+    """Ctrl-C ends the process with KeyboardInterrupt; each network it told of is in the folder, which is free."""
     folder, log = tmp_path / "run", tmp_path / "log"
     child = start(folder, log, workers, seconds=0.1)
     assert child.stdout

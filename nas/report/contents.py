@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nas.report.claims import can_claim, cannot_claim, likeness_sentences, search_facts
 from nas.report.headline import Headline, headline
-from nas.report.strips import Shares, Sheet, nearest, share_lines, sheet
+from nas.report.strips import Shares, Sheet, nearest, share_lines, sheet, thinned
 from nas.report.tables import Counts, Entry, Step, Table, counts, course, entries, network_table, score_of, settings
 from nas.report.view import ParetoView, pareto_view
 from nas.report.wording import Score, target
@@ -27,6 +27,7 @@ class Contents:
         circumstances: of the latencies in the table.
         view: the Pareto plot.
         sheet: strips of the front and the references.
+        picture: the same with fewer of the front if they are many.
         shares: kernel, SE and activations by depth.
         likeness: sentences about the nearest reference.
         counts: candidates by outcome.
@@ -45,6 +46,7 @@ class Contents:
     circumstances: tuple[str, ...]
     view: ParetoView
     sheet: Sheet
+    picture: Sheet
     shares: tuple[Shares, ...]
     likeness: tuple[str, ...]
     counts: Counts
@@ -60,6 +62,7 @@ def contents(record: Record) -> Contents:
     tally = counts(record)
     strips = [e for e in found if e.kind == "best"] + [e for e in found if e.kind == "reference"]
     strips += [e for e in found if e.kind == "front"]
+    drawn = sheet(record, strips)
     goal = "no latency target" if record.target_ms is None else f"latency target {target(record.target_ms)}"
     name = record.options.get("name")
     where = settings([e.candidate.measured or e.candidate.predicted for e in found])
@@ -72,7 +75,8 @@ def contents(record: Record) -> Contents:
         networks=network_table(record, found),
         circumstances=tuple(where),
         view=pareto_view(record, found),
-        sheet=sheet(record, strips),
+        sheet=drawn,
+        picture=thinned(drawn),
         shares=tuple(share_lines(found)),
         likeness=tuple(likeness_sentences(nearest(record, found))),
         counts=tally,

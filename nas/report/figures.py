@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas.report.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
-from nas.report.tables import Score, Step
+from nas.report.tables import Step
 from nas.report.view import Mark, ParetoView
-from nas.report.wording import markup, target
+from nas.report.wording import Score, markup, target
 
 SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star")
 X_ANCHORS = {-1: "right", 0: "center", 1: "left"}
@@ -25,7 +25,7 @@ def pareto_figure(view: ParetoView) -> Figure:
         marker = {"symbol": "line-ns-open", "size": 9, "color": CANDIDATE, "opacity": 0.5, "line": {"width": 1.5}}
         data.append(_marks(f"too slow, never trained ({len(view.too_slow)})", view.too_slow, marker))
     if view.candidates:
-        marker = {"symbol": "circle", "size": 8, "color": CANDIDATE, "opacity": 0.75}
+        marker = {"symbol": "circle", "size": 8, "color": CANDIDATE, "opacity": view.opacity}
         data.append(_marks(f"candidates ({len(view.candidates)})", view.candidates, marker))
     if view.missed:
         marker = {"symbol": "x-thin-open", "size": 9, "color": FRONT, "line": {"width": 2}}
@@ -84,10 +84,8 @@ def _target(view: ParetoView) -> list[dict[str, Any]]:
         "line": {"color": MUTED, "width": 1.5, "dash": "dash"},
     }
     side = {"type": "rect", "x0": view.target_ms, "x1": view.x_range[1], "fillcolor": INFEASIBLE, "line": {"width": 0}}
-    return [
-        shape | {"y0": 0, "y1": 1, "yref": "paper", "layer": layer}
-        for shape, layer in ((side, "below"), (line, "above"))
-    ]
+    tall = {"y0": 0, "y1": 1, "yref": "paper"}
+    return [side | tall | {"layer": "below"}, line | tall | {"layer": "above"}]
 
 
 def _notes(view: ParetoView) -> list[dict[str, Any]]:
@@ -102,18 +100,23 @@ def _notes(view: ParetoView) -> list[dict[str, Any]]:
             place | shift | {"text": markup(mark.name), "font": {"size": 12, "color": REFERENCE}, "borderpad": 1}
         )
     if view.target_ms is not None:
-        place = {"x": view.target_ms, "y": 1, "yref": "paper", "xanchor": "right", "yanchor": "top", "showarrow": False}
+        place = {
+            "x": view.target_ms,
+            "y": 1,
+            "yref": "paper",
+            "xanchor": view.target_side,
+            "yanchor": "top",
+            "showarrow": False,
+        }
         notes.append(place | {"text": f"target {target(view.target_ms)}", "font": {"size": 12, "color": MUTED}})
     return notes
 
 
-def _layout(
-    x_title: str, y_title: str, x_range: Sequence[float] | None, y_range: Sequence[float] | None
-) -> dict[str, Any]:
+def _layout(x_title: str, y_title: str, x_range: Sequence[float], y_range: Sequence[float]) -> dict[str, Any]:
     axis = {"gridcolor": FAINT, "linecolor": FAINT, "zeroline": False, "tickfont": {"color": MUTED, "size": 12}}
 
-    def of(title: str, limits: Sequence[float] | None) -> dict[str, Any]:
-        return axis | {"title": {"text": title, "font": {"size": 12}}} | ({"range": list(limits)} if limits else {})
+    def of(title: str, limits: Sequence[float]) -> dict[str, Any]:
+        return axis | {"title": {"text": title, "font": {"size": 12}}} | {"range": list(limits)}
 
     return {
         "font": FONT,
@@ -145,7 +148,9 @@ def course_figures(course: Sequence[Step], score: Score) -> list[tuple[str, Figu
                 "line": line,
                 "marker": {"color": FRONT},
             }
-            layout = _layout("candidates finished", title, (0, len(course) + 0.5), None)
+            span = max(max(ys) - min(ys), 0.02 * abs(max(ys)), 1e-6)
+            limits = (min(ys) - 0.08 * span, max(ys) + 0.08 * span)
+            layout = _layout("candidates finished", title, (0, len(course) + 0.5), limits)
             data = [trace | {"hovertemplate": "after %{x}: %{y:.4~g}<extra></extra>"}]
             figures.append((name, {"data": data, "layout": layout | {"height": 260, "showlegend": False}}))
     return figures

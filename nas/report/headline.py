@@ -61,7 +61,8 @@ def headline(record: Record, found: Sequence[Entry], counts: Counts) -> Headline
         f"Latency {latency.source} on {circumstances(latency)}."
     )
     if c.measured is None:
-        first += " It was not measured after the search, so the target is judged by the prediction alone."
+        first += " It was not measured after the search"
+        first += "." if record.target_ms is None else ", so the target is judged by the prediction alone."
     figures = [
         (score.name.capitalize(), score.text(c.proxy_accuracy)),
         ("Latency, measured", f"{ms(c.measured.ms)} ms" if c.measured else "not measured"),
@@ -72,7 +73,7 @@ def headline(record: Record, found: Sequence[Entry], counts: Counts) -> Headline
         ("Memory access", megabytes(c.memory_bytes)),
         ("Input", f"{c.arch.resolution} px"),
     ]
-    title = f"{score.text(c.proxy_accuracy)} {score.name} at {ms(latency.ms)} ms {latency.source}"
+    title = f"{score.named(c.proxy_accuracy)} at {ms(latency.ms)} ms {latency.source}"
     return Headline(title, tuple(figures), (first, *_beside(record, found, score), *_missed(record, score)))
 
 
@@ -80,13 +81,13 @@ def _why_none(record: Record, counts: Counts) -> str:
     if counts.total == 0:
         return "The run ended before any candidate was finished."
     parts = [
-        f"{counted(counts.complete, 'candidate')} scored",
-        f"{counts.failed:,} failed",
-        f"{counts.too_slow:,} predicted over the target and never trained",
+        *([f"{counts.failed:,} failed"] if counts.failed else []),
+        *([f"{counts.too_slow:,} predicted over the target and never trained"] if counts.too_slow else []),
     ]
     if counts.complete and record.target_ms is not None:
+        parts = [f"{counts.complete:,} scored", *parts]
         return f"No scored network is within the target of {target(record.target_ms)}: {listed(parts)}."
-    return f"No candidate was scored: {listed(parts)}."
+    return f"No candidate was scored: of {counted(counts.total, 'candidate')} {listed(parts)}."
 
 
 def _beside(record: Record, found: Sequence[Entry], score: Score) -> list[str]:

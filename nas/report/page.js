@@ -12,7 +12,8 @@ for (const place of document.querySelectorAll(".plot")) {
       note.text = note.text.replace(/^(MobileNet|EfficientNet-)/, "");
     }
   }
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]];
+  const config = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtons: buttons };
   Plotly.newPlot(place, figure.data, figure.layout, config).then((plot) => {
     plot.on("plotly_click", (event) => {
       const strip = document.getElementById("net-" + event.points[0].customdata);

@@ -121,8 +121,8 @@ def _strips(contents: Contents) -> str:
     if not contents.sheet.strips:
         return ""
     note = (
-        "One cell per block, from input to output; blocks at the same size of the feature map (1/2 to 1/32 of the input's "
-        "side) stand above each other. Taller is a larger kernel, wider a larger expansion, the dark lid is "
+        "One cell per block, from input to output; blocks at the same size of the feature map (1/2 to 1/32 of the "
+        "input's side) stand above each other. Taller is a larger kernel, wider a larger expansion, the dark lid is "
         "squeeze-and-excitation, the colour is the activation."
     )
     drawing = f'<div class="wide">{svg(strips_drawing(contents.sheet))}</div>'
@@ -143,8 +143,8 @@ def _search(contents: Contents) -> str:
     figures = [_figure(name, figure) for name, figure in course_figures(contents.course, contents.score)]
     plots = f'<div class="pair">{"".join(f"<div>{figure}</div>" for figure in figures)}</div>' if figures else ""
     note = (
-        "By predicted latency, as the search saw it. Hypervolume is the share of the box (score 0 to 1, latency 0 to the "
-        "target, else to the slowest candidate) that the front dominates."
+        "By predicted latency, as the search saw it. Hypervolume is the share of the box (score 0 to 1, latency 0 to "
+        "the target, else to the slowest candidate) that the front dominates."
     )
     return _section(
         "How the search went", plots, _paragraphs([note] if figures else [], "note"), f'<dl class="facts">{pairs}</dl>'

@@ -33,7 +33,16 @@ def pareto_png(view: ParetoView, title: str) -> bytes:
         _marks(axes, view.too_slow, label, marker="|", markersize=9, color=CANDIDATE, alpha=0.5)
     if view.candidates:
         label = f"candidates ({len(view.candidates)})"
-        _marks(axes, view.candidates, label, marker="o", markersize=5, color=CANDIDATE, alpha=0.75, markeredgewidth=0)
+        _marks(
+            axes,
+            view.candidates,
+            label,
+            marker="o",
+            markersize=5,
+            color=CANDIDATE,
+            alpha=view.opacity,
+            markeredgewidth=0,
+        )
     if view.missed:
         label = f"over the target when measured ({len(view.missed)})"
         _marks(axes, view.missed, label, marker="x", markersize=7, color=FRONT)
@@ -74,8 +83,8 @@ def _target(axes: Axes, view: ParetoView) -> None:
     axes.axvspan(view.target_ms, view.x_range[1], color=INFEASIBLE, linewidth=0, zorder=0)
     axes.axvline(view.target_ms, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)))
     axes.annotate(
-        f"target {target(view.target_ms)}", (view.target_ms, 1), (-5, -6), xycoords=("data", "axes fraction"),
-        textcoords="offset points", ha="right", va="top", fontsize=9, color=MUTED,
+        f"target {target(view.target_ms)}", (view.target_ms, 1), (-5 if view.target_side == "right" else 5, -6), xycoords=("data", "axes fraction"),
+        textcoords="offset points", ha=view.target_side, va="top", fontsize=9, color=MUTED,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from nas.search.record import Record
 THIRDS = ("first", "middle", "last")
 MEASURES = ("kernel ≥ 5", "SE", "h-swish", "swish")
 RANDOM_NETWORKS = 200
+MOST_STRIPS = 40  # of a picture; report.html draws all
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def sheet(record: Record, listed: Sequence[Entry]) -> Sheet:
     return Sheet(tuple(sorted(slots.items(), key=lambda item: _order(item[0]))), tuple(strips))
 
 
-def thinned(sheet: Sheet, most: int) -> Sheet:
+def thinned(sheet: Sheet, most: int = MOST_STRIPS) -> Sheet:
     """At most `most` strips: all but the rest of the front stay, and of that an even share, ends included."""
     front = [strip for strip in sheet.strips if strip.kind == "front"]
     room = max(2, most - (len(sheet.strips) - len(front)))

@@ -30,7 +30,9 @@ def aligned(table: Table, columns: int) -> list[str]:
     rows = [table.header[:columns], *(row.cells[:columns] for row in table.rows)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return [
-        "  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths)))
+        "  ".join(
+            cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths))
+        )
         for row in rows
     ]
 

@@ -31,6 +31,9 @@ def markdown_page(contents: Contents, pareto_image: str = "pareto.png", strips_i
         where = "; ".join(contents.circumstances)
         parts.append(markdown(f"Latency: {where}. The target is judged by the measured latency where there is one."))
         parts += ["## What the networks look like", f"![One strip per network]({strips_image})"]
+        drawn, everything = len(contents.picture.strips), len(contents.sheet.strips)
+        if drawn < everything:
+            parts.append(f"The picture shows {drawn} of the {everything} networks, report.html all of them.")
     if contents.shares:
         parts += ["## Kernels, SE and activations by depth", _table(share_table(contents.shares))]
         parts.append("Share of the blocks in the first · middle · last third of each network.")

@@ -71,6 +71,17 @@ class ParetoView:
     notes: tuple[str, ...]
 
     @property
+    def opacity(self) -> float:
+        """Of the candidates: many of them let each other through."""
+        return 0.75 if len(self.candidates) <= 300 else 0.4
+
+    @property
+    def target_side(self) -> str:
+        """Which end of the target's label stands at its line: the label stays inside the plot."""
+        left, right = self.x_range
+        return "left" if self.target_ms is not None and self.target_ms - left < 0.15 * (right - left) else "right"
+
+    @property
     def step_line(self) -> list[tuple[float, float]]:
         """The front as the best score to be had within a latency: continued to the target, else to the edge."""
         return _step_line(self.front, self.x_range[1] if self.target_ms is None else self.target_ms)
@@ -122,7 +133,7 @@ def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
     too_slow = [mark(c, c.key, foot) for c in slow]
     inside = tuple(m for m in too_slow if m.x <= x_range[1])
     line = _step_line(front, x_range[1] if target_ms is None else target_ms)
-    references = _placed(references, [*others, *front, *missed], line, target_ms, x_range, y_range)
+    references = _placed(references, [*others, *missed, *front * 4], line, target_ms, x_range, y_range)
     return ParetoView(
         others, front, missed, references, inside,
         target_ms, x_range, y_range, _x_title(record), score.name.capitalize() + (", %" if score.percent else ""),
@@ -181,7 +192,8 @@ def _placed(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
 ) -> tuple[Mark, ...]:
-    """Give each reference the label position that hides least: greedy, on unit axes."""
+    """Give each reference the label position that hides least: greedy, on unit axes. Who stands in `others` more than
+    once weighs more."""
 
     def unit(x: float, y: float) -> tuple[float, float]:
         return (x - x_range[0]) / (x_range[1] - x_range[0]), (y - y_range[0]) / (y_range[1] - y_range[0])

@@ -12,6 +12,7 @@ from nas.latency.measure import Latency
 
 NONE = "–"
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_UNIT = re.compile(r"(?<=\d) (?=%|(?:ms|px|points?|M|MB)\b|× 10)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]|#~])")
 
 
@@ -36,7 +37,11 @@ class Score:
     def text(self, value: float | None) -> str:
         if value is None:
             return NONE
-        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}"
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}".replace("-", "−")
+
+    def named(self, value: float | None) -> str:
+        """The score with its name, for a heading."""
+        return f"{self.text(value)} {self.name}" if self.percent else f"{self.name.capitalize()} {self.text(value)}"
 
     def difference(self, value: float) -> str:
         return signed(f"{100 * value:+.1f} points" if self.percent else f"{value:+.3g}")
@@ -149,8 +154,8 @@ def standard_error(share: float, count: int) -> float:
 
 
 def markup(text: object) -> str:
-    """Plain text for HTML, attribute values included."""
-    return html.escape(str(text), quote=True)
+    """Plain text for HTML, attribute values included. A number stays on one line with its unit."""
+    return html.escape(_UNIT.sub("\u00a0", str(text)), quote=True)
 
 
 def markdown(text: object) -> str:

@@ -9,11 +9,8 @@ from nas.report.contents import Contents, contents
 from nas.report.drawing import Drawing, shares_drawing, strips_drawing
 from nas.report.page import html_page
 from nas.report.plots import architectures_png, pareto_png
-from nas.report.strips import thinned
 from nas.report.text import markdown_page
 from nas.search.record import Record
-
-MOST_STRIPS = 40  # of a picture; report.html draws all
 
 
 def write_report(record: Record, folder: Path) -> dict[str, Path]:
@@ -43,4 +40,4 @@ def write_report(record: Record, folder: Path) -> dict[str, Path]:
 def _drawings(told: Contents) -> list[Drawing]:
     if not told.sheet.strips:
         return []
-    return [strips_drawing(thinned(told.sheet, MOST_STRIPS)), *([shares_drawing(told.shares)] if told.shares else [])]
+    return [strips_drawing(told.picture), *([shares_drawing(told.shares)] if told.shares else [])]

@@ -18,6 +18,8 @@ MAX_LISTED = 16 * SMALL  # gene settings tried for that; several may describe on
 CHUNK = 64
 MAX_CHUNKS = 16  # of uniform draws
 MAX_GENERATIONS = 120  # of the descent that follows if those find nothing
+MAX_STALLED = 12  # generations without a faster network, after which a descent is given up
+MAX_FAILED = 3  # descents given up, after which nothing is believed to be there
 MUTATED_GENES = 2
 
 
@@ -67,9 +69,10 @@ class Draws:
             if len(found_genes) >= wanted:
                 break
         fastest = sorted(drawn, key=lambda pair: pair[0])[: 2 * wanted]
+        failed = 0
         for _, genes in fastest:
-            if len(found_genes) < wanted:
-                self._descend(genes, seen, found_genes)
+            if len(found_genes) < wanted and failed < MAX_FAILED:
+                failed += not self._descend(genes, seen, found_genes)
         return list(found_genes.values())[:wanted]
 
     @cached_property
@@ -118,24 +121,29 @@ class Draws:
                 found.setdefault(arch.key, genes)
         return [(float(latency), genes) for (genes, _), latency in zip(pairs, latencies, strict=True)]
 
-    def _descend(self, genes: Genes, seen: Collection[str], found: dict[str, Genes]) -> None:
-        """Mutate towards lower latency until something new is found; within the target, mutate freely."""
-        parent, before, best = genes, len(found), float("inf")
+    def _descend(self, genes: Genes, seen: Collection[str], found: dict[str, Genes]) -> bool:
+        """Mutate towards lower latency, within the target freely, until something new is found: whether it was."""
+        parent, best_ms, stalled, before = genes, float("inf"), 0, len(found)
         for _ in range(MAX_GENERATIONS):
-            names = list(parent)
-            children = []
-            for _ in range(CHUNK // 4):
-                changed = set(self._rng.choice(names, min(MUTATED_GENES, len(names)), replace=False))
-                now, fixed = changed, parent
-                children.append(
-                    self._unfold(lambda g: fixed[g.name] if g.name in fixed and g.name not in now else self._any(g))  # noqa: B023
-                )
-            sifted = self._sift(children, seen, found)
+            sifted = self._sift([self._mutant(parent) for _ in range(CHUNK // 4)], seen, found)
             if len(found) > before:
-                return
-            latency, fastest = min(sifted, key=lambda pair: pair[0])
-            if latency <= max(best, self._target_ms):
-                parent, best = fastest, latency
+                return True
+            fastest_ms, fastest = min(sifted, key=lambda pair: pair[0])
+            stalled = 0 if fastest_ms < best_ms else stalled + 1
+            if stalled == MAX_STALLED:
+                return False
+            if fastest_ms <= max(best_ms, self._target_ms):
+                parent, best_ms = fastest, fastest_ms
+        return False
+
+    def _mutant(self, parent: Genes) -> tuple[Genes, Arch]:
+        changed = set(self._rng.choice(list(parent), min(MUTATED_GENES, len(parent)), replace=False))
+
+        def choose(gene: Gene) -> Scalar:
+            keep = gene.name in parent and gene.name not in changed
+            return parent[gene.name] if keep else self._any(gene)
+
+        return self._unfold(choose)
 
 
 def _every(space: Space) -> Iterator[tuple[Genes, Arch]]:

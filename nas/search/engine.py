@@ -274,7 +274,7 @@ class _Search:
                 job.attempts += 1
                 self._submit(job)
                 return
-            evaluation = failed(job.arch, f"{finished.died}, {job.attempts} times")
+            evaluation = failed(job.arch, f"its worker died {job.attempts} times: {finished.died}")
         candidate = _candidate(job, evaluation)
         if job.name is None:
             self._finish(job, candidate)

@@ -171,11 +171,11 @@ class _Worker:
         try:
             code = self.process.wait(5)
         except subprocess.TimeoutExpired:
-            return "its process closed its socket"
+            return "process closed its socket"
         if code < 0:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return f"its process was killed by {signal.Signals(-code).name}{hint}"
-        return f"its process ended with exit code {code}"
+            return f"process killed by {signal.Signals(-code).name}{hint}"
+        return f"process ended with exit code {code}"
 
     def kill(self) -> None:
         """End it, however busy."""

@@ -47,6 +47,8 @@ class RayExecutor(_Closing):
             )
         if address is None and cpus_per_trial > cores():
             raise InputError(f"cpus per trial must be at most the {cores()} cores here, got {cpus_per_trial:g}")
+        if address is not None:
+            _check_reachable(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its announcement is not for our users
         import ray
@@ -73,7 +75,6 @@ class RayExecutor(_Closing):
         if address is None:
             self._ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
             return
-        _check_reachable(address)
         package = str(Path(__file__).parents[1])  # nodes need not have this project installed
         try:
             self._ray.init(address=address, runtime_env={"py_modules": [package]}, **quiet)
@@ -81,7 +82,8 @@ class RayExecutor(_Closing):
             raise _unreachable(address, str(error)) from None
 
     def _count_slots(self, cpus: float, gpus: float) -> int:
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        every: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in every if node["Alive"]]
         fits = [
             int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else float("inf")) + 1e-9)
             for node in nodes
@@ -110,7 +112,7 @@ class RayExecutor(_Closing):
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:  # not of the evaluation: that is guarded
             raise NasError(f"Ray workers cannot load what they shall run: {_one_line(error)}") from None
         except errors.RayError as error:
-            return Finished(ticket, None, f"its Ray worker died: {type(error).__name__}: {_one_line(error)}")
+            return Finished(ticket, None, f"{type(error).__name__}: {_one_line(error)}")
 
     def cancel(self) -> None:
         for reference in self._tickets:

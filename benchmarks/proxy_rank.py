@@ -1,0 +1,115 @@
+"""How well the short training ranks: Kendall tau against accuracies that other people published for full trainings.
+
+    python benchmarks/proxy_rank.py --truth imagenet-mbconv --data PATH [--nets 24] [--workers 2] [--set steps=300 ...]
+
+``imagenet-mbconv`` (Accel-NASBench, Apache-2.0): MBConv networks with their ImageNet top-1. ``nas-bench-macro`` (Apache-2.0):
+small networks of a CIFAR-10 space with their mean CIFAR-10 accuracy. Both are read from ``--folder``, which has a subfolder
+for each. Printed beside: what simply counting MACs or parameters gives on the same networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from nas.arch import Arch, Block
+from nas.cost import estimate
+from nas.evaluate import Evaluation, ProxyEvaluator
+from nas.proxy.data import load_data
+from nas.proxy.training import ProxyConfig
+
+Truth = list[tuple[Arch, float]]
+
+
+def imagenet_mbconv(folder: Path) -> Truth:
+    widths, strides = (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 2, 1, 2, 1)
+    found = []
+    with (folder / "imagenet-mbconv" / "imagenet_mbconv_dev.csv").open() as file:
+        for line in csv.DictReader(file):
+            rows = [Block("conv", channels=32, kernel=3, stride=2, act="swish")]
+            for at in range(7):
+                cell = {name: int(line[f"block{at}_{name}"]) for name in ("e", "k", "l", "se")}
+                for layer in range(cell["l"]):
+                    stride = strides[at] if layer == 0 else 1
+                    se = 0.25 * cell["se"]
+                    rows.append(Block("mbconv", channels=widths[at], kernel=cell["k"], expand=cell["e"], stride=stride, se=se,
+                                      act="swish", se_base="input", se_gate="sigmoid"))  # fmt: skip
+            rows += [Block("conv", channels=1280, act="swish"), Block("pool")]
+            found.append((Arch(tuple(rows), 224), float(line["val_top1"])))
+    return found
+
+
+def nas_bench_macro(folder: Path) -> Truth:
+    text = (folder / "nas-bench-macro" / "nas-bench-macro_cifar10.json").read_text()
+    stages = ((64, 2), (128, 3), (256, 3))
+    found = []
+    for code, record in json.loads(text).items():
+        rows = [Block("conv", channels=32, kernel=3, act="relu")]
+        cells = iter(code)
+        for channels, depth in stages:
+            for at in range(depth):
+                cell, stride = next(cells), 2 if at == 0 else 1
+                if cell != "0":
+                    kernel, expand = {"1": (3, 3), "2": (5, 6)}[cell]
+                    rows.append(Block("mbconv", channels=channels, kernel=kernel, expand=expand, stride=stride, act="relu"))
+                elif at == 0:
+                    rows.append(Block("conv", channels=channels, kernel=1, stride=2))
+        rows += [Block("conv", channels=1280, act="relu"), Block("pool")]
+        found.append((Arch(tuple(rows), 32), float(record["mean_acc"])))
+    return found
+
+
+def z(values: list[float]) -> np.ndarray:
+    array = np.array(values)
+    return (array - array.mean()) / array.std()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    truths = {"imagenet-mbconv": imagenet_mbconv, "nas-bench-macro": nas_bench_macro}
+    parser.add_argument("--truth", choices=truths, default="imagenet-mbconv")
+    parser.add_argument("--folder", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", default=None, help="folder or name; the embedded set if absent")
+    parser.add_argument("--nets", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0, help="which networks")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of the proxy")
+    options = parser.parse_args()
+    config = ProxyConfig()
+    for item in options.set:
+        name, _, value = item.partition("=")
+        config = replace(config, **{name: json.loads(value)})
+    everything = truths[options.truth](options.folder)
+    chosen = np.random.default_rng(options.seed).choice(len(everything), options.nets, replace=False)
+    archs = [everything[at][0] for at in chosen]
+    accuracy = [everything[at][1] for at in chosen]
+    config = replace(config, full_resolution=archs[0].resolution)
+    evaluator = ProxyEvaluator(load_data(options.data, config.resolution), config, threads=1)
+    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results: list[Evaluation] = list(pool.map(evaluator, archs, [0] * len(archs)))
+    losses = [float(result.proxy_loss or 99) for result in results]
+    macs = [float(np.log(estimate(arch).macs)) for arch in archs]
+    figures = {
+        "proxy accuracy": [result.proxy_accuracy or 0 for result in results],
+        "proxy loss": [-loss for loss in losses],
+        "MACs": macs,
+        "params": [estimate(arch).params for arch in archs],
+        "loss and MACs": list(z(macs) - z(losses)),
+    }
+    taus = ", ".join(f"{name} {kendalltau(values, accuracy).statistic:.2f}" for name, values in figures.items())
+    seconds = [result.seconds for result in results]
+    print(f"{options.truth}, {options.nets} nets, {config}")
+    print(f"{np.mean(seconds):.1f} s a net in one thread (most {max(seconds):.1f}); "
+          f"accuracy {min(figures['proxy accuracy']):.3f} to {max(figures['proxy accuracy']):.3f}; Kendall tau: {taus}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The command line: exit codes, one-line errors, machine-readable output."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas.cli import command_names, main
+
+TINY = """\
+name: tiny
+resolution: [32, 48]
+stem: {op: conv, kernel: 3, channels: 8, stride: 2, act: relu}
+stages:
+  - {op: mbconv, repeat: [1, 2], channels: 16, stride: 2, kernel: [3, 5], expand: [1, 3], act: [relu, h_swish]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test works in its own folder, as results/ is made where one stands."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, out, err
+
+
+def images(folder: Path, classes: int, each: int) -> Path:
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"class{label}").mkdir(parents=True)
+        for at in range(each):
+            pixels = rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"class{label}" / f"{at}.png")
+    return folder
+
+
+def truncated(folder: Path) -> Path:
+    images(folder, 2, 30)
+    for path in list((folder / "class0").iterdir())[:5]:
+        path.write_bytes(path.read_bytes()[:60])
+    return folder
+
+
+def corrupt(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "run.json").write_text('{"schema": 1, "options"')
+    return folder
+
+
+BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "unknown space": (lambda t: ["search", "--space", "mbcnov"], "no space is called 'mbcnov'; known: mbconv"),
+    "broken yaml": (
+        lambda t: ["search", "--space", str(_file(t / "a.yaml", "name: [\n"))],
+        "a.yaml:2: broken YAML",
+    ),
+    "unknown gene": (
+        lambda t: ["search", "--space", str(_file(t / "a.yaml", TINY.replace("kernel: [3, 5]", "kernle: [3, 5]")))],
+        "a.yaml:5: row s1 has no 'kernle'; known: op, channels",
+    ),
+    "target zero": (lambda t: ["search", "--latency-target", "0"], "accepted: 66ms, 66, 0.066s, 66000us"),
+    "target negative": (lambda t: ["search", "--latency-target=-5"], "accepted: 66ms"),
+    "target nan": (lambda t: ["search", "--latency-target", "nan"], "accepted: 66ms"),
+    "target fast": (lambda t: ["search", "--latency-target", "fast"], "got 'fast'; accepted: 66ms"),
+    "bad budget": (lambda t: ["search", "--budget", "soon"], "accepted: 10m, 90s, 1.5h, 600"),
+    "bad sampler": (
+        lambda t: ["search", "--space", "tiny.yaml", "--sampler", "magic"],
+        "known: auto, tpe, nsga2, random",
+    ),
+    "bad device": (lambda t: ["search", "--space", "tiny.yaml", "--device", "pixel99"], "pixel99"),
+    "bad runtime": (lambda t: ["measure", "mobilenet_v2", "--runtime", "tflite"], "known: onnxruntime, torch"),
+    "bad trials": (lambda t: ["search", "--trials", "0"], "trials must be a whole number from 1, got 0"),
+    "no data": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(t / "nowhere")], "nowhere"),
+    "empty data": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(_folder(t / "empty"))], "empty"),
+    "one class": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(images(t / "one", 1, 30))], "2 classes"),
+    "few images": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(images(t / "few", 2, 1))], "images"),
+    "truncated": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(truncated(t / "cut"))], "1 %"),
+    "unwritable results": (
+        lambda t: ["search", "--space", "tiny.yaml", "--run", str(_file(t / "file", "") / "run")],
+        "choose a folder you can write to",
+    ),
+    "corrupt run": (lambda t: ["resume", str(corrupt(t / "run"))], "run.json:1: broken JSON"),
+    "corrupt run report": (lambda t: ["report", str(corrupt(t / "run"))], "run.json:1: broken JSON"),
+    "not a run": (lambda t: ["resume", str(t)], "is not a run folder"),
+    "unknown reference": (lambda t: ["measure", "mobilenet_v9"], "no reference is called 'mobilenet_v9'; known: "),
+    "unknown format": (lambda t: ["export", "mobilenet_v2", "--format", "tflite"], "known: onnx, python"),
+    "unknown verb": (lambda t: ["serch"], "No such command 'serch'. Did you mean 'search'?"),
+    "unknown option": (lambda t: ["search", "--spaec", "mbconv"], "No such option"),
+}
+
+
+def _file(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, says = BAD[case]
+    code, out, err = run(capsys, *make(tmp_path))
+    assert code == 2
+    assert out == ""
+    assert says in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("nas: ")
+    assert "Traceback" not in err
+
+
+def test_a_target_nothing_can_meet_is_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "search", "--space", "tiny.yaml", "--latency-target", "0.1us", "--run", "r")
+    assert code == 3
+    last = err.splitlines()[-1]
+    assert "fastest" in last
+    assert "ms" in last
+
+
+def test_a_search_from_the_command_line_ends_in_a_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Real timing and real training, on a space so small that it is quick; then everything one does with a run."""
+    data = images(tmp_path / "photos", 3, 30)
+    code, out, err = run(
+        capsys, "search", "--space", "tiny.yaml", "--latency-target", "1s", "--data", str(data), "--run", "r",
+        "--trials", "2", "--workers", "1", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["candidates"]["complete"] == 2
+    assert {r["name"] for r in facts["references"]} >= {"mobilenet_v2", "efficientnet_b0"}
+    assert facts["best"]["measured_ms"] <= facts["target_ms"] == 1000.0
+    for (
+        name
+    ) in ["run.json", "study.journal", "latency_table.json", "trials.csv", "pareto.csv", "report.html", "report.md", "pareto.png"]:
+        assert (tmp_path / "r" / name).stat().st_size > 0, name
+    assert run(capsys, "search", "--space", "tiny.yaml", "--run", "r")[0] == 2  # holds a run already
+    code, out, err = run(capsys, "resume", "r", "--trials", "3", "--json")
+    assert code == 0, err
+    again = json.loads(out)
+    assert again["candidates"]["complete"] == 3
+    code, out, _ = run(capsys, "export", "r", "--json")
+    shipped = json.loads(out)
+    assert code == 0
+    assert shipped["key"] == again["best"]["key"]
+    assert shipped["num_classes"] == 3
+    assert run(capsys, "report", "r")[0] == 0
+
+
+def test_an_export_over_its_target_is_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = images(tmp_path / "photos", 2, 20)
+    arguments = ["--latency-target", "1s", "--data", str(data), "--run", "r", "--trials", "1", "--workers", "1"]
+    assert run(capsys, "search", "--space", "tiny.yaml", *arguments)[0] == 0
+    path = tmp_path / "r" / "run.json"
+    kept = json.loads(path.read_text())
+    key = json.loads(run(capsys, "export", "r", "--json")[1])["key"]
+    kept["options"]["target_ms"] = 1e-4  # as if the device had become slower since
+    path.write_text(json.dumps(kept))
+    code, out, err = run(capsys, "export", "r", "--arch", key)
+    assert code == 1
+    assert "model.onnx" in out
+    assert "more than the target of 0.0001 ms" in err
+
+
+@pytest.mark.parametrize("verb", command_names())
+def test_help_shows_an_example_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert f"  nas {verb}" in out
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    assert f"Example:\n    nas {verb}" in out.replace("\n\n", "\n").replace("      nas", "    nas")
+
+
+def test_json_goes_to_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {space["name"] for space in json.loads(run(capsys, "spaces", "--json")[1])} >= {"mbconv"}
+    listed = json.loads(run(capsys, "references", "--json")[1])
+    assert {one["name"]: one["params"] for one in listed}["mobilenet_v2"] == 3_504_872
+    timed = json.loads(run(capsys, "measure", "mobilenet_v3_small@resolution=96", "--json")[1])
+    assert timed["mobilenet_v3_small@resolution=96"]["source"] == "measured"
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -c 'import nas.cli; nas.cli.main()' spaces mbconv | head -n 1",
+        shell=True, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("mbconv: 1.3e40 networks")
+    assert "Traceback" not in done.stderr

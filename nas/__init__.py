@@ -54,7 +54,7 @@ _OFFERS = {
     "resume": "api",
     "search": "api",
 }
-__all__ = sorted(_OFFERS)  # noqa: PLE0605
+__all__ = sorted(_OFFERS)
 
 
 def __getattr__(name: str) -> Any:

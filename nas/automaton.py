@@ -8,7 +8,12 @@ words: counted by the subset construction, read back by the first accepting path
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nas.genes import every
+
+if TYPE_CHECKING:
+    from nas.space import Space
 
 State = Hashable
 Genes = dict[str, Any]
@@ -85,3 +90,54 @@ def read_word(automaton: Automaton, word: Sequence[Hashable]) -> tuple[Genes | N
                 came_from[target] = (at, chosen)
                 todo.append(target)
     return None, furthest
+
+
+class RowAutomaton:
+    """The automaton of a space's row sequences. States: ``(width, stage)`` between stages, and inside a stage
+    ``(width, stage, settled, blocks so far)``."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._settled = [[(chosen, made) for _, chosen, made in every(stage.settle)] for stage in space.stages]
+        self._moves: dict[Any, tuple[list[Any], dict[Any, Any]]] = {}
+        self.start: Any = "start"
+        self.end: Any = "end"
+
+    def free(self, state: Any) -> list[tuple[Any, dict[str, Any]]]:
+        return self._of(state)[0]
+
+    def step(self, state: Any) -> dict[Any, tuple[Any, dict[str, Any]]]:
+        return self._of(state)[1]
+
+    def _of(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+        if state not in self._moves:
+            self._moves[state] = self._compute(state)
+        return self._moves[state]
+
+    def _compute(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+        space = self._space
+        if state == self.end:
+            return [], {}
+        if state == self.start:
+            return [((width, 0), {"width": width}) for width in space.width], {}
+        width, at, *inside = state
+        if at == len(space.stages):
+            return [(self.end, {})], {}
+        stage = space.stages[at]
+        repeat = f"{stage.name}.repeat"
+        free: list[Any]
+        if not inside:
+            free = [((width, at, i, 0), chosen) for i, (chosen, _) in enumerate(self._settled[at])]
+            return free + ([((width, at + 1), {repeat: 0})] if 0 in stage.repeat else []), {}
+        settled, done = inside
+        free = [((width, at + 1), {repeat: done})] if done and done in stage.repeat else []
+        steps: dict[Any, Any] = {}
+        if done < max(stage.repeat):
+            following = (width, at, settled, done + 1)
+            made = self._settled[at][settled][1]
+            for _, chosen, block in every(lambda choose: stage.block(done, made, width, choose)):
+                if block is None:
+                    free.append((following, chosen))
+                else:
+                    steps.setdefault(block, (following, chosen))
+        return free, steps

@@ -62,7 +62,12 @@ class Evaluation:
         _check(_finite(self.seconds) and self.seconds >= 0, "seconds", "a finite number, 0 or more", self.seconds)
         _check(self.reason is None or isinstance(self.reason, str), "reason", "text or null", self.reason)
         failed = self.state == "FAILED"
-        _check((self.proxy_accuracy is None) == failed, "proxy_accuracy", "null iff the state is FAILED", self.proxy_accuracy)
+        _check(
+            (self.proxy_accuracy is None) == failed,
+            "proxy_accuracy",
+            "null iff the state is FAILED",
+            self.proxy_accuracy,
+        )
         _check((self.reason is not None) == failed, "reason", "given iff the state is FAILED", self.reason)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +85,9 @@ class Evaluation:
         if not isinstance(data, dict):
             raise InputError(f"an evaluation must be an object, got {data!r:.80}")
         if wrong := set(data) ^ set(names):
-            raise InputError(f"an evaluation has exactly its fields, {sorted(wrong)[0]!r} is missing or unknown; {known(names)}")
+            raise InputError(
+                f"an evaluation has exactly its fields, {sorted(wrong)[0]!r} is missing or unknown; {known(names)}"
+            )
         return Evaluation(**data)
 
 

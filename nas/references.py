@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
-from nas.space import Gene, Scalar
+from nas.genes import Gene, Scalar
 from nas.space_file import load_space, names
 
 FOLDER = "reference"

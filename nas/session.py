@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
     from nas.latency.feasibility import Feasibility
     from nas.latency.measure import Latency
-    from nas.search.progress import Progress
     from nas.search.executors import Executor
+    from nas.search.progress import Progress
     from nas.search.record import Record
     from nas.search.store import Store
 

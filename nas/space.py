@@ -8,36 +8,19 @@ Genes that are not met, such as those of blocks beyond the chosen depth, are ina
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from nas import automaton
 from nas.arch import CELLS, Arch, Block, make_divisible
+from nas.automaton import RowAutomaton, count_words, read_word
 from nas.errors import InputError, known
-
-Scalar = str | int | float
-T = TypeVar("T")
+from nas.genes import Choose, Gene, Scalar, every, pick
 
 SCALES = ("always", "never", "up")
-
-
-@dataclass(frozen=True, slots=True)
-class Gene:
-    """A named choice among at least two values."""
-
-    name: str
-    options: tuple[Scalar, ...]
-
-
-Choose = Callable[[Gene], Scalar]
-
-
-def _pick(choose: Choose, name: str, options: tuple[Scalar, ...]) -> Any:
-    return options[0] if len(options) == 1 else choose(Gene(name, options))
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,7 @@ class Stage:
     def settle(self, choose: Choose) -> dict[str, Scalar]:
         """Choose what all blocks share."""
         names = [name for name in self.cells if name == "channels" or name in self.shared]
-        return {name: _pick(choose, f"{self.name}.{name}", self.cells[name]) for name in names}
+        return {name: pick(choose, f"{self.name}.{name}", self.cells[name]) for name in names}
 
     def block(self, at: int, settled: Mapping[str, Scalar], width: float, choose: Choose) -> Block | None:
         """Choose the row of block `at`; None is a skipped one."""
@@ -73,7 +56,7 @@ class Stage:
         given = dict(settled)
         if self.choice:
             labels = tuple(label for label in self.choice if label != "skip" or self._may_skip(at))
-            given |= self.choice[_pick(choose, f"{prefix}.choice", labels)]
+            given |= self.choice[pick(choose, f"{prefix}.choice", labels)]
 
         def cell(name: str) -> Any:
             if name in given:
@@ -81,7 +64,7 @@ class Stage:
             options = self.cells[name]
             if name == "op" and not self._may_skip(at):
                 options = tuple(op for op in options if op != "skip")
-            return _pick(choose, f"{prefix}.{name}", options)
+            return pick(choose, f"{prefix}.{name}", options)
 
         op = cell("op")
         if op == "skip":
@@ -126,11 +109,11 @@ class Space:
 
     def unfold(self, choose: Choose) -> Arch:
         """Build the table top down, asking `choose` for every gene that is met."""
-        resolution = _pick(choose, "resolution", self.resolution)
-        width = _pick(choose, "width", self.width)
+        resolution = pick(choose, "resolution", self.resolution)
+        width = pick(choose, "width", self.width)
         rows: list[Block] = []
         for stage in self.stages:
-            repeat = _pick(choose, f"{stage.name}.repeat", stage.repeat)
+            repeat = pick(choose, f"{stage.name}.repeat", stage.repeat)
             settled = stage.settle(choose) if repeat else {}
             blocks = (stage.block(at, settled, width, choose) for at in range(repeat))
             rows.extend(block for block in blocks if block is not None)
@@ -184,7 +167,7 @@ class Space:
             )
         if self._arch(list(arch.rows), arch.resolution) != arch:
             raise InputError(f"dropout or batch norm differ from those of space {self.name}: {dict(self.arch_options)}")
-        genes, read = automaton.read_word(self._automaton, arch.rows)
+        genes, read = read_word(self._automaton, arch.rows)
         if genes is None:
             row = f"row {read} ({arch.rows[read]})" if read < len(arch.rows) else f"its end after {read} rows"
             raise InputError(f"the network is not in space {self.name}: {row} does not fit")
@@ -195,7 +178,7 @@ class Space:
     @cached_property
     def size(self) -> int:
         """The exact number of distinct networks."""
-        return len(self.resolution) * automaton.count_words(self._automaton)
+        return len(self.resolution) * count_words(self._automaton)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -205,10 +188,10 @@ class Space:
             found[name] = Gene(name, options)
         for stage in self.stages:
             found[f"{stage.name}.repeat"] = Gene(f"{stage.name}.repeat", stage.repeat)
-            for settled_genes, _, settled in _every(stage.settle):
+            for settled_genes, _, settled in every(stage.settle):
                 found |= settled_genes
                 for at in range(max(stage.repeat)):
-                    for genes, _, _ in _every(lambda choose: stage.block(at, settled, 1.0, choose)):  # noqa: B023
+                    for genes, _, _ in every(lambda choose: stage.block(at, settled, 1.0, choose)):  # noqa: B023
                         found |= genes
         return tuple(gene for gene in found.values() if len(gene.options) > 1)
 
@@ -250,8 +233,8 @@ class Space:
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @cached_property
-    def _automaton(self) -> _Rows:
-        return _Rows(self)
+    def _automaton(self) -> RowAutomaton:
+        return RowAutomaton(self)
 
 
 def _option(gene: Gene, value: Any) -> Scalar:
@@ -271,78 +254,3 @@ def _nearest(gene: Gene, genes: Mapping[str, Scalar]) -> Scalar:
             return gene.options[0]
         name = f"{stage}.b{int(at) - 1}.{cell}"
     return genes[name] if genes[name] in gene.options else gene.options[0]
-
-
-def _every(procedure: Callable[[Choose], T]) -> Iterator[tuple[dict[str, Gene], dict[str, Scalar], T]]:
-    """Run `procedure` once for each way its choices can fall: the genes it met, what was chosen, its outcome."""
-    script: list[int] = []
-    while True:
-        met: dict[str, Gene] = {}
-        chosen: dict[str, Scalar] = {}
-
-        def choose(gene: Gene) -> Scalar:
-            if len(met) == len(script):  # noqa: B023
-                script.append(0)
-            chosen[gene.name] = gene.options[script[len(met)]]  # noqa: B023
-            met[gene.name] = gene  # noqa: B023
-            return chosen[gene.name]  # noqa: B023
-
-        outcome = procedure(choose)
-        yield met, chosen, outcome
-        counts = [len(gene.options) for gene in met.values()]
-        while script and script[-1] + 1 == counts[len(script) - 1]:
-            script.pop()
-        if not script:
-            return
-        script[-1] += 1
-
-
-class _Rows:
-    """The automaton of a space's row sequences. States: ``(width, stage)`` between stages, and inside a stage
-    ``(width, stage, settled, blocks so far)``."""
-
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._settled = [[(chosen, made) for _, chosen, made in _every(stage.settle)] for stage in space.stages]
-        self._moves: dict[Any, tuple[list[Any], dict[Any, Any]]] = {}
-        self.start: Any = "start"
-        self.end: Any = "end"
-
-    def free(self, state: Any) -> list[tuple[Any, dict[str, Any]]]:
-        return self._of(state)[0]
-
-    def step(self, state: Any) -> dict[Any, tuple[Any, dict[str, Any]]]:
-        return self._of(state)[1]
-
-    def _of(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
-        if state not in self._moves:
-            self._moves[state] = self._compute(state)
-        return self._moves[state]
-
-    def _compute(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
-        space = self._space
-        if state == self.end:
-            return [], {}
-        if state == self.start:
-            return [((width, 0), {"width": width}) for width in space.width], {}
-        width, at, *inside = state
-        if at == len(space.stages):
-            return [(self.end, {})], {}
-        stage = space.stages[at]
-        repeat = f"{stage.name}.repeat"
-        free: list[Any]
-        if not inside:
-            free = [((width, at, i, 0), chosen) for i, (chosen, _) in enumerate(self._settled[at])]
-            return free + ([((width, at + 1), {repeat: 0})] if 0 in stage.repeat else []), {}
-        settled, done = inside
-        free = [((width, at + 1), {repeat: done})] if done and done in stage.repeat else []
-        steps: dict[Any, Any] = {}
-        if done < max(stage.repeat):
-            following = (width, at, settled, done + 1)
-            made = self._settled[at][settled][1]
-            for _, chosen, block in _every(lambda choose: stage.block(done, made, width, choose)):
-                if block is None:
-                    free.append((following, chosen))
-                else:
-                    steps.setdefault(block, (following, chosen))
-        return free, steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from nas.space import SCALES, Space, Stage
 MAX_BYTES = 256 << 10
 MAX_NODES = 20_000
 MAX_OPTIONS = 64
+MAX_BLOCKS = 20_000  # ways to fill one row: its distinct blocks are listed to count and to encode
 SUFFIXES = (".yaml", ".yml")
 
 _ARCH_OPTIONS = ("dropout", "bn_eps", "bn_momentum")
@@ -285,7 +287,12 @@ class _Reader:
         return str(node.scalar)
 
     def _complete(self, stage: Stage, node: _Node) -> None:
-        """Every op the row can become has its op and channels, and only cells some op of it uses."""
+        """Every op the row can become has its op and channels, and only cells some op of it uses; there are not too many."""
+        ways = math.prod(len(options) for options in stage.cells.values()) * max(1, len(stage.choice))
+        if ways > MAX_BLOCKS:
+            raise self.fault(
+                node, f"row {stage.name} can be filled in {ways} ways, at most {MAX_BLOCKS}; fix some cells"
+            )
         in_choice = [row.get("op") for row in stage.choice.values()]
         ops = {op for op in in_choice if op} | (
             set(stage.cells.get("op", ())) if None in in_choice or not in_choice else set()

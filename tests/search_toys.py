@@ -98,8 +98,8 @@ class Traced:
 
 @dataclass(frozen=True)
 class Deadly:
-    """As `Traced`, but kills its own process with SIGKILL from the `after`-th line of the log on: always, or if `once` is
-    given only while that file is absent."""
+    """As `Traced`, but kills its own process with SIGKILL from the `after`-th line of the log on: each time, or, if
+    `once` is given, only while that file is absent."""
 
     log: Path
     once: Path | None = None

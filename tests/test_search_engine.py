@@ -13,12 +13,13 @@ import optuna
 import pytest
 
 from nas.arch import Arch
-from nas.evaluate import Evaluation
+from nas.evaluate import CustomEvaluator, Evaluation
 from nas.search.draws import Draws
 from nas.search.engine import Outcome, Progress, run_search
 from nas.search.executors import SerialExecutor
 from nas.search.record import Record
 from nas.search.samplers import SAMPLERS, make_sampler
+from nas.search.store import Store
 from tests.search_toys import SPACE, TINY, Model, Traced, cost_ms, evaluated, evaluation, raising, target_of
 
 
@@ -121,13 +122,10 @@ def test_references_are_scored_alike_and_kept_apart() -> None:
     assert seen[1].phase == "reference slow"
 
 
-def test_failures_are_outcomes(tmp_path: Path) -> None:
+def test_failures_are_outcomes() -> None:
     """An exception or a NaN is a FAILED candidate with its reason in one line; it counts, and is not tried again."""
-
-    def nan(arch: Arch, seed: int) -> Evaluation:
-        return replace(evaluation(arch, seed), proxy_accuracy=math.nan)
-
-    for broken, reason in ((raising, "ValueError: no such layer"), (nan, "the evaluation gave nan for an accuracy")):
+    nan = CustomEvaluator(lambda arch: math.nan)
+    for broken, reason in ((raising, "ValueError: no such layer"), (nan, "ValueError: the score is nan")):
         outcome = search(broken, "tpe", trials=4)
         assert [(c.state, c.proxy_accuracy, c.reason) for c in outcome.candidates] == [("FAILED", None, reason)] * 4
 
@@ -137,6 +135,21 @@ def test_budget_ends_the_search() -> None:
     outcome = search(trials=None, budget_s=0.2, evaluator=evaluation)
     assert outcome.stopped_because == "budget"
     assert outcome.candidates
+
+
+def test_resumed_search_goes_on(tmp_path: Path) -> None:
+    """A second call evaluates what is missing to `trials`; one whose budget earlier calls spent evaluates nothing."""
+    with Store.create(tmp_path / "run", {"target_ms": target_of(0.5)}, SPACE) as store:
+        options: dict[str, Any] = {"target_ms": store.target_ms, "store": store, "references": {"ref": SPACE.sample(9)}}
+        traced = Traced(tmp_path / "log")
+        first = search(traced, trials=5, **options)
+        second = search(traced, trials=8, seed=1, **options)
+        third = search(traced, trials=None, budget_s=store.spent_s / 2, **options)
+    keys = evaluated(tmp_path / "log")
+    assert len(keys) == len(set(keys)) == 8 + 1
+    assert second.candidates[: len(first.candidates)] == first.candidates
+    assert second.references == first.references
+    assert (third.candidates, third.stopped_because) == (second.candidates, "budget")
 
 
 def test_progress_agrees_with_the_record() -> None:

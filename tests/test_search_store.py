@@ -93,7 +93,7 @@ def is_json(line: bytes) -> bool:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_cut_at_any_byte(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
-    """Cut the journal anywhere: every candidate with a whole line is there, a torn one is kept aside, the run goes on."""
+    """Cut the journal anywhere: candidates with a whole line are there, a torn one is kept aside, the run goes on."""
     content = (whole / "study.journal").read_bytes()
     ends = [at for at, byte in enumerate(content) if byte == 10]
     near = st.builds(lambda end, by: min(len(content), max(0, end + by)), st.sampled_from(ends), st.integers(-2, 3))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from nas.arch import Arch
 from nas.errors import InputError
-from nas.space import Gene, Scalar, Space, _every
+from nas.genes import Gene, Scalar, every
+from nas.space import Space
 from nas.space_file import load_space, names, parse_space
 from tests.strategies import space_texts
 
@@ -27,7 +28,7 @@ def toy(text: str) -> Space:
 def all_archs(space: Space, limit: int = 4000) -> list[Arch]:
     """Every network by brute force, spellings not merged."""
     found = []
-    for _, _, arch in _every(space.unfold):
+    for _, _, arch in every(space.unfold):
         found.append(arch)
         if len(found) > limit:
             assume(False)
@@ -207,4 +208,4 @@ def test_every_runs_each_way_once() -> None:
         first = choose(Gene("a", (0, 1)))  # type: ignore[operator]
         return (first, choose(Gene("b", (5, 6, 7)))) if first else (first,)  # type: ignore[operator]
 
-    assert [outcome for _, _, outcome in _every(procedure)] == [(0,), (1, 5), (1, 6), (1, 7)]
+    assert [outcome for _, _, outcome in every(procedure)] == [(0,), (1, 5), (1, 6), (1, 7)]

@@ -106,7 +106,7 @@ class Latency:
         if not isinstance(data, dict):
             raise InputError(f"a latency is an object with {', '.join(names)}; got {type(data).__name__}")
         if unknown := set(data) - set(names):
-            raise InputError(f"a latency has no field {str(sorted(unknown, key=str)[0]):.60!r}; {known(names)}")
+            raise InputError(f"a latency has no field {sorted(unknown, key=str)[0]!s:.60!r}; {known(names)}")
         if missing := [name for name in names if name not in data]:
             raise InputError(f"a latency needs {', '.join(missing)}")
         return Latency(**data)

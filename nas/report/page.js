@@ -13,7 +13,7 @@ for (const place of document.querySelectorAll(".plot")) {
     }
   }
   const buttons = [["toImage", "zoom2d", "pan2d", "resetScale2d"]];
-  const config = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtons: buttons };
+  const config = { responsive: true, displaylogo: false, displayModeBar: figure.layout.height > 300 ? "hover" : false, modeBarButtons: buttons };
   Plotly.newPlot(place, figure.data, figure.layout, config).then((plot) => {
     plot.on("plotly_click", (event) => {
       const strip = document.getElementById("net-" + event.points[0].customdata);

@@ -80,10 +80,11 @@ def _reference(axes: Axes, mark: Mark, shape: str) -> None:
 def _target(axes: Axes, view: ParetoView) -> None:
     if view.target_ms is None:
         return
+    aside = -5 if view.target_side == "right" else 5
     axes.axvspan(view.target_ms, view.x_range[1], color=INFEASIBLE, linewidth=0, zorder=0)
     axes.axvline(view.target_ms, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)))
     axes.annotate(
-        f"target {target(view.target_ms)}", (view.target_ms, 1), (-5 if view.target_side == "right" else 5, -6), xycoords=("data", "axes fraction"),
+        f"target {target(view.target_ms)}", (view.target_ms, 1), (aside, -6), xycoords=("data", "axes fraction"),
         textcoords="offset points", ha=view.target_side, va="top", fontsize=9, color=MUTED,
     )  # fmt: skip
 

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from nas.arch import Arch
-from nas.space import Gene, Scalar, Space
+from nas.genes import Gene, Scalar
+from nas.space import Space
 
 Genes = Mapping[str, Scalar]
 
@@ -81,7 +82,7 @@ class Draws:
         if self._space.size > SMALL:
             return None
         every: dict[Arch, Genes] = {}
-        for count, (genes, arch) in enumerate(_every(self._space)):
+        for count, (genes, arch) in enumerate(every(self._space)):
             every.setdefault(arch, genes)
             if len(every) == self._space.size:
                 break
@@ -146,7 +147,7 @@ class Draws:
         return self._unfold(choose)
 
 
-def _every(space: Space) -> Iterator[tuple[Genes, Arch]]:
+def every(space: Space) -> Iterator[tuple[Genes, Arch]]:
     """Each way the genes can fall, like an odometer whose last wheel turns fastest."""
     script: list[int] = []
     while True:

@@ -8,10 +8,10 @@ One proposal after the other goes this way::
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -22,6 +22,7 @@ from optuna.trial import Trial
 
 from nas.arch import Arch
 from nas.cost import estimate
+from nas.genes import Scalar
 from nas.latency.measure import Latency
 from nas.search.draws import Draws
 from nas.search.executors import Executor, Finished, failed
@@ -31,7 +32,7 @@ from nas.search.quiet import quiet_optuna
 from nas.search.record import Candidate
 from nas.search.store import Store
 from nas.search.trials import CONSTRAINT, STATES, frozen, values_of
-from nas.space import Scalar, Space
+from nas.space import Space
 
 if TYPE_CHECKING:
     from nas.evaluate import Evaluation
@@ -113,7 +114,8 @@ def run_search(
     except BaseException as error:
         try:
             if isinstance(error, KeyboardInterrupt):
-                search.rescue()
+                with suppress(Exception):  # the interrupt may have come in the middle of a message
+                    search.rescue()
         finally:
             executor.cancel()
         raise
@@ -336,20 +338,17 @@ class _Search:
 
 
 def _candidate(job: _Job, evaluation: Evaluation) -> Candidate:
-    score, reason, state = evaluation.proxy_accuracy, evaluation.reason, evaluation.state
-    if state == "COMPLETE" and (score is None or not math.isfinite(score)):
-        score, reason, state = None, f"the evaluation gave {score!r} for an accuracy", "FAILED"
     return Candidate(
         arch=job.arch,
-        state=state,
+        state=evaluation.state,
         predicted=job.predicted,
         params=evaluation.params,
         macs=evaluation.macs,
         memory_bytes=evaluation.memory_bytes,
         genes=job.genes,
         name=job.name,
-        proxy_accuracy=score if state == "COMPLETE" else None,
+        proxy_accuracy=evaluation.proxy_accuracy,
         proxy_loss=evaluation.proxy_loss,
         seconds=evaluation.seconds,
-        reason=reason,
+        reason=evaluation.reason,
     )

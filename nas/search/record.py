@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.arch import Arch
+from nas.genes import Scalar
 from nas.latency.measure import Latency
 from nas.pareto import front_mask, hypervolume
-from nas.space import Scalar, Space
+from nas.space import Space
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.arch import Arch
 from nas.errors import InputError, known
+from nas.genes import Scalar
 from nas.latency.measure import Latency
 from nas.search.record import Candidate, State
-from nas.space import Scalar, Space
+from nas.space import Space
 
 CONSTRAINT = "latency"  # ms above the target; positive is infeasible
 STATES: Mapping[State, TrialState] = {

@@ -101,6 +101,45 @@ def test_any_optuna_sampler(sampler: optuna.samplers.BaseSampler) -> None:
     assert len(outcome.candidates) == TINY.size
 
 
+class Listening(optuna.samplers.RandomSampler):
+    """Random, noting trials begun and what it is told of each."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=0)
+        self.begun = 0
+        self.told: list[tuple[str, dict[str, float], Any]] = []
+
+    def before_trial(self, *args: Any) -> None:
+        self.begun += 1
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        self.told.append((state.name, trial.constraints, values))
+
+
+def test_sampler_is_told_the_distance_to_the_target() -> None:
+    """Each proposal is told as (accuracy, latency) or as pruned or failed, with its milliseconds above the target."""
+    sampler, target = Listening(), target_of(0.5)
+    outcome = search(sampler=sampler, target_ms=target)
+    state_of = {"COMPLETE": "COMPLETE", "TOO_SLOW": "PRUNED"}
+    expected = []
+    for candidate in outcome.candidates:
+        scores = [candidate.proxy_accuracy, candidate.predicted.ms] if candidate.state == "COMPLETE" else None
+        expected.append((state_of[candidate.state], {"latency": candidate.predicted.ms - target}, scores))
+    assert sampler.told == expected
+    assert {state for state, _, _ in expected} == {"COMPLETE", "PRUNED"}
+
+
+def test_twin_of_a_running_candidate_waits_for_its_result(tmp_path: Path) -> None:
+    """A network proposed again while it runs is not submitted again, and that proposal is told the result too."""
+    executor = SerialExecutor(Traced(tmp_path / "log"))
+    executor.slots = 5  # a queue: submitted ones stay running until `wait`
+    sampler = Listening()
+    options: dict[str, Any] = {"target_ms": None, "trials": 12, "budget_s": None, "seed": 0, "references": {}}
+    run_search(TINY, Model(), executor=executor, sampler=sampler, **options)
+    assert len(evaluated(tmp_path / "log")) == len(set(evaluated(tmp_path / "log"))) == 12
+    assert sampler.begun == len(sampler.told) > 12
+
+
 def test_references_are_scored_alike_and_kept_apart() -> None:
     """References get the candidates' seed and evaluator, come first, and are not counted or told the sampler."""
     seeds, seen = [], []

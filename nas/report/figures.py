@@ -125,7 +125,7 @@ def _layout(x_title: str, y_title: str, x_range: Sequence[float], y_range: Seque
         "margin": {"l": 64, "r": 24, "t": 16, "b": 56},
         "xaxis": of(x_title, x_range),
         "yaxis": of(y_title, y_range),
-        "hoverlabel": {"bgcolor": PAPER, "bordercolor": MUTED, "font": {"size": 11.5, "color": INK}, "align": "left"},
+        "hoverlabel": {"bgcolor": PAPER, "bordercolor": MUTED, "font": FONT | {"size": 11.5}, "align": "left"},
     }
 
 

@@ -13,6 +13,7 @@ from nas.report.figures import Figure, course_figures, pareto_figure
 from nas.report.strips import share_table
 from nas.report.svg import svg
 from nas.report.tables import Table
+from nas.report.view import ROWS_IN_WORDS
 from nas.report.wording import markup
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -57,7 +58,7 @@ def _headline(contents: Contents) -> str:
         key = best.candidate.key
         rows = (
             f"<details><summary>Its rows, and where it is saved</summary><p><code>arch/{key}.json</code></p>"
-            f"<p><code>{markup(best.candidate.arch)}</code></p></details>"
+            f"<p><code>{markup(best.candidate.arch)}</code></p><p>{markup(ROWS_IN_WORDS)}</p></details>"
         )
     tiles = f'<dl class="figures">{figures}</dl>' if figures else ""
     return f'<section class="result"><h2>{markup(line.title)}</h2>{tiles}{_paragraphs(line.sentences)}{rows}</section>'
@@ -82,6 +83,7 @@ def _pareto(contents: Contents, png: bytes) -> str:
     if counts.failed:
         notes.append(f"{counts.failed:,} failed {'candidate' if counts.failed == 1 else 'candidates'} not drawn.")
     title = f"{contents.score.name.capitalize()} against latency"
+    notes.append(ROWS_IN_WORDS)
     return _section(title, _figure("pareto", pareto_figure(view), image), _paragraphs([" ".join(notes)], "note"))
 
 

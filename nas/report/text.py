@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from nas.report.contents import Contents
 from nas.report.strips import share_table
 from nas.report.tables import Table
+from nas.report.view import ROWS_IN_WORDS
 from nas.report.wording import markdown
 
 
@@ -20,7 +21,7 @@ def markdown_page(contents: Contents, pareto_image: str = "pareto.png", strips_i
         parts.append(_grid(names, [values]))
     best = next((entry.candidate for entry in contents.entries if entry.kind == "best"), None)
     if best is not None:
-        parts.append(f"`{best.arch}`")
+        parts += [f"`{best.arch}`", markdown(ROWS_IN_WORDS)]
         parts.append(f"Saved as [arch/{best.key}.json](arch/{best.key}.json).")
     parts += [f"## {score.name.capitalize()} against latency", f"![Pareto plot]({pareto_image})"]
     notes = ["Latency is the measured one for networks measured after the search, else the predicted one."]

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from nas.arch import Arch
-from nas.genes import Gene, Scalar
+from nas.genes import Gene, Scalar, every
 from nas.space import Space
 
 Genes = Mapping[str, Scalar]
@@ -81,16 +81,15 @@ class Draws:
         """All networks of a small space within the target; None if the space is not small."""
         if self._space.size > SMALL:
             return None
-        every: dict[Arch, Genes] = {}
-        for count, (genes, arch) in enumerate(every(self._space)):
-            every.setdefault(arch, genes)
-            if len(every) == self._space.size:
+        listed: dict[Arch, Genes] = {}
+        for count, (_, genes, arch) in enumerate(every(self._space.unfold)):
+            listed.setdefault(arch, genes)
+            if len(listed) == self._space.size:
                 break
             if count == MAX_LISTED:
                 return None
-        archs = list(every)
-        within = self._latencies(archs) <= self._target_ms
-        return [(every[arch], arch) for arch, good in zip(archs, within, strict=True) if good]
+        within = self._latencies(list(listed)) <= self._target_ms
+        return [(genes, arch) for (arch, genes), good in zip(listed.items(), within, strict=True) if good]
 
     def _chunk(self) -> Iterator[tuple[Genes, Arch]]:
         for _ in range(CHUNK):
@@ -145,26 +144,3 @@ class Draws:
             return parent[gene.name] if keep else self._any(gene)
 
         return self._unfold(choose)
-
-
-def every(space: Space) -> Iterator[tuple[Genes, Arch]]:
-    """Each way the genes can fall, like an odometer whose last wheel turns fastest."""
-    script: list[int] = []
-    while True:
-        met: list[Gene] = []
-        genes: dict[str, Scalar] = {}
-
-        def choose(gene: Gene) -> Scalar:
-            if len(met) == len(script):  # noqa: B023
-                script.append(0)
-            genes[gene.name] = gene.options[script[len(met)]]  # noqa: B023
-            met.append(gene)  # noqa: B023
-            return genes[gene.name]  # noqa: B023
-
-        arch = space.unfold(choose)
-        yield genes, arch
-        while script and script[-1] + 1 == len(met[len(script) - 1].options):
-            script.pop()
-        if not script:
-            return
-        script[-1] += 1

@@ -161,6 +161,7 @@ class _Weights:
 
     def __init__(self, network: nn.Module) -> None:
         parameters = list(network.parameters())
+        self.ps=parameters
         self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.grad = torch.zeros_like(self.value)
         self.velocity = torch.zeros_like(self.value)
@@ -180,6 +181,26 @@ class _Weights:
         self.grad.mul_(min(1.0, config.clip / (norm + 1e-6)))
         self.grad.addcmul_(self.value, self.decayed, value=config.weight_decay)
         import os
+        if os.environ.get("OPT")=="muon":
+            self.velocity.mul_(config.momentum).add_(self.grad)
+            up=self.grad.add(self.velocity,alpha=config.momentum)
+            sc=float(os.environ.get("MU","0.2"))
+            at=0
+            for p in self.ps:
+                n=p.numel(); part=slice(at,at+n); at+=n
+                if p.ndim>1 and min(p.shape[:2])>=8:
+                    m=up[part].view(p.shape[0],-1); t=m.shape[0]>m.shape[1]
+                    X=m.T if t else m
+                    X=X/(X.norm()+1e-7)
+                    for _ in range(3):
+                        A=X@X.T; B=torch.addmm(A,A,A,beta=-4.7750,alpha=2.0315); X=torch.addmm(X,B,X,beta=3.4445)
+                    X=X.T if t else X
+                    wn=self.value[part]
+                    wn.add_(X.reshape(-1),alpha=-lr*sc*max(1,m.shape[0]/m.shape[1])**.5)
+                else:
+                    self.value[part].add_(up[part],alpha=-lr)
+            self.grad.zero_()
+            return
         if os.environ.get("OPT")=="adam":
             b1,b2=config.momentum,float(os.environ.get("B2","0.99"))
             self.t=getattr(self,"t",0)+1

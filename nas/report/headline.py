@@ -56,8 +56,9 @@ def headline(record: Record, found: Sequence[Entry], counts: Counts) -> Headline
     c = best.candidate
     latency = c.measured or c.predicted
     within = "" if record.target_ms is None else f" within {target(record.target_ms)}"
+    rivals = sum(other.proxy_accuracy is not None and record.meets(other) for other in record.candidates)
     first = (
-        f"{c.key} has the best {score.name} of {counted(counts.complete, 'scored network')}{within}. "
+        f"{c.key} has the best {score.name} of {counted(rivals, 'scored network')}{within}. "
         f"Latency {latency.source} on {circumstances(latency)}."
     )
     if c.measured is None:

@@ -13,8 +13,8 @@ from nas.report.wording import Score, counted, megabytes, millions, ms, target
 from nas.search.record import Candidate, Record
 
 ROWS_IN_WORDS = (
-    "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation 0.25, "
-    "activation h-swish (hs; sw is swish, re ReLU, r6 ReLU6), stride 2, 40 channels."
+    "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation "
+    "0.25, activation h-swish (hs; sw is swish, re ReLU, r6 ReLU6), stride 2, 40 channels."
 )
 
 # Where a label may stand beside its mark: signs of the offset in x and y, in order of preference.

@@ -8,12 +8,10 @@ words: counted by the subset construction, read back by the first accepting path
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from nas.genes import every
-
-if TYPE_CHECKING:
-    from nas.space import Space
+from nas.stage import Stage
 
 State = Hashable
 Genes = dict[str, Any]
@@ -96,9 +94,9 @@ class RowAutomaton:
     """The automaton of a space's row sequences. States: ``(width, stage)`` between stages, and inside a stage
     ``(width, stage, settled, blocks so far)``."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._settled = [[(chosen, made) for _, chosen, made in every(stage.settle)] for stage in space.stages]
+    def __init__(self, stages: Sequence[Stage], widths: Sequence[float]) -> None:
+        self._stages, self._widths = stages, widths
+        self._settled = [[(chosen, made) for _, chosen, made in every(stage.settle)] for stage in stages]
         self._moves: dict[Any, tuple[list[Any], dict[Any, Any]]] = {}
         self.start: Any = "start"
         self.end: Any = "end"
@@ -115,15 +113,14 @@ class RowAutomaton:
         return self._moves[state]
 
     def _compute(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
-        space = self._space
         if state == self.end:
             return [], {}
         if state == self.start:
-            return [((width, 0), {"width": width}) for width in space.width], {}
+            return [((width, 0), {"width": width}) for width in self._widths], {}
         width, at, *inside = state
-        if at == len(space.stages):
+        if at == len(self._stages):
             return [(self.end, {})], {}
-        stage = space.stages[at]
+        stage = self._stages[at]
         repeat = f"{stage.name}.repeat"
         free: list[Any]
         if not inside:

@@ -27,8 +27,11 @@ _ELEMENTWISE = (
     *("hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "dropout"),
 )
 _NO_MACS = frozenset(
-    [*_ELEMENTWISE, *(f"{name}_" for name in _ELEMENTWISE)]
-    + ["mean", "batch_norm", "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "flatten"]
+    [
+        *_ELEMENTWISE,
+        *(f"{name}_" for name in _ELEMENTWISE),
+        *("mean", "batch_norm", "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "flatten"),
+    ]
 )
 
 

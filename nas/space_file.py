@@ -12,7 +12,8 @@ import yaml
 
 from nas.arch import CELLS, MAX_RESOLUTION, MAX_ROWS, OPS, check_cell
 from nas.errors import InputError, known
-from nas.space import SCALES, Space, Stage
+from nas.space import Space
+from nas.stage import SCALES, Stage
 
 MAX_BYTES = 256 << 10
 MAX_NODES = 20_000

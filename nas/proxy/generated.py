@@ -16,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERSION = 1
-SHAPES = ("disc", "square", "triangle", "star", "cross")
-TEXTURES = ("stripes", "checks", "dots", "rings")
+SHAPES = ("disc", "triangle", "star", "cross")
+TEXTURES = ("stripes", "dots", "rings")
 CLASSES = tuple(f"{shape}-{texture}" for shape in SHAPES for texture in TEXTURES)
 TRAIN_IMAGES = 10_000
 VAL_IMAGES = 2_000
 
 Floats = NDArray[np.float32]
 _CHUNK = 500
-_CLUTTER = 3
+_CLUTTER = 2
+import os as _o
+HUE = float(_o.environ.get('HUE','0.5'))
 
 
 def generate(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -70,14 +72,14 @@ def _draw(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDA
     for _ in range(_CLUTTER):  # never the right pair, often half of it
         other = rng.integers(len(CLASSES), size=len(labels))
         s, t = np.divmod(np.where(other == labels, (other + 1) % len(CLASSES), other), len(TEXTURES))
-        image = _figure(canvas, image, s, t, canvas.uniform(0.16, 0.34), 1.1, canvas.uniform(0, 1))
-    hue = canvas.uniform(0, 1) * 0.75 + (labels / len(CLASSES)).astype(np.float32)[:, None, None]
-    image = _figure(canvas, image, shape, texture, canvas.uniform(0.38, 0.78), 0.45, hue)
+        image = _figure(canvas, image, s, t, canvas.uniform(0.15, 0.3), 1.1, canvas.uniform(0, 1))
+    hue = canvas.uniform(0, 1) * HUE + (labels / len(CLASSES)).astype(np.float32)[:, None, None]
+    image = _figure(canvas, image, shape, texture, canvas.uniform(0.55, 0.95), 0.3, hue)
     image = _cover(canvas, image)
     light = 1 + canvas.uniform(-0.35, 0.35) * canvas.x + canvas.uniform(-0.35, 0.35) * canvas.y
     image = (image - 0.5) * canvas.uniform(0.5, 1.1, 1, 1, 1) + canvas.uniform(0.35, 0.65, 1, 1, 1)
     image = image * light[..., None]
-    image += canvas.uniform(0.02, 0.12, 1, 1, 1) * (rng.random(image.shape, dtype=np.float32) - 0.5) * 2
+    image += canvas.uniform(0.02, 0.08, 1, 1, 1) * (rng.random(image.shape, dtype=np.float32) - 0.5) * 2
     return np.clip(image * 255, 0, 255).astype(np.uint8)
 
 
@@ -100,10 +102,11 @@ def _figure(
     inside = _select(shape, _SHAPES, u / (radius * squeeze), v * squeeze / radius)
     mask = np.clip(inside * radius / canvas.pixel + 0.5, 0, 1)
     u, v = canvas.turned(cx, cy, canvas.uniform(0, 2 * np.pi))
-    period = canvas.uniform(0.22, 0.36)
+    period = canvas.uniform(0.3, 0.5)
     pattern = _select(texture, _TEXTURES, u / period, v / period)
     pattern = 0.5 + 0.5 * np.tanh(3 * pattern)
-    first, second = _colour(hue), _colour(hue + canvas.uniform(0.15, 0.85))
+    first = _colour(hue, 0.72, 0.25)  # light on dark: what tells a texture is there without its colours
+    second = _colour(hue + canvas.uniform(0.15, 0.85), 0.25, 0.2)
     paint = first[:, None, None] * pattern[..., None] + second[:, None, None] * (1 - pattern[..., None])
     return np.asarray(image + mask[..., None] * (paint - image))
 
@@ -111,14 +114,14 @@ def _figure(
 def _cover(canvas: _Canvas, image: Floats) -> Floats:
     """Bars of one colour across some of the images."""
     u, v = canvas.turned(canvas.uniform(-0.8, 0.8), canvas.uniform(-0.8, 0.8), canvas.uniform(0, np.pi))
-    bar = (np.abs(u) < canvas.uniform(0.03, 0.16)) & (v > canvas.uniform(-1, 1)) & (canvas.uniform(0, 1) < 0.6)
+    bar = (np.abs(u) < canvas.uniform(0.03, 0.16)) & (v > canvas.uniform(-1, 1)) & (canvas.uniform(0, 1) < 0.5)
     return np.where(bar[..., None], _colour(canvas.uniform(0, 1))[:, None, None], image)
 
 
-def _colour(hue: Floats) -> Floats:
-    """A saturated colour per image: (n, 1, 1) hues in turns to (n, 3)."""
+def _colour(hue: Floats, light: float = 0.5, range_: float = 0.15) -> Floats:
+    """A colour per image: (n, 1, 1) hues in turns to (n, 3)."""
     turns = 2 * np.pi * (hue.reshape(-1, 1) + np.array([0, 1 / 3, 2 / 3], np.float32))
-    return np.asarray(0.5 + 0.38 * np.cos(turns), np.float32)
+    return np.asarray(light + range_ * np.cos(turns), np.float32)
 
 
 Field = Callable[[Floats, Floats], Floats]
@@ -143,7 +146,6 @@ def _polygon(u: Floats, v: Floats, corners: int, points: float) -> Floats:
 # Positive inside, about 1 in radius, of about equal area.
 _SHAPES: tuple[Field, ...] = (
     lambda u, v: 0.85 - np.hypot(u, v),
-    lambda u, v: _polygon(u, v, 4, 0) * np.float32(1.1),
     lambda u, v: _polygon(u, v, 3, 0) * np.float32(1.2),
     lambda u, v: _polygon(u, v, 5, 0.55),
     lambda u, v: np.minimum(1 - np.maximum(np.abs(u), np.abs(v)), 0.36 - np.minimum(np.abs(u), np.abs(v))),
@@ -152,7 +154,6 @@ _SHAPES: tuple[Field, ...] = (
 # From -1 to 1 with a period of about 1.
 _TEXTURES: tuple[Field, ...] = (
     lambda u, v: np.sin(2 * np.pi * u),
-    lambda u, v: 2 * np.sin(np.pi * 1.2 * u) * np.sin(np.pi * 1.2 * v),
     lambda u, v: np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v) - np.float32(0.8),
     lambda u, v: np.sin(2 * np.pi * np.hypot(u, v)),
 )

@@ -1,0 +1,76 @@
+"""A stage: the blocks that share one row of a space's table, with the choices of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas.arch import CELLS, Block, make_divisible
+from nas.genes import Choose, Scalar, pick
+
+SCALES = ("always", "never", "up")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks that share a table row. The stem and each row of the head are stages of one block.
+
+    Args:
+        name: prefix of its genes.
+        cells: the values each cell may hold; ``op`` may hold ``skip``.
+        repeat: the numbers of blocks it may have.
+        shared: cells whose value all blocks share; `channels` always is.
+        choice: joint choices by label: cells that replace the stage's own for one block.
+        scale: whether the width multiplier applies to `channels`: ``always``, ``never`` or only ``up`` (above 1).
+        may_open_with_skip: whether the first block keeps size and width, so that it can be left out.
+    """
+
+    name: str
+    cells: Mapping[str, tuple[Scalar, ...]]
+    repeat: tuple[int, ...] = (1,)
+    shared: frozenset[str] = frozenset()
+    choice: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    scale: str = "always"
+    may_open_with_skip: bool = False
+
+    def settle(self, choose: Choose) -> dict[str, Scalar]:
+        """Choose what all blocks share."""
+        names = [name for name in self.cells if name == "channels" or name in self.shared]
+        return {name: pick(choose, f"{self.name}.{name}", self.cells[name]) for name in names}
+
+    def block(self, at: int, settled: Mapping[str, Scalar], width: float, choose: Choose) -> Block | None:
+        """Choose the row of block `at`; None is a skipped one."""
+        prefix = self.name if max(self.repeat) == 1 else f"{self.name}.b{at + 1}"
+        given = dict(settled)
+        if self.choice:
+            labels = tuple(label for label in self.choice if label != "skip" or self._may_skip(at))
+            given |= self.choice[pick(choose, f"{prefix}.choice", labels)]
+
+        def cell(name: str) -> Any:
+            if name in given:
+                return given[name]
+            options = self.cells[name]
+            if name == "op" and not self._may_skip(at):
+                options = tuple(op for op in options if op != "skip")
+            return pick(choose, f"{prefix}.{name}", options)
+
+        op = cell("op")
+        if op == "skip":
+            return None
+        row: dict[str, Any] = {}
+        for name in CELLS[op]:
+            stated = name in given or name in self.cells
+            meaningless = (name == "stride" and at > 0) or (name in ("se_base", "se_gate") and not row.get("se"))
+            if stated and not meaningless:
+                row[name] = cell(name)
+        if "channels" in row:
+            row["channels"] = self._scaled(row["channels"], width)
+        return Block(op, **row)
+
+    def _may_skip(self, at: int) -> bool:
+        return at > 0 or self.may_open_with_skip
+
+    def _scaled(self, channels: int, width: float) -> int:
+        factor = {"always": width, "never": 1, "up": max(width, 1)}[self.scale]
+        return channels if factor == 1 else make_divisible(channels * factor)

@@ -69,8 +69,8 @@ def __dir__() -> list[str]:
 
 
 class _Offering(ModuleType):
-    """Lets a room and a verb bear one name: importing ``nas.search.engine`` binds the package ``search`` to this module,
-    where ``nas.search(...)`` must stay the function. The package itself remains in ``sys.modules``."""
+    """Lets a room and a verb bear one name: importing ``nas.search.engine`` binds the package ``search`` to this
+    module, where ``nas.search(...)`` must stay the function. The package itself remains in ``sys.modules``."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _OFFERS and isinstance(value, ModuleType)):

@@ -165,7 +165,7 @@ class Session:
         from nas.proxy.training import ProxyConfig
 
         config = ProxyConfig(full_resolution=max(self.space.resolution))
-        data = load_data(self.options.images, config.image_size, self.watch.step)
+        data = load_data(self.options.images, config.resolution, self.watch.step)
         self.watch.say(f"images: {data}")
         for note in data.notes:
             self.watch.say(f"  {note}")
@@ -175,7 +175,16 @@ class Session:
                 f"the images have changed since this run began ({earlier} then, {data.key} now); "
                 "bring the old ones back, or start a new run"
             )
-        self._keep(data=data.facts(), proxy=config.to_dict())
+        facts = {
+            "name": data.name,
+            "classes": list(data.classes),
+            "train": len(data.train_labels),
+            "val": len(data.val_labels),
+            "generated": data.generated,
+            "notes": list(data.notes),
+            "key": data.key,
+        }
+        self._keep(data=facts, proxy=config.to_dict())
         return ProxyEvaluator(data, config, threads=None)
 
     def _model(self) -> LatencyModel:

@@ -288,7 +288,7 @@ class _Reader:
         return str(node.scalar)
 
     def _complete(self, stage: Stage, node: _Node) -> None:
-        """Every op the row can become has its op and channels, and only cells some op of it uses; there are not too many."""
+        """Every op the row can become has its op and channels, and only cells some op of it uses, and not too many."""
         ways = math.prod(len(options) for options in stage.cells.values()) * max(1, len(stage.choice))
         if ways > MAX_BLOCKS:
             raise self.fault(

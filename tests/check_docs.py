@@ -1,4 +1,4 @@
-"""Doc checks: links lead somewhere, every dependency has its line, commands of the documents exist, results are small."""
+"""Doc checks: links lead somewhere, dependencies have their lines, commands exist, published results are small."""
 
 from __future__ import annotations
 

@@ -141,9 +141,16 @@ def test_a_search_from_the_command_line_ends_in_a_report(capsys: pytest.CaptureF
     assert facts["candidates"]["complete"] == 2
     assert {r["name"] for r in facts["references"]} >= {"mobilenet_v2", "efficientnet_b0"}
     assert facts["best"]["measured_ms"] <= facts["target_ms"] == 1000.0
-    for (
-        name
-    ) in ["run.json", "study.journal", "latency_table.json", "trials.csv", "pareto.csv", "report.html", "report.md", "pareto.png"]:
+    for name in [
+        "run.json",
+        "study.journal",
+        "latency_table.json",
+        "trials.csv",
+        "pareto.csv",
+        "report.html",
+        "report.md",
+        "pareto.png",
+    ]:
         assert (tmp_path / "r" / name).stat().st_size > 0, name
     assert run(capsys, "search", "--space", "tiny.yaml", "--run", "r")[0] == 2  # holds a run already
     code, out, err = run(capsys, "resume", "r", "--trials", "3", "--json")

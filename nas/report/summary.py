@@ -29,12 +29,11 @@ def aligned(table: Table, columns: int) -> list[str]:
     """The first columns of a table, the first flush left, the others flush right."""
     rows = [table.header[:columns], *(row.cells[:columns] for row in table.rows)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def summary_facts(record: Record, folder: Path) -> dict[str, Any]:

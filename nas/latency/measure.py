@@ -1,4 +1,4 @@
-"""How long a network takes on this host: a distribution, of which the median, its spread and its circumstances are told."""
+"""How long a network takes on this host: a distribution, of which median, spread and circumstances are told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
-from nas.latency.runtimes import INPUT, MAX_BATCH, Run, onnx_session, runtime_of
+from nas.latency.runtimes import MAX_BATCH, onnx_session, runtime_of
 
 GOAL = 0.01  # half the confidence interval of the median, relative to it
 CONFIDENCE = 0.95
@@ -28,6 +28,8 @@ WARM_UP_SECONDS = 0.75
 WARM_UP_RUNS = 4
 WARM_UP_GOAL = 0.02
 SOURCES = ("measured", "predicted")
+
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +178,11 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Laten
             f"the model must have one input (N, 3, side, side), side from 8 to {MAX_RESOLUTION}; got {shapes:.200}"
         )
     if isinstance(shape[0], int) and shape[0] != batch:
-        raise InputError(f"the model was exported for batch {shape[0]}, got batch {batch}; export it with an open batch")
+        raise InputError(
+            f"the model was exported for batch {shape[0]}, got batch {batch}; export it with an open batch"
+        )
     images = np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)
-    feed = {inputs[0].name or INPUT: images}
+    feed = {inputs[0].name: images}
     return timed(lambda: session.run(None, feed), "onnxruntime", threads, batch)
 
 
@@ -210,7 +214,7 @@ def timed(run: Run, runtime: str, threads: int, batch: int) -> Latency:
 
 
 def sample(run: Run, clock: Callable[[], float] = perf_counter) -> list[float]:
-    """Run until steady, then take durations in seconds until the interval of their median is narrow, or a cap is met."""
+    """Run until steady, then take durations in seconds until their median is known closely, or a cap is met."""
 
     def once() -> float:
         start = clock()
@@ -243,8 +247,9 @@ def sample(run: Run, clock: Callable[[], float] = perf_counter) -> list[float]:
 def median_interval(values: list[float] | np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """A confidence interval of the median that holds for any distribution: two order statistics.
 
-    The number of values below the true median is binomial (n, 1/2), so the k-th smallest and the k-th largest enclose it
-    with probability ``1 - 2 P(B < k)``; the largest such k is taken. With too few values for any k, all of their range.
+    The number of values below the true median is binomial (n, 1/2), so the k-th smallest and the k-th largest enclose
+    it with probability ``1 - 2 P(B < k)``; the largest k that gives `confidence` is taken. Values too few for any k
+    give all of their range.
 
     >>> median_interval([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
     (1.0, 6.0)

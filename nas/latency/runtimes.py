@@ -1,7 +1,7 @@
 """What runs a network on this host: ONNX Runtime or eager PyTorch, behind one small protocol.
 
-The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ONNX Runtime 1.23 spares two reorderings but
-takes as long (MobileNetV3-Large 6.21 and 6.23 ms, EfficientNet-B0 11.9 and 11.8).
+The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ONNX Runtime 1.23 spares two reorderings
+but takes as long (MobileNetV3-Large 6.21 and 6.23 ms, EfficientNet-B0 11.9 and 11.8).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,10 +27,21 @@ if TYPE_CHECKING:
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
 MAX_BATCH = 1024
-PROFILE_RUNS = 24
-PROFILE_WARM_UP = 6
+PROFILE_RUNS = 16
+PROFILE_WARM_UP = 4
 
-Run = Callable[[], None]
+
+class Prepared(Protocol):
+    """A network ready to run."""
+
+    def __call__(self) -> None:
+        """Run once, and return when it is done."""
+        ...
+
+    def profile(self) -> list[tuple[float, int]]:
+        """Time in ms and number of kernels of each of the `part_names`, in order, as they take inside the network.
+        At most once."""
+        ...
 
 
 class Runtime(Protocol):
@@ -41,12 +53,10 @@ class Runtime(Protocol):
         """Of the library; part of every key under which timings are kept."""
         ...
 
-    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> AbstractContextManager[Run]:
-        """Within the context, the callable runs `network` once on `batch` square images and returns when it is done."""
-        ...
-
-    def profile(self, network: nn.Module, resolution: int, batch: int, threads: int) -> list[tuple[float, int]]:
-        """Time in ms and number of kernels of each of the `part_names`, in order, as they take inside the network."""
+    def prepare(
+        self, network: nn.Module, resolution: int, batch: int, threads: int
+    ) -> AbstractContextManager[Prepared]:
+        """Within the context, `network` can be run on `batch` square images of noise."""
         ...
 
 
@@ -85,7 +95,7 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> by
             torch.onnx.export(
                 network,
                 (images,),
-                file,
+                file,  # type: ignore[arg-type]  # the stub knows only names; the exporter takes any file
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
@@ -112,20 +122,28 @@ class OnnxRuntime:
         return str(onnxruntime.__version__)
 
     @contextmanager
-    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> Iterator[Run]:
-        session = onnx_session(onnx_bytes(network, resolution, batch), threads)
-        feed = {INPUT: _images(batch, resolution)}
-        yield lambda: session.run(None, feed)
+    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> Iterator[Prepared]:
+        yield _Session(onnx_bytes(network, resolution, batch), part_names(network), _images(batch, resolution), threads)
 
-    def profile(self, network: nn.Module, resolution: int, batch: int, threads: int) -> list[tuple[float, int]]:
-        model = onnx_bytes(network, resolution, batch)
-        feed = {INPUT: _images(batch, resolution)}
+
+class _Session:
+    def __init__(self, model: bytes, names: list[str], images: np.ndarray, threads: int) -> None:
+        self._session = onnx_session(model, threads)
+        self._feed = {INPUT: images}
+        self._model = model
+        self._names, self._threads = names, threads
+
+    def __call__(self) -> None:
+        self._session.run(None, self._feed)
+
+    def profile(self) -> list[tuple[float, int]]:
+        model, self._model = self._model, b""  # tens of MB that nobody needs any more
         with tempfile.TemporaryDirectory(prefix="nas-profile-") as folder:
-            session = onnx_session(model, threads, profile_to=Path(folder) / "onnxruntime")
+            session = onnx_session(model, self._threads, profile_to=Path(folder) / "onnxruntime")
             for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
-                session.run(None, feed)
+                session.run(None, self._feed)
             events = json.loads(Path(session.end_profiling()).read_bytes())
-        return _times_of_parts(events, part_names(network))
+        return _times_of_parts(events, self._names)
 
 
 def onnx_session(model: bytes | Path, threads: int, profile_to: Path | None = None) -> Any:
@@ -203,40 +221,43 @@ class EagerTorch:
         return str(torch.__version__)
 
     @contextmanager
-    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> Iterator[Run]:
+    def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int) -> Iterator[Prepared]:
         import torch
 
-        images = torch.from_numpy(_images(batch, resolution))
         before, training = torch.get_num_threads(), network.training
-
-        def run() -> None:
-            with torch.inference_mode():
-                network(images)
-
         network.eval()
         torch.set_num_threads(threads)
         try:
-            yield run
+            yield _Eager(network, _images(batch, resolution))
         finally:
             torch.set_num_threads(before)
             network.train(training)
 
-    def profile(self, network: nn.Module, resolution: int, batch: int, threads: int) -> list[tuple[float, int]]:
-        from time import perf_counter
 
-        names = part_names(network)
+class _Eager:
+    def __init__(self, network: nn.Module, images: np.ndarray) -> None:
+        import torch
+
+        self._network, self._images = network, torch.from_numpy(images)
+
+    def __call__(self) -> None:
+        import torch
+
+        with torch.inference_mode():
+            self._network(self._images)
+
+    def profile(self) -> list[tuple[float, int]]:
         stamps: list[float] = []
         hooks = [
-            network.get_submodule(name).register_forward_pre_hook(lambda *_: stamps.append(perf_counter()))
-            for name in names
+            self._network.get_submodule(name).register_forward_pre_hook(lambda *_: stamps.append(perf_counter()))
+            for name in part_names(self._network)
         ]
         taken: list[np.ndarray] = []
         try:
-            with self.prepare(network, resolution, batch, threads) as run:
-                for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
-                    stamps.clear()
-                    run()
-                    taken.append(np.diff([*stamps, perf_counter()]) * 1e3)
+            for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
+                stamps.clear()
+                self()
+                taken.append(np.diff([*stamps, perf_counter()]) * 1e3)
         finally:
             for hook in hooks:
                 hook.remove()

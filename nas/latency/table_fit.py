@@ -2,9 +2,9 @@
 
 Each row splits into parts as a runtime executes them (expansion, depthwise convolution, squeeze-and-excitation,
 projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
-and written, and what its activation adds. Weights cost more the larger the network is, for then they come from a farther
-cache: they stand in columns of their own, one per step of the network's parameters. Sums of parts being sums of columns,
-the times of parts inside networks and the times of whole networks are equations in the same unknowns, solved together.
+and written, and what its activation adds. Weights cost more the larger the network is, for then they come from a
+farther cache: they stand in columns of their own, one per step of the network's parameters. Sums of parts being sums of
+columns, the times of parts inside networks and of whole networks are equations in the same unknowns, solved together.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from nas.errors import InputError, known
 
 CLASSES = 1000
 CHANNEL_BLOCK = 16
-STEPS_M = (0.5, 1.0, 2.0, 4.0, 8.0)  # million parameters: 2 to 32 MB of float32, from a core's own cache to a shared one
-PART_SIGMA = 0.10  # relative scatter of one part around a linear model, here mostly what the model leaves out
+STEPS_M = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+)  # million parameters: 2 to 32 MB of float32, from a core's own cache to a shared one
+PART_SIGMA = 0.5  # relative; loose: parts shape the model, whole networks, timed without a profiler, settle it
 PART_FLOOR_MS = 0.002
-NET_SIGMA = 0.02  # repeatability of a whole network's median
+NET_SIGMA = 0.01
 ROUNDS = 8
 
 Part = tuple[Layer, ...]
@@ -67,7 +73,7 @@ def group_of(part: Part) -> str:
 
 def _quantities(part: Part) -> dict[str, float]:
     """The columns of a part in its group."""
-    layer, out = part[0], part[0].out_channels * part[0].out_size**2
+    layer, out = part[0], part[0].out_channels * part[0].out_size ** 2
     read = layer.in_channels * layer.in_size**2
     if part[-1].kind == "scale":
         return {"each": 1, "elements": read, "channels": layer.in_channels, "macs": part[1].macs}
@@ -92,7 +98,7 @@ def part_columns(part: Part, group: str) -> dict[str, float]:
     if part[-1].kind == "scale":
         columns[f"gate {part[1].act}"] = 1.0
     if part[-1].kind == "add":
-        columns["add: each"], columns["add: elements"] = 1.0, float(part[-1].out_channels * part[-1].out_size**2)
+        columns["add: each"], columns["add: elements"] = 1.0, float(part[-1].out_channels * part[-1].out_size ** 2)
     if layer.act != "none":
         columns[f"act {layer.act}: each"] = 1.0
         columns[f"act {layer.act}: elements"] = float(layer.out_channels * layer.out_size**2)
@@ -103,7 +109,7 @@ def steps(params: np.ndarray) -> np.ndarray:
     """How far up each step of `STEPS_M` a network of so many parameters is, from 0 to 1; shape ``(n, steps)``."""
     knots = np.log(np.array(STEPS_M) * 1e6)
     at = np.log(np.maximum(params, 1.0))[:, None]
-    return np.clip((at - knots[:-1]) / np.diff(knots), 0.0, 1.0)
+    return np.asarray(np.clip((at - knots[:-1]) / np.diff(knots), 0.0, 1.0))
 
 
 @dataclass
@@ -153,7 +159,9 @@ class Columns:
         if not near and group in ("expand", "project"):
             near = {g: [] for g in ("expand", "project") if g in self.groups}
         if not near:
-            raise InputError(f"the latency table has met no {kind}; {known(self.groups)}; build one of a space that has")
+            raise InputError(
+                f"the latency table has met no {kind}; {known(self.groups)}; build one of a space that has"
+            )
         return min(near, key=lambda g: [abs(int(a) - int(b)) for a, b in zip(near[g][::-1], cells[::-1], strict=False)])
 
     def raw(self, archs: Sequence[Arch]) -> np.ndarray:

@@ -25,8 +25,6 @@ VAL_IMAGES = 2_000
 Floats = NDArray[np.float32]
 _CHUNK = 500
 _CLUTTER = 2
-import os as _o
-HUE = float(_o.environ.get('HUE','0.5'))
 
 
 def generate(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -73,7 +71,7 @@ def _draw(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDA
         other = rng.integers(len(CLASSES), size=len(labels))
         s, t = np.divmod(np.where(other == labels, (other + 1) % len(CLASSES), other), len(TEXTURES))
         image = _figure(canvas, image, s, t, canvas.uniform(0.15, 0.3), 1.1, canvas.uniform(0, 1))
-    hue = canvas.uniform(0, 1) * HUE + (labels / len(CLASSES)).astype(np.float32)[:, None, None]
+    hue = canvas.uniform(0, 1) * 0.25 + (labels / len(CLASSES)).astype(np.float32)[:, None, None]
     image = _figure(canvas, image, shape, texture, canvas.uniform(0.55, 0.95), 0.3, hue)
     image = _cover(canvas, image)
     light = 1 + canvas.uniform(-0.35, 0.35) * canvas.x + canvas.uniform(-0.35, 0.35) * canvas.y

@@ -1,0 +1,177 @@
+"""Devices: whatever answers how long a network takes. A new kind is a `LatencyModel` and a line in `device`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from nas.arch import Arch
+from nas.errors import InputError, known
+from nas.latency.measure import Latency, check_load, host, measure
+from nas.latency.runtimes import runtime_of
+from nas.latency.table import LatencyTable, cached_table
+from nas.latency.table_sample import Progress
+from nas.space import Space
+
+KNOWN = ("host", "table:PATH", "a function of an Arch")
+
+
+@runtime_checkable
+class LatencyModel(Protocol):
+    """Answers for single networks and for many, quickly. Used by the driver only, from one thread."""
+
+    @property
+    def device(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def table(self) -> LatencyTable | None:
+        """What it predicts with, if that is a table."""
+        ...
+
+    def __call__(self, arch: Arch) -> Latency:
+        """What a search goes by: predicted where there is a model."""
+        ...
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        """The ms of `__call__` for each, float64 of shape ``(len(archs),)``."""
+        ...
+
+    def measure(self, arch: Arch) -> Latency | None:
+        """Time it on the device itself; None where only a model of the device is at hand."""
+        ...
+
+
+class Host:
+    """This machine. With a space it predicts by the space's table, measured on first use; without one it measures."""
+
+    def __init__(
+        self,
+        space: Space | None = None,
+        runtime: str = "onnxruntime",
+        threads: int = 1,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        runtime_of(runtime)
+        check_load(threads, 1)
+        self._space, self._runtime, self._threads = space, runtime, threads
+        self._seed, self._progress = seed, progress
+
+    @property
+    def device(self) -> str:
+        return host()
+
+    @cached_property
+    def table(self) -> LatencyTable | None:
+        if self._space is None:
+            return None
+        return cached_table(self._space, self._runtime, self._threads, self._seed, self._progress)
+
+    def __call__(self, arch: Arch) -> Latency:
+        return self.measure(arch) if self.table is None else self.table(arch)
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        if self.table is not None:
+            return self.table.many(archs)
+        return np.array([self.measure(arch).ms for arch in archs], dtype=float)
+
+    def measure(self, arch: Arch) -> Latency:
+        return measure(arch, self._runtime, self._threads)
+
+
+class Saved:
+    """A table read from a file. If it was measured on this very machine, networks can also be measured again."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = LatencyTable.load(path)
+
+    @property
+    def device(self) -> str:
+        return self._table.device
+
+    @property
+    def table(self) -> LatencyTable | None:
+        return self._table
+
+    def __call__(self, arch: Arch) -> Latency:
+        return self._table(arch)
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        return self._table.many(archs)
+
+    def measure(self, arch: Arch) -> Latency | None:
+        if self.device != host():
+            return None
+        return measure(arch, self._table.runtime, self._table.threads)
+
+
+class CallableModel:
+    """A caller's own function from `Arch` to milliseconds, or to whatever cost is to be capped."""
+
+    table = None
+
+    def __init__(self, function: Callable[[Arch], float]) -> None:
+        self._function = function
+        self.device = str(getattr(function, "__name__", type(function).__name__)).strip("<>")[:200] or "function"
+
+    def __call__(self, arch: Arch) -> Latency:
+        """Raises `InputError` if the function returns anything but a positive, finite number."""
+        value = self._function(arch)
+        try:
+            ms = math.nan if isinstance(value, (bool, str)) else float(value)
+        except (TypeError, ValueError):
+            ms = math.nan
+        if not math.isfinite(ms) or ms <= 0:
+            raise InputError(
+                f"a device function must return a positive, finite number, got {value!r:.60} for network {arch.key}"
+            )
+        return Latency(ms, None, None, self.device, None, None, 1, "predicted")
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        return np.array([self(arch).ms for arch in archs], dtype=float)
+
+    def measure(self, arch: Arch) -> Latency | None:
+        return None
+
+
+def device(
+    spec: str | Callable[[Arch], float] | LatencyModel,
+    space: Space | None = None,
+    *,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LatencyModel:
+    """The latency model a user names.
+
+    Args:
+        spec: ``host`` (this machine), ``table:PATH`` (what `LatencyTable.save` wrote), a function from `Arch` to ms, or
+            a ready `LatencyModel`.
+        space: whose table the host predicts by; None measures every network that is asked about.
+        runtime: of the host.
+        threads: of the host.
+        seed: of the networks a new table is fitted to.
+        progress: called as ``progress(done, total, text)`` while one is measured.
+
+    Raises:
+        InputError: `spec` is unknown, or a table cannot be read.
+    """
+    if isinstance(spec, str):
+        kind, _, rest = spec.partition(":")
+        if spec == "host":
+            return Host(space, runtime, threads, seed, progress)
+        if kind == "table" and rest:
+            return Saved(Path(rest))
+    elif isinstance(spec, LatencyModel):
+        return spec
+    elif callable(spec):
+        return CallableModel(spec)
+    raise InputError(f"no device is called {spec!r:.80}; {known(KNOWN)}")

@@ -1,0 +1,166 @@
+"""Before any training: how fast and how slow the networks of a space are, and whether a target leaves a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from nas.arch import Arch
+from nas.errors import InfeasibleError, InputError
+from nas.genes import Gene, Scalar
+from nas.space import Space
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+STARTS = 3
+SWEEPS = 30
+
+
+class Predictor(Protocol):
+    """The part of a `nas.latency.devices.LatencyModel` that is needed here."""
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """The range of a space on a device, all by prediction.
+
+    Args:
+        fastest: the fastest network found by descent from samples.
+        fastest_ms: its latency.
+        slowest: the slowest network found.
+        slowest_ms: its latency; above it a target excludes nothing.
+        share: of uniformly sampled networks that meet the target; None without one.
+        quantiles_ms: latency of uniformly sampled networks by quantile.
+        samples: how many were drawn.
+        target_ms: None is no target.
+        binds: whether the target excludes any network found; None without one.
+    """
+
+    fastest: Arch
+    fastest_ms: float
+    slowest: Arch
+    slowest_ms: float
+    share: float | None
+    quantiles_ms: dict[float, float]
+    samples: int
+    target_ms: float | None
+    binds: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; networks by key."""
+        figures = {k: v for k, v in asdict(self).items() if k not in ("fastest", "slowest", "quantiles_ms")}
+        quantiles = {f"{quantile:g}": ms for quantile, ms in self.quantiles_ms.items()}
+        return figures | {"fastest": self.fastest.key, "slowest": self.slowest.key, "quantiles_ms": quantiles}
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"fastest network of the space: {self.fastest_ms:.3g} ms predicted ({self.fastest.key}); "
+            f"slowest: {self.slowest_ms:.3g} ms ({self.slowest.key}); median {self.quantiles_ms[0.5]:.3g} ms"
+        ]
+        if self.target_ms is not None and self.share is not None:
+            few = f"less than {1 / self.samples:.2%}" if self.share == 0 else f"{self.share:.1%}"
+            lines.append(f"{few} of the space meets the target of {self.target_ms:g} ms")
+            if not self.binds:
+                lines.append(
+                    f"the target of {self.target_ms:g} ms does not bind: no network found is slower than "
+                    f"{self.slowest_ms:.3g} ms; give less than that to exclude any"
+                )
+        return "\n".join(lines)
+
+
+def feasibility(
+    space: Space, model: Predictor, target_ms: float | None, seed: int = 0, samples: int = 2000
+) -> Feasibility:
+    """Sample the space uniformly, then go down and up from the extremes gene by gene.
+
+    Args:
+        space: to explore.
+        model: predicts milliseconds.
+        target_ms: the latency not to exceed; None is no target.
+        seed: of the samples.
+        samples: number drawn; also settles how finely `Feasibility.share` is known.
+
+    Raises:
+        InfeasibleError: not even the fastest network found meets the target.
+        InputError: `samples` or the target is out of bounds.
+    """
+    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= 1_000_000:
+        raise InputError(f"samples must be a whole number from 1 to 1000000, got {samples!r}")
+    if target_ms is not None and not (0 < target_ms < float("inf")):
+        raise InputError(f"a latency target must be a positive number of ms, got {target_ms!r}")
+    rng = np.random.default_rng(seed)
+    genes = [space.sample_genes(rng) for _ in range(samples)]
+    known: dict[Arch, float] = {}
+
+    def cost_ms(archs: list[Arch]) -> np.ndarray:
+        fresh = list(dict.fromkeys(arch for arch in archs if arch not in known))
+        if fresh:
+            known.update(zip(fresh, model.many(fresh).tolist(), strict=True))
+        return np.array([known[arch] for arch in archs])
+
+    drawn_ms = cost_ms([space.decode(one) for one in genes])
+    order = np.argsort(drawn_ms, kind="stable")
+    for at in order[:STARTS]:
+        _descend(space, genes[at], cost_ms)
+    for at in order[-STARTS:]:
+        _descend(space, genes[at], lambda archs: -cost_ms(archs))
+    fastest, slowest = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    if target_ms is not None and known[fastest] > target_ms:
+        raise InfeasibleError(
+            f"no network of space {space.name} meets {target_ms:g} ms: the fastest found, {fastest.key}, takes "
+            f"{known[fastest]:.3g} ms (predicted); it is {fastest}"
+        )
+    return Feasibility(
+        fastest=fastest,
+        fastest_ms=known[fastest],
+        slowest=slowest,
+        slowest_ms=known[slowest],
+        share=None if target_ms is None else float(np.mean(drawn_ms <= target_ms)),
+        quantiles_ms={q: float(np.quantile(drawn_ms, q)) for q in QUANTILES},
+        samples=samples,
+        target_ms=target_ms,
+        binds=None if target_ms is None else bool(known[slowest] > target_ms),
+    )
+
+
+def _descend(space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]], np.ndarray]) -> None:
+    """Better every gene at once by what betters it alone, or only the best of them where that is not better, until
+    nothing betters. Every network met is known to `cost` afterwards."""
+    chosen = dict(start)
+    here, active = _unfold(space, chosen)
+    now = float(cost([here])[0])
+    for _ in range(SWEEPS):
+        moves = [(gene.name, o) for gene in active for o in gene.options if o != chosen[gene.name]]
+        if not moves:
+            return
+        costs = cost([_unfold(space, chosen | {name: option})[0] for name, option in moves])
+        order = np.argsort(costs, kind="stable")
+        better: dict[str, Scalar] = {}
+        for at in order:
+            if costs[at] < now:
+                better.setdefault(*moves[at])
+        if not better:
+            return
+        single = dict([moves[order[0]]])
+        together = float(cost([_unfold(space, chosen | better)[0]])[0])
+        chosen |= better if together <= costs[order[0]] else single
+        here, active = _unfold(space, chosen)
+        now = float(cost([here])[0])
+
+
+def _unfold(space: Space, chosen: dict[str, Scalar]) -> tuple[Arch, list[Gene]]:
+    """The network of these genes, and the genes that were met. Those without a value get their first option."""
+    met: list[Gene] = []
+
+    def choose(gene: Gene) -> Scalar:
+        met.append(gene)
+        if chosen.get(gene.name) not in gene.options:
+            chosen[gene.name] = gene.options[0]
+        return chosen[gene.name]
+
+    return space.unfold(choose), met

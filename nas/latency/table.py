@@ -1,0 +1,255 @@
+"""The latency table of a space on one device: predicts any network, and knows how far it can be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.arch import Arch
+from nas.errors import InputError, NasError
+from nas.files import cache_folder, write_atomic
+from nas.latency.held_out import HeldOut
+from nas.latency.measure import Latency, check_load, host
+from nas.latency.runtimes import runtime_of
+from nas.latency.table_fit import Columns, fit
+from nas.latency.table_sample import Progress, draw_sets, time_networks
+from nas.space import Space
+
+SCHEMA = 1
+MAX_BYTES = 4 << 20
+MAX_COLUMNS = 2000
+MAX_NETS = 10_000
+BUDGET_S = 45.0
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """A latency model of one space on one device. Call it with an `Arch`; `many` takes thousands at once.
+
+    It answers for any network of operators it has met, best for networks of its space.
+
+    Args:
+        device: CPU model and cores it was measured on.
+        runtime: that ran the networks.
+        threads: they could use.
+        space_key: of the space whose networks it was fitted to.
+        versions: of the libraries that decide about speed.
+        groups: kinds of parts it has met.
+        columns: named quantities of a network.
+        coefficients: ms per unit of each unfolded column (`nas.latency.table_fit.Columns`).
+        error: on networks it was not fitted to.
+        fitted: number of networks it was fitted to.
+    """
+
+    device: str
+    runtime: str
+    threads: int
+    space_key: str
+    versions: dict[str, str]
+    groups: tuple[str, ...]
+    columns: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    error: HeldOut
+    fitted: int
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return Columns(self.groups, self.columns)
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        """Predicted ms for a batch of one image, float64 of shape ``(len(archs),)``.
+
+        Raises:
+            InputError: a network has an operator the table has not met.
+        """
+        if not archs:
+            return np.zeros(0)
+        return np.asarray(np.einsum("ij,j->i", self._columns.of_networks(archs), np.array(self.coefficients)))
+
+    def __call__(self, arch: Arch) -> Latency:
+        """The prediction for one network; raises as `many`."""
+        ms = float(self.many([arch])[0])
+        return Latency(ms, None, None, self.device, self.runtime, self.threads, 1, "predicted")
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.device}, {self.runtime}, {threads}: {self.error}"
+
+    def save(self, path: Path | str) -> None:
+        """Write JSON that `load` reads back to an equal table."""
+        write_atomic(Path(path), json.dumps({"schema": SCHEMA} | asdict(self), indent=1))
+
+    @staticmethod
+    def load(path: Path | str) -> LatencyTable:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: no such file, too large, not a table of this version, or a value out of bounds.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError(f"a latency table is at most {MAX_BYTES} bytes, got {path.stat().st_size}: {path}")
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read the latency table {path}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is not a latency table: broken JSON") from None
+        try:
+            return _checked(data)
+        except InputError as error:
+            raise InputError(f"{path} is not a latency table this version reads: {error}") from None
+
+
+def _checked(data: Any) -> LatencyTable:
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise InputError(f"schema must be {SCHEMA}")
+    if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in data]:
+        raise InputError(f"it lacks {', '.join(missing)}")
+    error, versions = data["error"], data["versions"]
+    if not isinstance(error, dict) or not isinstance(versions, dict) or len(versions) > 20:
+        raise InputError("error and versions must be objects")
+    predicted = _numbers("predicted_ms", error.get("predicted_ms"), MAX_NETS, positive=True)
+    measured = _numbers("measured_ms", error.get("measured_ms"), MAX_NETS, positive=True)
+    table = LatencyTable(
+        device=_text("device", data["device"]),
+        runtime=_text("runtime", data["runtime"]),
+        threads=_whole("threads", data["threads"]),
+        space_key=_text("space_key", data["space_key"]),
+        versions={_text("a version", k): _text("a version", v) for k, v in versions.items()},
+        groups=_texts("groups", data["groups"]),
+        columns=_texts("columns", data["columns"]),
+        coefficients=_numbers("coefficients", data["coefficients"], MAX_COLUMNS),
+        error=HeldOut(predicted, measured),
+        fitted=_whole("fitted", data["fitted"]),
+    )
+    if len(predicted) != len(measured) or not predicted:
+        raise InputError("predicted_ms and measured_ms must be equally many")
+    if len(table.coefficients) != len(table._columns.unfolded):
+        raise InputError(f"coefficients must be {len(table._columns.unfolded)}, got {len(table.coefficients)}")
+    return table
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        raise InputError(f"{name} must be a text of 1 to 200 characters, got {value!r:.60}")
+    return value
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not 1 <= len(values) <= MAX_COLUMNS:
+        raise InputError(f"{name} must be a list of 1 to {MAX_COLUMNS} texts")
+    texts = tuple(_text(f"an entry of {name}", value) for value in values)
+    if len(set(texts)) < len(texts):
+        raise InputError(f"{name} must differ from one another")
+    return texts
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise InputError(f"{name} must be a whole number from 1, got {value!r:.60}")
+    return value
+
+
+def _numbers(name: str, values: Any, most: int, positive: bool = False) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) > most:
+        raise InputError(f"{name} must be a list of at most {most} numbers")
+    for value in values:
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not plain or not math.isfinite(value) or value < 0 or (positive and value == 0):
+            raise InputError(
+                f"{name} must hold {'positive' if positive else 'non-negative'} numbers, got {value!r:.60}"
+            )
+    return tuple(float(value) for value in values)
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    pass
+
+
+def build_table(
+    space: Space,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+    budget_s: float = BUDGET_S,
+) -> LatencyTable:
+    """Measure networks of `space` on this host and fit a table to them, in about `budget_s` seconds.
+
+    Args:
+        space: any; a small one has fewer networks to hold out.
+        runtime: as `nas.latency.measure.measure`.
+        threads: as there.
+        seed: of the networks drawn.
+        progress: called as ``progress(done, total, text)``.
+        budget_s: for measuring; the least that can be done may take longer on a slow machine.
+
+    Raises:
+        InputError: unknown runtime, or `threads` out of bounds.
+    """
+    runner = runtime_of(runtime)
+    check_load(threads, 1)
+    held_out, fitted = draw_sets(space, seed)
+    tested, timed = time_networks(held_out, fitted, runner, threads, budget_s, progress or _silent)
+    archs = [one.arch for one in timed]
+    columns = Columns.seen_in(archs)
+    coefficients = fit(columns, archs, [one.parts_ms for one in timed], np.array([one.ms for one in timed]))
+    predicted = columns.of_networks(held_out) @ coefficients
+    if not np.all(predicted > 0):
+        raise NasError("the latency table came out empty: the timings say that networks take no time; try again")
+    return LatencyTable(
+        device=host(),
+        runtime=runtime,
+        threads=threads,
+        space_key=space.key,
+        versions=_versions(runtime),
+        groups=columns.groups,
+        columns=columns.names,
+        coefficients=tuple(coefficients.tolist()),
+        error=HeldOut(tuple(predicted.tolist()), tuple(one.ms for one in tested)),
+        fitted=len(timed),
+    )
+
+
+def _versions(runtime: str) -> dict[str, str]:
+    found = {name: runtime_of(name).version() for name in {"torch", runtime}}
+    return dict(sorted(found.items())) | {"python": platform.python_version()}
+
+
+def cached_table(
+    space: Space,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+    refresh: bool = False,
+) -> LatencyTable:
+    """The table of `space` on this host from the cache, else by `build_table`, kept for the next time.
+
+    It is built anew for another space, device, runtime, number of threads or version of a library, and on `refresh`.
+    """
+    runtime_of(runtime)
+    check_load(threads, 1)
+    versions = _versions(runtime)
+    identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA])
+    path = cache_folder("latency") / f"{hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()}.json"
+    if path.exists() and not refresh:
+        try:
+            return LatencyTable.load(path)
+        except InputError:
+            pass  # damaged; made again
+    table = build_table(space, runtime, threads, seed, progress)
+    table.save(path)
+    return table

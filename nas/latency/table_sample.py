@@ -1,0 +1,176 @@
+"""Which networks a latency table is fitted to and tested on, and how they are timed: all in turn, several times over.
+
+A shared machine has bursts of a second or two in which everything takes a fifth longer, and drifts by a few percent
+within minutes. So no network is timed in one go: all are kept ready and run in rounds, and each counts with the median
+over the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from nas.arch import MAX_RESOLUTION, Arch, Block
+from nas.genes import Gene, Scalar
+from nas.latency.runtimes import Prepared, Runtime
+from nas.latency.table_fit import CLASSES
+from nas.space import Space
+
+Progress = Callable[[int, int, str], None]
+
+HELD_OUT = 16
+FITTED = 48
+FEWEST_FITTED = 16
+UNIFORM, SIZED, STRANGE = "uniform", "sized", "strange"
+KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the networks it is fitted to, over and over
+HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
+TRIES = 20
+
+PREPARE_SHARE = 0.6  # of the budget
+ROUNDS = (3, 9)  # fewest, most
+ROUND_S = 0.06  # per network and round, after one run to warm up
+ROUND_RUNS = 4
+MOST_KERNEL_OVERHEAD_MS = 0.003
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was learnt of one network.
+
+    Args:
+        arch: the network.
+        ms: median over the rounds.
+        parts_ms: of its parts, scaled so that they sum to `ms`.
+    """
+
+    arch: Arch
+    ms: float
+    parts_ms: np.ndarray
+
+
+def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
+    """Networks to hold out, all of the space, and others to fit to. No network is drawn twice.
+
+    Fitted are uniform samples, samples leaning to small or large options all at once (a uniform sample of many genes is
+    never near an end of the range), and strange ones: with activations, gates and widths the space may not have.
+    """
+    rng = np.random.default_rng((seed, 0x7AB1E))
+    seen: set[str] = set()
+    held_out = list(_drawn(space, HELD_OUT_KINDS, HELD_OUT, rng, seen))
+    return held_out, list(_drawn(space, KINDS, FITTED, rng, seen))
+
+
+def _drawn(
+    space: Space, kinds: tuple[str, ...], count: int, rng: np.random.Generator, seen: set[str]
+) -> Iterator[Arch]:
+    for at in range(count):
+        for attempt in range(TRIES):
+            kind = kinds[at % len(kinds)]
+            if STRANGE in kinds and attempt >= TRIES // 2:
+                kind = STRANGE  # a small space has been drawn empty
+            arch = space.sample(rng) if kind == UNIFORM else _sized(space, rng)
+            if kind == STRANGE:
+                arch = strange(arch, rng)
+            if arch.key not in seen:
+                seen.add(arch.key)
+                yield arch
+                break
+
+
+def _sized(space: Space, rng: np.random.Generator) -> Arch:
+    lean = float(rng.random())
+
+    def choose(gene: Gene) -> Scalar:
+        options = gene.options
+        numbers = sorted(option for option in options if not isinstance(option, str))
+        if len(numbers) < len(options):
+            return options[int(rng.integers(len(options)))]
+        return numbers[int(rng.beta(1 + 4 * lean, 5 - 4 * lean) * 0.999999 * len(numbers))]
+
+    return space.unfold(choose)
+
+
+def strange(arch: Arch, rng: np.random.Generator) -> Arch:
+    """`arch` with other activations, squeeze-and-excitation, width and resolution: references are made of such rows."""
+    rows: list[Block] = []
+    for row in arch.rows:
+        if row.op != "pool" and rng.random() < 0.6:
+            row = replace(row, act=str(rng.choice(["relu", "relu6", "relu6", "h_swish", "swish"])))
+        if row.op == "mbconv" and rng.random() < 0.5:
+            gate, base = str(rng.choice(["hard_sigmoid", "sigmoid"])), str(rng.choice(["expanded", "input"]))
+            row = replace(row, se=float(rng.choice([0, 0.25])), se_gate=gate, se_base=base)
+        if row.op != "linear" or rng.random() < 0.7:
+            rows.append(row)
+    changed = replace(arch, rows=tuple(rows))
+    if rng.random() < 0.5:
+        return changed
+    resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25]) / 8) * 8
+    return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25])), min(max(resolution, 32), MAX_RESOLUTION))
+
+
+def time_networks(
+    held_out: list[Arch], fitted: list[Arch], runtime: Runtime, threads: int, budget_s: float, progress: Progress
+) -> tuple[list[Timed], list[Timed]]:
+    """Time them all within about `budget_s`: fewer to fit to, and fewer rounds, on a slow machine; the held-out all."""
+    from nas.build import build
+
+    begin = perf_counter()
+    archs = [*held_out, *fitted]
+    ready: list[tuple[Arch, Prepared, list[tuple[float, int]]]] = []
+    with ExitStack() as stack:
+        for arch in archs:
+            late = perf_counter() - begin > PREPARE_SHARE * budget_s
+            if late and len(ready) >= len(held_out) + FEWEST_FITTED:
+                break
+            progress(len(ready), len(archs), "latency table: profiling networks")
+            network = build(arch, CLASSES)
+            prepared = stack.enter_context(runtime.prepare(network, arch.resolution, 1, threads))
+            ready.append((arch, prepared, prepared.profile()))
+        progress(len(archs), len(archs), "latency table: profiling networks")
+        runs = [prepared for _, prepared, _ in ready]
+        rounds = np.array(list(_rounds(runs, begin + budget_s, progress)))
+    medians = np.median(rounds, axis=0)
+    timed = [
+        Timed(arch, float(ms), _settled(parts, float(ms))) for (arch, _, parts), ms in zip(ready, medians, strict=True)
+    ]
+    return timed[: len(held_out)], timed[len(held_out) :]
+
+
+def _rounds(runs: list[Prepared], end: float, progress: Progress) -> Iterator[list[float]]:
+    """Median ms of each network in each round."""
+    fewest, most = ROUNDS
+    spent = 0.0
+    for done in range(most):
+        start = perf_counter()
+        if done >= fewest and start + spent > end:
+            break
+        progress(done, most, "latency table: timing all in turn")
+        yield [visit(run) for run in runs]
+        spent = perf_counter() - start
+    progress(most, most, "latency table: timing all in turn")
+
+
+def visit(run: Prepared) -> float:
+    """Median ms of a few runs, after one to warm up."""
+    run()
+    taken: list[float] = []
+    begin = now = perf_counter()
+    while len(taken) < ROUND_RUNS or now - begin < ROUND_S:
+        start = now
+        run()
+        now = perf_counter()
+        taken.append(now - start)
+    return float(np.median(taken)) * 1e3
+
+
+def _settled(parts: list[tuple[float, int]], ms: float) -> np.ndarray:
+    """Times of parts that sum to the time of the whole, which knows nothing of a profiler: what they exceed it by is
+    taken off each kernel, up to what noting one down can cost, and the rest is shared out."""
+    taken, kernels = np.array(parts, dtype=float).T
+    overhead = float(np.clip((taken.sum() - ms) / kernels.sum(), 0, MOST_KERNEL_OVERHEAD_MS))
+    net = np.maximum(taken - overhead * kernels, 0.2 * taken)
+    return np.asarray(net * (ms / net.sum()))

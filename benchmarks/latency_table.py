@@ -22,7 +22,7 @@ from nas.cost import estimate
 from nas.latency.measure import host, measure
 from nas.latency.runtimes import runtime_of
 from nas.latency.table import build_table
-from nas.latency.table_sample import visit
+from nas.latency.table_sample import typical_ms, visit
 from nas.references import reference, reference_names
 from nas.space_file import load_space
 
@@ -30,19 +30,24 @@ ROUNDS = 7
 
 
 def timed_in_rounds(archs: list[Arch], runtime: str) -> tuple[np.ndarray, float]:
-    """Median ms over rounds of each network, and the repeatability: mean difference between odd and even rounds."""
+    """Typical ms over rounds of each network, and the repeatability: mean difference between odd and even rounds."""
     with ExitStack() as stack:
         runner = runtime_of(runtime)
         runs = [stack.enter_context(runner.prepare(build(a), a.resolution, 1, 1)) for a in archs]
         rounds = np.array([[visit(run) for run in runs] for _ in range(ROUNDS)])
-    odd, even = np.median(rounds[::2], axis=0), np.median(rounds[1::2], axis=0)
-    return np.median(rounds, axis=0), float(np.abs(odd / even - 1).mean())
+    odd, even = typical_ms(rounds[::2]), typical_ms(rounds[1::2])
+    return typical_ms(rounds), float(np.abs(odd / even - 1).mean())
 
 
 def line(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:
     error = np.abs(predicted / measured - 1)
     rank = spearmanr(predicted, measured)[0]
-    return f"{name:<28} mean error {error.mean():6.1%}   worst {error.max():6.1%}   Spearman {rank:.4f}"
+    common = np.median(predicted / measured)
+    alike = np.abs(predicted / measured / common - 1).mean()
+    return (
+        f"{name:<18} mean error {error.mean():5.1%}   worst {error.max():5.1%}   Spearman {rank:.4f}   "
+        f"common to all {common - 1:+.1%}, mean error beside it {alike:.1%}"
+    )
 
 
 def main() -> None:
@@ -61,9 +66,11 @@ def main() -> None:
 
     archs = [space.sample(options.seed + at) for at in range(options.nets)]
     measured, repeat = timed_in_rounds(archs, options.runtime)
-    start = perf_counter()
     predicted = table.many(archs)
-    per_net_us = (perf_counter() - start) / len(archs) * 1e6
+    crowd = [space.sample(at) for at in range(2000)]
+    start = perf_counter()
+    table.many(crowd)
+    per_net_us = (perf_counter() - start) / len(crowd) * 1e6
     macs = np.array([estimate(arch).macs for arch in archs], dtype=float)
     fitted = np.column_stack([macs, np.ones_like(macs)]) / measured[:, None]
     slope = np.linalg.lstsq(fitted, np.ones_like(macs), rcond=None)[0]

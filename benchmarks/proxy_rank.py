@@ -2,9 +2,9 @@
 
     python benchmarks/proxy_rank.py --truth imagenet-mbconv --data PATH [--nets 24] [--workers 2] [--set steps=300 ...]
 
-``imagenet-mbconv`` (Accel-NASBench, Apache-2.0): MBConv networks with their ImageNet top-1. ``nas-bench-macro`` (Apache-2.0):
-small networks of a CIFAR-10 space with their mean CIFAR-10 accuracy. Both are read from ``--folder``, which has a subfolder
-for each. Printed beside: what simply counting MACs or parameters gives on the same networks.
+``imagenet-mbconv`` (Accel-NASBench, Apache-2.0): MBConv networks with their ImageNet top-1. ``nas-bench-macro``
+(Apache-2.0): small networks of a CIFAR-10 space with their mean CIFAR-10 accuracy. Both are read from ``--folder``,
+which has a subfolder for each. Printed beside: what simply counting MACs or parameters gives on the same networks.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def imagenet_mbconv(folder: Path) -> Truth:
                 for layer in range(cell["l"]):
                     stride = strides[at] if layer == 0 else 1
                     se = 0.25 * cell["se"]
-                    rows.append(Block("mbconv", channels=widths[at], kernel=cell["k"], expand=cell["e"], stride=stride, se=se,
-                                      act="swish", se_base="input", se_gate="sigmoid"))  # fmt: skip
+                    row = {"channels": widths[at], "kernel": cell["k"], "expand": cell["e"], "stride": stride}
+                    rows.append(Block("mbconv", **row, se=se, act="swish", se_base="input", se_gate="sigmoid"))
             rows += [Block("conv", channels=1280, act="swish"), Block("pool")]
             found.append((Arch(tuple(rows), 224), float(line["val_top1"])))
     return found
@@ -59,7 +59,9 @@ def nas_bench_macro(folder: Path) -> Truth:
                 cell, stride = next(cells), 2 if at == 0 else 1
                 if cell != "0":
                     kernel, expand = {"1": (3, 3), "2": (5, 6)}[cell]
-                    rows.append(Block("mbconv", channels=channels, kernel=kernel, expand=expand, stride=stride, act="relu"))
+                    rows.append(
+                        Block("mbconv", channels=channels, kernel=kernel, expand=expand, stride=stride, act="relu")
+                    )
                 elif at == 0:
                     rows.append(Block("conv", channels=channels, kernel=1, stride=2))
         rows += [Block("conv", channels=1280, act="relu"), Block("pool")]
@@ -107,8 +109,9 @@ def main() -> None:
     taus = ", ".join(f"{name} {kendalltau(values, accuracy).statistic:.2f}" for name, values in figures.items())
     seconds = [result.seconds for result in results]
     print(f"{options.truth}, {options.nets} nets, {config}")
-    print(f"{np.mean(seconds):.1f} s a net in one thread (most {max(seconds):.1f}); "
-          f"accuracy {min(figures['proxy accuracy']):.3f} to {max(figures['proxy accuracy']):.3f}; Kendall tau: {taus}")  # fmt: skip
+    scores = figures["proxy accuracy"]
+    print(f"{np.mean(seconds):.1f} s a net in one thread (most {max(seconds):.1f}); ", end="")
+    print(f"accuracy {min(scores):.3f} to {max(scores):.3f}; Kendall tau: {taus}")
 
 
 if __name__ == "__main__":

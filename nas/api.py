@@ -120,6 +120,7 @@ def search(
 def _run(store: Store, options: Options, custom: Custom, watch: Watcher) -> Record:
     from nas.report.write import write_report
 
+    watch.say(f"run folder: {store.folder}")
     record = Session(store.space, options, custom, store, watch, dict(store.options)).run()
     write_report(record, store.folder)
     return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -68,6 +69,9 @@ def search(
     gpus_per_trial: Annotated[float, typer.Option(help="With --ray: GPUs of one candidate; may be a fraction.")] = 0,
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
+    references: Annotated[
+        str | None, typer.Option(help="Fixed networks to score beside, with commas; none for none.  [default: four]")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: results/SPACE-TIME]")] = None,
     as_json: Json = False,
 ) -> None:
@@ -99,6 +103,7 @@ def search(
             gpus_per_trial=gpus_per_trial,
             runtime=runtime,
             threads=threads,
+            references=None if references is None else _names(references),
             run=folder,
             watch=watch,
         )
@@ -284,6 +289,11 @@ def references(as_json: Json = False) -> None:
 def command_names() -> list[str]:
     """The verbs, as they are typed."""
     return [command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+def _names(text: str) -> list[str]:
+    """Names between commas; a comma followed by a multiplier belongs to its name (``a@width=0.5,resolution=160``)."""
+    return [] if text == "none" else re.split(r",(?!\w+=)", text)
 
 
 def _power(number: int) -> str:

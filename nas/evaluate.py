@@ -1,4 +1,4 @@
-"""What one worker does: an `Arch` in, an `Evaluation` out. Pure and picklable; torch is loaded only when a proxy is trained."""
+"""What one worker does: an `Arch` in, an `Evaluation` out. Pure and picklable; torch loads only to train a proxy."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ class ProxyEvaluator:
 
 @dataclass(frozen=True)
 class CustomEvaluator:
-    """A caller's own score, higher is better. Nothing is built or trained; exceptions and scores that are not finite numbers
-    become failures with their reason.
+    """A caller's own score, higher is better. Nothing is built or trained; exceptions and scores that are not finite
+    numbers become failures with their reason.
 
     Args:
         function: gets the `Arch`.

@@ -1,10 +1,12 @@
 """The command line: exit codes, one-line errors, machine-readable output."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 
 from nas.cli import command_names, main
 
+NAS = [sys.executable, "-c", "import nas.cli; nas.cli.main()"]
 TINY = """\
 name: tiny
 resolution: [32, 48]
@@ -83,9 +86,12 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "bad trials": (lambda t: ["search", "--trials", "0"], "trials must be a whole number from 1, got 0"),
     "no data": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(t / "nowhere")], "nowhere"),
     "empty data": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(_folder(t / "empty"))], "empty"),
-    "one class": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(images(t / "one", 1, 30))], "2 classes"),
+    "one class": (
+        lambda t: ["search", "--space", "tiny.yaml", "--data", str(images(t / "one", 1, 30))],
+        "needed are 2 to",
+    ),
     "few images": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(images(t / "few", 2, 1))], "images"),
-    "truncated": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(truncated(t / "cut"))], "1 %"),
+    "truncated": (lambda t: ["search", "--space", "tiny.yaml", "--data", str(truncated(t / "cut"))], "more than 1%"),
     "unwritable results": (
         lambda t: ["search", "--space", "tiny.yaml", "--run", str(_file(t / "file", "") / "run")],
         "choose a folder you can write to",
@@ -121,42 +127,45 @@ def test_bad_input_is_one_line_and_exit_code_2(case: str, tmp_path: Path, capsys
     assert "Traceback" not in err
 
 
-def test_a_target_nothing_can_meet_is_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "search", "--space", "tiny.yaml", "--latency-target", "0.1us", "--run", "r")
-    assert code == 3
-    last = err.splitlines()[-1]
-    assert "fastest" in last
-    assert "ms" in last
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One search from a shell, with real timing and training on a space so small that it is quick: folder, JSON."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "tiny.yaml").write_text(TINY)
+    images(folder / "photos", 3, 30)
+    command = "search --space tiny.yaml --latency-target 1s --data photos --run r --trials 2 --workers 1 --json"
+    with_references = [*command.split(), "--references", "mobilenet_v3_small@width=0.5,resolution=96"]
+    done = subprocess.run([*NAS, *with_references], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
 
 
-def test_a_search_from_the_command_line_ends_in_a_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Real timing and real training, on a space so small that it is quick; then everything one does with a run."""
-    data = images(tmp_path / "photos", 3, 30)
-    code, out, err = run(
-        capsys, "search", "--space", "tiny.yaml", "--latency-target", "1s", "--data", str(data), "--run", "r",
-        "--trials", "2", "--workers", "1", "--json",
-    )  # fmt: skip
-    assert code == 0, err
-    facts = json.loads(out)
-    assert facts["candidates"]["complete"] == 2
-    assert {r["name"] for r in facts["references"]} >= {"mobilenet_v2", "efficientnet_b0"}
-    assert facts["best"]["measured_ms"] <= facts["target_ms"] == 1000.0
-    for name in [
-        "run.json",
-        "study.journal",
-        "latency_table.json",
-        "trials.csv",
-        "pareto.csv",
-        "report.html",
-        "report.md",
-        "pareto.png",
-    ]:
-        assert (tmp_path / "r" / name).stat().st_size > 0, name
-    assert run(capsys, "search", "--space", "tiny.yaml", "--run", "r")[0] == 2  # holds a run already
+@pytest.fixture
+def copied(searched: tuple[Path, dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+    """The searched folder, copied to where the test stands; its ``--json`` output."""
+    shutil.copytree(searched[0], tmp_path, dirs_exist_ok=True)
+    return searched[1]
+
+
+def test_a_search_ends_in_a_report_and_a_best_within_its_target(copied: dict[str, Any]) -> None:
+    assert copied["candidates"]["complete"] == 2
+    assert [r["name"] for r in copied["references"]] == ["mobilenet_v3_small@width=0.5,resolution=96"]
+    assert all(r["measured_ms"] > 0 and r["proxy_accuracy"] >= 0 for r in copied["references"])
+    assert copied["best"]["measured_ms"] <= copied["target_ms"] == 1000.0
+    kept = {"run.json", "study.journal", "references.json", "measured.json", "latency_table.json"}
+    drawn = {"trials.csv", "pareto.csv", "report.html", "report.md", "pareto.png", "architectures.png"}
+    assert all((Path("r") / name).stat().st_size > 0 for name in kept | drawn)
+
+
+def test_a_finished_run_is_resumed_longer_exported_and_reported(
+    copied: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "search", "--space", "tiny.yaml", "--run", "r")[0] == 2  # it holds a run already
     code, out, err = run(capsys, "resume", "r", "--trials", "3", "--json")
     assert code == 0, err
     again = json.loads(out)
     assert again["candidates"]["complete"] == 3
+    assert again["references"][0]["seconds"] == copied["references"][0]["seconds"]  # not trained a second time
     code, out, _ = run(capsys, "export", "r", "--json")
     shipped = json.loads(out)
     assert code == 0
@@ -165,19 +174,46 @@ def test_a_search_from_the_command_line_ends_in_a_report(capsys: pytest.CaptureF
     assert run(capsys, "report", "r")[0] == 0
 
 
-def test_an_export_over_its_target_is_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    data = images(tmp_path / "photos", 2, 20)
-    arguments = ["--latency-target", "1s", "--data", str(data), "--run", "r", "--trials", "1", "--workers", "1"]
-    assert run(capsys, "search", "--space", "tiny.yaml", *arguments)[0] == 0
-    path = tmp_path / "r" / "run.json"
-    kept = json.loads(path.read_text())
+def test_a_target_nothing_can_meet_is_exit_code_3(copied: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    table = ["--device", "table:r/latency_table.json", "--data", "photos"]
+    code, _, err = run(capsys, "search", "--space", "tiny.yaml", "--latency-target", "0.1us", "--run", "x", *table)
+    assert code == 3
+    assert "the fastest found" in err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("copied")
+def test_an_export_over_its_target_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     key = json.loads(run(capsys, "export", "r", "--json")[1])["key"]
+    kept = json.loads(Path("r/run.json").read_text())
     kept["options"]["target_ms"] = 1e-4  # as if the device had become slower since
-    path.write_text(json.dumps(kept))
+    Path("r/run.json").write_text(json.dumps(kept))
     code, out, err = run(capsys, "export", "r", "--arch", key)
     assert code == 1
     assert "model.onnx" in out
     assert "more than the target of 0.0001 ms" in err
+
+
+@pytest.mark.usefixtures("copied")
+def test_images_that_changed_are_not_mixed_into_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    next(Path("photos/class1").iterdir()).unlink()
+    code, _, err = run(capsys, "resume", "r", "--trials", "4")
+    assert code == 2
+    assert "the images have changed since this run began" in err
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_second_process_is_refused_with_the_pid_of_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import os, sys; from nas.search.lock import acquire; from pathlib import Path; "
+    code += "file = acquire(Path('r')); print(os.getpid(), flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        pid = first.stdout.readline().strip()
+        status, _, err = run(capsys, "resume", "r", "--trials", "9")
+        first.communicate("")
+    assert status == 2
+    assert f"in use by process {pid}" in err
 
 
 @pytest.mark.parametrize("verb", command_names())

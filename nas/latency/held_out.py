@@ -15,7 +15,7 @@ class HeldOut:
 
     Args:
         predicted_ms: in the order of `measured_ms`.
-        measured_ms: median over rounds of timing them in turn.
+        measured_ms: `nas.latency.table_sample.typical_ms` of rounds in which all were timed in turn.
     """
 
     predicted_ms: tuple[float, ...]

@@ -87,8 +87,9 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> by
     axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch is None else None
     images = torch.zeros(1 if batch is None else batch, 3, resolution, resolution)
     file = io.BytesIO()
-    training = network.training
+    training, threads = network.training, torch.get_num_threads()
     network.eval()
+    torch.set_num_threads(1)  # the trace is one image; threads that wait for a busy core made it five times slower
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter announces that it is the old one
@@ -103,6 +104,7 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> by
                 dynamic_axes=axes,
             )
     finally:
+        torch.set_num_threads(threads)
         network.train(training)
     return file.getvalue()
 

@@ -11,8 +11,11 @@ from torch import Tensor
 MEAN, STD = 0.47, 0.25  # of natural images, all channels alike
 
 
-def shifted_and_flipped(images: NDArray[np.uint8], chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A batch, each image shifted by up to an eighth of its side, the border mirrored, and mirrored left to right or not.
+def shifted_and_flipped(
+    images: NDArray[np.uint8], chosen: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A batch, each image shifted by up to an eighth of its side, the border mirrored, and mirrored left to right or
+    not.
 
     Args:
         images: uint8 (N, S, S, 3); may be mapped from a file.
@@ -38,7 +41,9 @@ def _shifts(rng: np.random.Generator, count: int, size: int, reach: int) -> NDAr
 
 
 def to_input(images: NDArray[np.uint8], resolution: int) -> Tensor:
-    """uint8 (B, S, S, 3) to float32 (B, 3, resolution, resolution), channels-last, about zero mean and unit variance."""
+    """uint8 (B, S, S, 3) to float32 (B, 3, resolution, resolution), channels-last, about zero mean and unit
+    variance.
+    """
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     if x.shape[-1] != resolution:
         x = F.interpolate(x, (resolution, resolution), mode="bilinear", align_corners=False, antialias=True)

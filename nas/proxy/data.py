@@ -1,4 +1,6 @@
-"""Images as one array: what every candidate is trained on. `load_data` reads a folder, a downloadable set or the embedded one."""
+"""Images as one array: what every candidate is trained on. `load_data` reads a folder, a downloadable set or the
+embedded one.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ _ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 class ImageData:
     """Square colour images with labels, split in two.
 
-    Pickling sends only the path of the cached arrays, which the other process maps into memory: cheap for workers on one
-    machine. For other machines send ``data.in_memory()``, which pickles by value.
+    Pickling sends only the path of the cached arrays, which the other process maps into memory: cheap for workers on
+    one machine. For other machines send ``data.in_memory()``, which pickles by value.
 
     Args:
         name: for people: the folder's name, a data set's name, or ``embedded``.
@@ -82,11 +84,14 @@ class ImageData:
         )
 
 
-def load_data(spec: str | Path | None, size: int, progress: Progress | None = None, limit: int = MAX_IMAGES) -> ImageData:
+def load_data(
+    spec: str | Path | None, size: int, progress: Progress | None = None, limit: int = MAX_IMAGES
+) -> ImageData:
     """Read, decode, resize and cache a data set.
 
     Args:
-        spec: None for the embedded set; a folder with one subfolder per class, or ``train/`` and ``val/`` of those; or the
+        spec: None for the embedded set; a folder with one subfolder per class, or ``train/`` and ``val/`` of those;
+        or the
             name of a downloadable set. A folder that has the name of one is written ``./cifar10``.
         size: side of the square images kept, pixels.
         progress: told (done, total, text) while images are decoded.
@@ -108,8 +113,8 @@ def load_data(spec: str | Path | None, size: int, progress: Progress | None = No
     if path.is_dir():
         return folder.load(path, size, progress, limit)
     raise InputError(
-        f"data is neither a folder nor a known set, got {str(spec)!r}; give a folder of images, one subfolder per class, or "
-        f"a name; known: {', '.join(torchvision_data.SETS)}"
+        f"data is neither a folder nor a known set, got {str(spec)!r}; "
+        f"give a folder of images, one subfolder per class, or a name; known: {', '.join(torchvision_data.SETS)}"
     )
 
 
@@ -136,20 +141,28 @@ def content_key(*parts: str) -> str:
 
 
 def cached(key: str, make: Callable[[], ImageData]) -> ImageData:
-    """The data cached under `key`, made first if absent. A cache entry is whole or absent; a broken one is made again."""
+    """The data cached under `key`, made first if absent. A cache entry is whole or absent; a broken one is made
+    again.
+    """
     root = cache_folder("data")
     target = root / key
     if target.is_dir():
         try:
             return open_cached(target)
-        except (InputError, OSError, ValueError):
+        except (InputError, OSError, ValueError, KeyError, TypeError):
             shutil.rmtree(target, ignore_errors=True)
     data = make()
     part = Path(tempfile.mkdtemp(dir=root, prefix=f".{key}."))
     try:
         for name in _ARRAYS:
             np.save(part / f"{name}.npy", getattr(data, name))
-        about = {"name": data.name, "classes": data.classes, "key": key, "notes": data.notes, "generated": data.generated}
+        about = {
+            "name": data.name,
+            "classes": data.classes,
+            "key": key,
+            "notes": data.notes,
+            "generated": data.generated,
+        }
         (part / "about.json").write_text(json.dumps(about), encoding="utf-8")
         os.replace(part, target)
     except OSError:
@@ -169,9 +182,23 @@ def open_cached(folder: Path) -> ImageData:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
     for images, labels in (arrays[:2], arrays[2:]):
-        good = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and images.shape[1] == images.shape[2]
+        good = (
+            images.dtype == np.uint8
+            and images.ndim == 4
+            and images.shape[3] == 3
+            and images.shape[1] == images.shape[2]
+        )
         if not good or labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             raise InputError(f"the cached images in {folder} are damaged; delete that folder")
     return ImageData(
-        about["name"], tuple(about["classes"]), *arrays, about["key"], tuple(about["notes"]), about["generated"], folder
+        name=about["name"],
+        classes=tuple(about["classes"]),
+        train_images=arrays[0],
+        train_labels=arrays[1],
+        val_images=arrays[2],
+        val_labels=arrays[3],
+        key=about["key"],
+        notes=tuple(about["notes"]),
+        generated=about["generated"],
+        folder=folder,
     )

@@ -47,8 +47,8 @@ class _File:
 def load(root: Path, size: int, progress: Progress | None, limit: int) -> ImageData:
     """Read a folder with one subfolder per class, or ``train/`` and ``val/`` of those; see `nas.proxy.data.load_data`.
 
-    Without ``val/`` a fifth of every class, chosen by file name, is held out. Hidden files and files that are no images by
-    their ending are passed over; the first image of an animation counts.
+    Without ``val/`` a fifth of every class, chosen by file name, is held out. Hidden files and files that are no
+    images by their ending are passed over; the first image of an animation counts.
 
     Raises:
         InputError: too few classes or images, or more than 1 % of the files cannot be read.
@@ -104,8 +104,8 @@ def _classes(folder: Path, root: Path) -> tuple[tuple[str, ...], list[_File]]:
             found[sub.name] = sorted(paths)
     if not 2 <= len(found) <= MAX_CLASSES:
         raise InputError(
-            f"{folder} has {len(found)} subfolder{'s' if len(found) != 1 else ''} with images; needed are 2 to {MAX_CLASSES}, one "
-            f"per class, with at least {MIN_TRAIN + MIN_VAL} images each"
+            f"{folder} has {len(found)} subfolder{'s' if len(found) != 1 else ''} with images; "
+            f"needed are 2 to {MAX_CLASSES}, one per class, with at least {MIN_TRAIN + MIN_VAL} images each"
         )
     files = [
         _File(path, label, path.relative_to(root).as_posix())
@@ -176,9 +176,9 @@ def _check_counts(root: Path, classes: tuple[str, ...], train: list[_File], val:
 def _parallel(
     function: Callable[[T], R], items: Sequence[T], files: Sequence[_File], progress: Progress | None, text: str
 ) -> Iterator[R]:
-    """`function` of every item, in order, in threads, which decode side by side where files are large. Of small files the
-    Python around the decoder is most of the work, and threads get in each other's way: one took 9 s for 50,000 icons of
-    32 px, two took 28.
+    """`function` of every item, in order, in threads, which decode side by side where files are large. Of small files
+    the Python around the decoder is most of the work, and threads get in each other's way: one took 9 s for 50,000
+    icons of 32 px, two took 28.
     """
     sample = files[:: max(1, len(files) // 64)]
     large = sum(file.path.stat().st_size for file in sample if file.path.is_file()) > SMALL_FILE_BYTES * len(sample)
@@ -191,7 +191,7 @@ def _parallel(
 
 
 def _hash(path: Path) -> str:
-    """Of the content; of a file that is too large or cannot be read, the reason, so that the same fault is the same key."""
+    """Of the content; of a file that cannot be read, the kind of fault: the same fault gives the same key."""
     try:
         return hashlib.blake2b(_bytes(path), digest_size=16).hexdigest()
     except (OSError, ValueError) as error:
@@ -228,9 +228,17 @@ def _decoded(
     notes = notes + _unreadable([fault for fault in faults if fault], len(files), root)
     labels = np.array([file.label for file in files], np.int64)
     is_train = np.arange(len(files)) < len(train)
-    parts = [array[good & chosen] for chosen in (is_train, ~is_train) for array in (images, labels)]
-    name = root.resolve().name
-    return ImageData(name, classes, parts[0], parts[1], parts[2], parts[3], key, tuple(notes))
+    train_at, val_at = good & is_train, good & ~is_train
+    return ImageData(
+        name=root.resolve().name,
+        classes=classes,
+        train_images=images[train_at],
+        train_labels=labels[train_at],
+        val_images=images[val_at],
+        val_labels=labels[val_at],
+        key=key,
+        notes=tuple(notes),
+    )
 
 
 def _unreadable(faults: list[str], count: int, root: Path) -> list[str]:
@@ -254,13 +262,17 @@ def decode(data: bytes, size: int) -> NDArray[np.uint8]:
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
         image.draft("RGB", (2 * size, 2 * size))  # JPEG decodes at a half, quarter or eighth where that suffices
-        upright = ImageOps.exif_transpose(image)
-        side, (width, height) = min(upright.size), upright.size
-        left, top = (width - side) / 2, (height - side) / 2
-        square = (left, top, left + side, top + side)
-        rgb = as_rgb(upright)
-        if rgb.size != (size, size):
-            rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, square, reducing_gap=2.0)
+        return as_square(ImageOps.exif_transpose(image), size)
+
+
+def as_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The middle square of an image of any mode, resized, as RGB; uint8 (size, size, 3)."""
+    side, (width, height) = min(image.size), image.size
+    left, top = (width - side) / 2, (height - side) / 2
+    rgb = as_rgb(image)
+    if rgb.size != (size, size):
+        box = (left, top, left + side, top + side)
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
     return np.asarray(rgb, np.uint8)
 
 
@@ -270,7 +282,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image, np.float64)
         if not np.isfinite(values).all():
             raise ValueError("pixels that are no numbers")
-        high = 1.0 if image.mode == "F" and values.max() <= 1 else 255.0 if values.max() <= 255 and image.mode != "I;16" else 65535.0
+        high = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
+        if image.mode == "F" and values.max() <= 1:
+            high = 1.0
         return Image.fromarray((values.clip(0, high) * (255 / high)).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")

@@ -1,9 +1,9 @@
 """The embedded data set: drawn by arithmetic, so it needs no download and no licence.
 
-A class is a pair of a shape and a texture; each image shows one such figure at a random place, size, rotation and colour, on a
-textured ground, among clutter made of the wrong shapes and textures, partly covered, unevenly lit and noisy. Colour leans on
-the class only weakly. Shape needs context, texture needs resolution, and telling the figure from the clutter needs both.
-It ranks networks only roughly: it says nothing about photographs.
+A class is a pair of a shape and a texture; each image shows one such figure at a random place, size, rotation and
+colour, on a textured ground, among clutter made of the wrong shapes and textures, partly covered, unevenly lit and
+noisy. Colour leans on the class only weakly. Shape needs context, texture needs resolution, and telling the figure
+from the clutter needs both. It ranks networks only roughly: it says nothing about photographs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,9 @@ def _draw(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDA
 
 
 def _ground(canvas: _Canvas) -> Floats:
-    image = np.broadcast_to(_colour(canvas.uniform(0, 1))[:, None, None, :], (canvas.count, canvas.size, canvas.size, 3)).copy()
+    image = np.broadcast_to(
+        _colour(canvas.uniform(0, 1))[:, None, None, :], (canvas.count, canvas.size, canvas.size, 3)
+    ).copy()
     for _ in range(3):
         u, _v = canvas.turned(canvas.uniform(-1, 1), canvas.uniform(-1, 1), canvas.uniform(0, 2 * np.pi))
         wave = np.sin(u * canvas.uniform(1, 9) + canvas.uniform(0, 6.3))
@@ -91,7 +94,13 @@ def _ground(canvas: _Canvas) -> Floats:
 
 
 def _figure(
-    canvas: _Canvas, image: Floats, shape: NDArray[np.int64], texture: NDArray[np.int64], radius: Floats, spread: float, hue: Floats
+    canvas: _Canvas,
+    image: Floats,
+    shape: NDArray[np.int64],
+    texture: NDArray[np.int64],
+    radius: Floats,
+    spread: float,
+    hue: Floats,
 ) -> Floats:
     """Paint one figure per image over `image`: a textured shape with soft edges."""
     cx, cy = canvas.uniform(-spread, spread), canvas.uniform(-spread, spread)
@@ -102,7 +111,7 @@ def _figure(
     u, v = canvas.turned(cx, cy, canvas.uniform(0, 2 * np.pi))
     period = canvas.uniform(0.3, 0.5)
     pattern = _select(texture, _TEXTURES, u / period, v / period)
-    pattern = 0.5 + 0.5 * np.tanh(3 * pattern)
+    pattern = np.asarray(0.5 + 0.5 * np.tanh(3 * pattern), np.float32)
     first = _colour(hue, 0.72, 0.25)  # light on dark: what tells a texture is there without its colours
     second = _colour(hue + canvas.uniform(0.15, 0.85), 0.25, 0.2)
     paint = first[:, None, None] * pattern[..., None] + second[:, None, None] * (1 - pattern[..., None])
@@ -122,7 +131,7 @@ def _colour(hue: Floats, light: float = 0.5, range_: float = 0.15) -> Floats:
     return np.asarray(light + range_ * np.cos(turns), np.float32)
 
 
-Field = Callable[[Floats, Floats], Floats]
+Field = Callable[[Floats, Floats], NDArray[np.floating[Any]]]
 
 
 def _select(which: NDArray[np.int64], fields: tuple[Field, ...], u: Floats, v: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """The same network, faster on small feature maps: what lets one candidate train in seconds on two cores.
 
-At the proxy's size a network is thousands of tiny operators, and two kinds of them eat most of a step on a CPU: oneDNN's
-weight gradient of depthwise 5x5 and 7x7 kernels, and 1x1 convolutions. `adapt` replaces both in place by modules that
-compute the same function of the same parameters (``tests/test_proxy_small_maps.py``).
+At the proxy's size a network is thousands of tiny operators, and two kinds of them eat most of a step on a CPU:
+oneDNN's weight gradient of depthwise 5x5 and 7x7 kernels, and 1x1 convolutions. `adapt` replaces both in place by
+modules that compute the same function of the same parameters (``tests/test_proxy_small_maps.py``).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class _Depthwise(torch.autograd.Function):
     """Depthwise convolution whose weight gradient is itself computed as a depthwise convolution.
 
     The gradient of tap (i, j) is the sum over the map of the input, shifted by (i, j), times the output's gradient: a
-    convolution of the input with the output's gradient as kernel, one group per image and channel. 2.5 to 4 times faster
-    than oneDNN's for k5 and k7 on maps of 4 to 16 pixels (8 px, 96 channels, k7, batch 32: 0.5 ms against 1.4).
+    convolution of the input with the output's gradient as kernel, one group per image and channel. 2.5 to 4 times
+    faster than oneDNN's for k5 and k7 on maps of 4 to 16 pixels (8 px, 96 channels, k7, batch 32: 0.5 ms against 1.4).
     """
 
     @staticmethod

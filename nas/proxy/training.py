@@ -1,4 +1,6 @@
-"""The proxy: a short training of a candidate at reduced width and resolution, whose score stands in for the full one."""
+"""The proxy: a short training of a candidate at reduced width and resolution, whose score stands in for the full
+one.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,21 @@ from nas.proxy.small_maps import adapt
 
 _EVAL_BATCH = 250
 _BETA1, _BETA2 = 0.9, 0.99
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**7),
+    "batch": (2, 4096),
+    "width": (0.05, 4),
+    "resolution": (8, 256),
+    "full_resolution": (8, 2048),
+    "lr": (1e-8, 100),
+    "weight_decay": (0, 1),
+    "label_smoothing": (0, 0.9),
+    "warmup": (0, 1),
+    "decay": (0, 1),
+    "average": (0, 1),
+    "clip": (1e-6, 1e9),
+    "val_images": (1, 10**7),
+}
 
 
 class DivergedError(NasError):
@@ -65,13 +82,14 @@ class ProxyConfig:
     val_images: int = 2000
 
     def __post_init__(self) -> None:
-        bounds = {"steps": (1, 10**7), "batch": (2, 4096), "width": (0.05, 4), "resolution": (8, 256), "full_resolution": (8, 2048),
-                  "lr": (1e-8, 100), "weight_decay": (0, 1), "label_smoothing": (0, 0.9), "warmup": (0, 1),
-                  "decay": (0, 1), "average": (0, 1), "clip": (1e-6, 1e9), "val_images": (1, 10**7)}  # fmt: skip
         for field in fields(self):
-            value, (low, high) = getattr(self, field.name), bounds[field.name]
+            value, (low, high) = getattr(self, field.name), _BOUNDS[field.name]
             whole = field.type == "int"
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else (int, float))
+                or not low <= value <= high
+            ):
                 kind = "a whole number" if whole else "a number"
                 raise InputError(f"{field.name} of the proxy must be {kind} from {low:g} to {high:g}, got {value!r}")
 
@@ -92,9 +110,10 @@ class ProxyConfig:
             InputError: unknown fields, or a value out of bounds.
         """
         names = [field.name for field in fields(ProxyConfig)]
-        if not isinstance(data, dict) or (unknown := set(data) - set(names)):
-            raise InputError(f"the proxy's options have no {sorted(unknown)[0]!r}; {known(names)}" if isinstance(data, dict)
-                             else f"the proxy's options must be an object, got {data!r:.80}")  # fmt: skip
+        if not isinstance(data, dict):
+            raise InputError(f"the proxy's options must be an object, got {data!r:.80}")
+        if unknown := set(data) - set(names):
+            raise InputError(f"the proxy's options have no {sorted(unknown)[0]!r}; {known(names)}")
         return ProxyConfig(**data)
 
 
@@ -131,7 +150,8 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
     """
     begun = time.perf_counter()
     small = config.candidate(arch)
-    network = adapt(build(small, len(data.classes), seed).to(memory_format=torch.channels_last))
+    network = adapt(build(small, len(data.classes), seed))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _open_as_identity(network)
     rng = np.random.default_rng(seed)
     weights = _Weights(network)
@@ -147,12 +167,15 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
 
 
 def _open_as_identity(network: nn.Module) -> None:
-    """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first step."""
+    """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first
+    step.
+    """
     for module in network.modules():
         if isinstance(module, MBConv) and module.residual:
             last = module.layers[-1]
-            assert isinstance(last, nn.Sequential) and isinstance(last[1], nn.BatchNorm2d)
-            nn.init.zeros_(last[1].weight)
+            norm = last[1] if isinstance(last, nn.Sequential) else last
+            assert isinstance(norm, nn.BatchNorm2d)
+            nn.init.zeros_(norm.weight)
 
 
 class _Weights:
@@ -193,7 +216,12 @@ class _Weights:
 
 
 def _train(
-    network: nn.Module, weights: _Weights, data: ImageData, config: ProxyConfig, resolution: int, rng: np.random.Generator
+    network: nn.Module,
+    weights: _Weights,
+    data: ImageData,
+    config: ProxyConfig,
+    resolution: int,
+    rng: np.random.Generator,
 ) -> list[float]:
     losses = []
     labels = torch.from_numpy(np.array(data.train_labels))
@@ -231,11 +259,13 @@ def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> It
 def _refresh_norms(
     network: nn.Module, data: ImageData, config: ProxyConfig, resolution: int, rng: np.random.Generator
 ) -> None:
-    """Batch norm statistics of the weights as they are now, from training images: those of single steps do not fit an average."""
+    """Batch norm statistics of the weights as they are now, from training images: those of single steps do not fit an
+    average.
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # type: ignore[assignment]  # torch: a plain mean over all batches
+        norm.momentum = None  # a plain mean over all batches
     network.train()
     with torch.no_grad():
         for chosen in _batches(len(data.train_labels), min(128, len(data.train_labels)), 8, rng):

@@ -1,0 +1,202 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from nas.arch import Arch, Block
+from nas.build import build
+from nas.errors import InputError
+from nas.latency import measure as room
+from nas.latency.measure import Latency, host, measure, measure_onnx, median_interval, sample, timed
+from nas.latency.runtimes import RUNTIMES, onnx_bytes, part_names, runtime_of
+from nas.latency.table_fit import parts_of_row, places
+from nas.references import reference, reference_names
+
+TINY = Arch(
+    (
+        Block("conv", 8, 3, 2, act="relu"),
+        Block("mbconv", 8, 3, 1, 3, 0.25, "h_swish"),
+        Block("mbconv", 16, 5, 2, 1, 0, "relu6"),
+        Block("conv", 24, act="swish"),
+        Block("pool"),
+        Block("linear", 32, act="h_swish"),
+    ),
+    32,
+)
+GOOD = Latency(1.25, 0.1, 30, "a phone", "onnxruntime", 1, 1, "measured", "noisy")
+
+
+@given(st.integers(1, 1500))
+def test_the_interval_of_the_median_is_the_narrowest_symmetric_one_that_covers(n: int) -> None:
+    """Coverage by scipy's binomial is at least 95 %, and that of the next narrower pair is not."""
+    low, high = median_interval(np.arange(1, n + 1))
+    k = int(low)
+    assert high == n + 1 - k
+    outside = 2 * binom.cdf(k - 1, n, 0.5)
+    assert outside <= 0.05 * (1 + 1e-9) or k == 1
+    assert 2 * binom.cdf(k, n, 0.5) > 0.05 * (1 - 1e-9)
+
+
+def test_the_interval_covers_the_median_of_a_skewed_distribution_as_often_as_it_says() -> None:
+    """2,000 samples of 40 from an exponential: the true median ln 2 is inside about 95 % of the intervals, or more."""
+    rng = np.random.default_rng(0)
+    inside = [
+        low <= math.log(2) <= high for low, high in (median_interval(rng.exponential(size=40)) for _ in range(2000))
+    ]
+    assert 0.94 < np.mean(inside) < 0.985
+
+
+class Clock:
+    """Time that passes only while the measured callable runs."""
+
+    def __init__(self, durations_s: list[float]) -> None:
+        self.now, self.runs, self._durations = 0.0, 0, durations_s
+
+    def __call__(self) -> float:
+        return self.now
+
+    def run(self) -> None:
+        self.now += self._durations[min(self.runs, len(self._durations) - 1)]
+        self.runs += 1
+
+
+def test_a_slow_start_is_warmed_up_and_not_counted() -> None:
+    """Durations that fall before they settle do not appear among the samples."""
+    clock = Clock([0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02] + [0.01] * 500)
+    assert set(np.round(sample(clock.run, clock), 9)) == {0.01}
+
+
+def test_sampling_ends_when_the_median_is_known_and_at_the_cap_when_it_cannot_be() -> None:
+    """A steady clock needs the fewest runs or seconds; wild noise stops at the cap of time, with more runs."""
+    steady = Clock([0.01])
+    few = sample(steady.run, steady)
+    wild = Clock(list(np.random.default_rng(0).choice([0.005, 0.02], 5000)))
+    many = sample(wild.run, wild)
+    assert len(few) == room.MIN_RUNS
+    assert len(many) > 3 * len(few)
+    assert sum(many) <= room.MAX_SECONDS + 0.03
+
+
+def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning appears iff the interval stayed wider than the goal."""
+    monkeypatch.setattr(room, "sample", lambda run: [0.001, 0.002] * 30)
+    assert "noisy" in str(timed(lambda: None, "torch", 1, 1).warning)
+    monkeypatch.setattr(room, "sample", lambda run: [0.001] * 30)
+    calm = timed(lambda: None, "torch", 1, 1)
+    assert calm.warning is None
+    assert (calm.ms, calm.iqr_ms, calm.runs, calm.source) == (1.0, 0.0, 30, "measured")
+
+
+def test_the_published_order_is_measured() -> None:
+    """MobileNetV3-Small < V3-Large < EfficientNet-B0 in ONNX Runtime on any CPU; they are 3 and 2 times apart."""
+    names = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
+    small, large, b0 = (measure(reference(name)) for name in names)
+    assert small.ms < large.ms < b0.ms
+    assert (b0.device, b0.runtime, b0.threads, b0.batch, b0.source) == (host(), "onnxruntime", 1, 1, "measured")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_measures_and_leaves_the_process_as_it_was(runtime: str) -> None:
+    """A positive median with its spread; torch's thread count is restored."""
+    import torch
+
+    before = torch.get_num_threads()
+    latency = measure(TINY, runtime, batch=2, num_classes=10)
+    assert latency.ms > 0
+    assert latency.runs is not None
+    assert latency.runs >= 3
+    assert (latency.runtime, latency.batch) == (runtime, 2)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("arch", [TINY, *(reference(name) for name in reference_names())], ids=lambda a: a.key)
+def test_a_profile_has_one_time_per_part_of_the_network(runtime: str, arch: Arch) -> None:
+    """The parts the runtime times are the parts the table derives from the rows, one for one, all positive."""
+    network = build(arch)
+    with runtime_of(runtime).prepare(network, arch.resolution, 1, 1) as prepared:
+        profile = prepared.profile()
+    parts = [part for placed in places(arch) for part in parts_of_row(placed)]
+    assert len(profile) == len(parts) == len(part_names(network))
+    assert all(ms > 0 and kernels >= 1 for ms, kernels in profile)
+
+
+def test_an_exported_file_is_measured_at_its_own_resolution(tmp_path) -> None:
+    """Bytes and file, fixed and open batch; a batch other than the fixed one is refused."""
+    network = build(TINY, 10)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx_bytes(network, 48, None))
+    assert measure_onnx(path, batch=2).batch == 2
+    fixed = onnx_bytes(network, 48, 1)
+    assert measure_onnx(fixed).ms > 0
+    with pytest.raises(InputError, match="batch 1"):
+        measure_onnx(fixed, batch=2)
+    with pytest.raises(InputError, match="no such file"):
+        measure_onnx(tmp_path / "absent.onnx")
+    with pytest.raises(InputError, match="cannot read this model"):
+        measure_onnx(b"not onnx")
+
+
+def test_onnx_computes_what_pytorch_computes_and_the_mode_is_kept() -> None:
+    """Equal logits within float32 noise for an open batch; training mode is restored."""
+    import onnxruntime
+    import torch
+
+    network = build(TINY, 10).train()
+    session = onnxruntime.InferenceSession(onnx_bytes(network, 32, None), providers=["CPUExecutionProvider"])
+    assert network.training
+    images = np.random.default_rng(1).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(session.run(["logits"], {"image": images})[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"threads": 0}, {"threads": 10**6}, {"threads": 1.0}, {"batch": 0}, {"batch": True}]
+)
+def test_threads_and_batch_are_bounded(options: dict) -> None:
+    """Out of bounds or of the wrong type is an `InputError` that says the bounds."""
+    with pytest.raises(InputError, match="must be a whole number from 1 to"):
+        measure(TINY, **options)
+
+
+def test_an_unknown_runtime_is_told_with_the_known() -> None:
+    """The error lists what there is."""
+    with pytest.raises(InputError, match=r"'tvm'; known: onnxruntime, torch"):
+        measure(TINY, "tvm")
+
+
+def test_a_latency_survives_its_dictionary() -> None:
+    """``from_dict(to_dict(x)) == x``, and its text names time, spread, device and warning."""
+    assert Latency.from_dict(GOOD.to_dict()) == GOOD
+    for piece in ("1.25 ms", "0.1 IQR", "measured", "30 runs", "a phone", "onnxruntime", "1 thread", "noisy"):
+        assert piece in str(GOOD)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ms": 0}, {"ms": -1.0}, {"ms": math.nan}, {"ms": math.inf}, {"ms": "5"}, {"ms": True}, {"iqr_ms": -0.1},
+        {"runs": 0}, {"threads": 1.5}, {"batch": None}, {"device": ""}, {"device": "x" * 300}, {"runtime": 3},
+        {"source": "guessed"}, {"warning": "x" * 500}, {"extra": 1},
+    ],
+)  # fmt: skip
+def test_a_latency_from_outside_is_checked(change: dict) -> None:
+    """Each broken field is refused."""
+    with pytest.raises(InputError):
+        Latency.from_dict(GOOD.to_dict() | change)
+
+
+def test_a_latency_with_a_missing_field_is_refused() -> None:
+    """All fields must be there, and it must be an object."""
+    data = GOOD.to_dict()
+    del data["batch"]
+    with pytest.raises(InputError, match="needs batch"):
+        Latency.from_dict(data)
+    with pytest.raises(InputError, match="object"):
+        Latency.from_dict([1])
+    assert replace(GOOD, ms=2.0).ms == 2.0

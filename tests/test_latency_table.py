@@ -1,0 +1,212 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.arch import Arch
+from nas.errors import InputError
+from nas.latency import table as room
+from nas.latency.held_out import HeldOut
+from nas.latency.table import LatencyTable, build_table, cached_table
+from nas.latency.table_fit import Columns, fit, parts_of_row, places, steps
+from nas.latency.table_sample import HELD_OUT, draw_sets, strange, typical_ms
+from nas.references import reference, reference_names
+from nas.space_file import load_space, parse_space
+
+SMALL = """
+name: small
+resolution: [32, 48]
+stem: {op: conv, kernel: 3, channels: 16, stride: 2, act: [relu, h_swish]}
+stages:
+  - {op: mbconv, repeat: [1, 2], channels: [16, 24], stride: 2, kernel: [3, 5], expand: [1, 4], se: [0, 0.25], act: [relu, swish]}
+"""
+ONE = """
+name: one
+resolution: 32
+stem: {op: conv, kernel: 3, channels: 16, stride: 2, act: relu}
+stages:
+  - {op: mbconv, channels: 24, stride: 2, kernel: 3, expand: 3, act: relu}
+"""
+
+
+def made_up(archs: list[Arch], seed: int = 0) -> tuple[Columns, np.ndarray]:
+    """A device that is exactly linear in the columns."""
+    columns = Columns.seen_in(archs)
+    largest = columns.of_networks(archs).max(axis=0)
+    return columns, np.random.default_rng(seed).uniform(0.1, 1, len(largest)) / np.maximum(largest, 1)
+
+
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    """A table of mbconv on a made-up device: no clock involved."""
+    space = load_space("mbconv")
+    rng = np.random.default_rng(0)
+    archs = [strange(space.sample(rng), rng) for _ in range(30)] + [space.sample(rng) for _ in range(10)]
+    columns, coefficients = made_up(archs)
+    return LatencyTable(
+        device="a made-up device",
+        runtime="onnxruntime",
+        threads=1,
+        space_key=space.key,
+        versions={"onnxruntime": "1.0"},
+        groups=columns.groups,
+        columns=columns.names,
+        coefficients=tuple(coefficients.tolist()),
+        error=HeldOut((1.0, 2.1, 2.9), (1.0, 2.0, 3.0)),
+        fitted=40,
+    )
+
+
+def test_a_linear_device_is_recovered_from_parts_and_networks() -> None:
+    """Fitted to exact times of a device within the model, the table predicts unseen networks to 1 %."""
+    space = load_space("mbconv")
+    held_out, archs = draw_sets(space, 1)
+    columns, truth = made_up(archs)
+    nets_ms = columns.of_networks(archs) @ truth
+    sizes = columns.raw(archs)[:, -1]
+    parts_ms = []
+    for arch, size in zip(archs, sizes, strict=True):
+        raw = np.array([columns.of_part(part) for placed in places(arch) for part in parts_of_row(placed)])
+        parts_ms.append(columns.unfold(raw, np.full(len(raw), size)) @ truth)
+    for arch_ms, whole_ms in zip(parts_ms, nets_ms, strict=True):
+        assert arch_ms.sum() == pytest.approx(whole_ms)
+    found = fit(columns, archs, parts_ms, nets_ms)
+    assert (found >= 0).all()
+    unseen = columns.of_networks(held_out)
+    np.testing.assert_allclose(unseen @ found, unseen @ truth, rtol=0.01)
+
+
+def test_bursts_and_drift_of_the_machine_are_taken_off() -> None:
+    """Rounds with a slow second in each and a drift through all: networks come out right relative to one another to 1 %."""
+    rng = np.random.default_rng(0)
+    true_ms = rng.uniform(1, 10, 40)
+    state = np.linspace(1.0, 1.06, 5 * 40)
+    for start in (5, 50, 61, 100, 130, 185):
+        state[start : start + 15] *= 1.2
+    rounds = true_ms * state.reshape(5, 40) * rng.normal(1, 0.003, (5, 40))
+    ratio = typical_ms(rounds) / true_ms
+    assert np.abs(ratio / np.median(ratio) - 1).max() < 0.01
+    plain = np.median(rounds, axis=0) / true_ms
+    assert np.abs(plain / np.median(plain) - 1).max() > 0.02
+
+
+def test_steps_climb_with_size() -> None:
+    """From none to all, never down."""
+    up = steps(np.geomspace(1e5, 1e8, 50))
+    assert (np.diff(up, axis=0) >= 0).all()
+    assert up[0].sum() == 0
+    assert (up[-1] == 1).all()
+
+
+def test_held_out_networks_are_of_the_space_and_never_fitted_to() -> None:
+    """At least 12 whole networks, none of them among those the table is fitted to, none twice."""
+    space = load_space("mbconv")
+    held_out, fitted = draw_sets(space, 3)
+    assert len(held_out) == HELD_OUT >= 12
+    keys = [arch.key for arch in held_out + fitted]
+    assert len(set(keys)) == len(keys)
+    assert all(space.decode(space.encode(arch)) == arch for arch in held_out)
+
+
+def test_many_equals_one_by_one(table: LatencyTable) -> None:
+    """The same floats, in order, whether asked together, alone, or again."""
+    space = load_space("mbconv")
+    archs = [space.sample(seed) for seed in range(50)] + [reference(name) for name in reference_names()]
+    together = table.many(archs)
+    assert together.shape == (54,)
+    assert together.dtype == np.float64
+    assert [table(arch).ms for arch in archs] == together.tolist()
+    assert table.many(archs[::-1]).tolist() == together[::-1].tolist()
+    assert table.many([]).shape == (0,)
+
+
+def test_a_table_survives_its_file(table: LatencyTable, tmp_path: Path) -> None:
+    """Equal content and equal predictions after a round trip."""
+    table.save(tmp_path / "t.json")
+    again = LatencyTable.load(tmp_path / "t.json")
+    assert again == table
+    archs = [load_space("mbconv").sample(seed) for seed in range(20)]
+    assert again.many(archs).tolist() == table.many(archs).tolist()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema", 99), ("device", ""), ("device", 5), ("threads", 0), ("threads", True), ("coefficients", [1.0]),
+        ("coefficients", "many"), ("coefficients", [float("nan")]), ("coefficients", [-1.0]), ("columns", []),
+        ("columns", ["a", "a"]), ("groups", [1]), ("error", None), ("versions", []), ("fitted", -1),
+        ("error", {"predicted_ms": [1.0], "measured_ms": []}), ("error", {"predicted_ms": [0], "measured_ms": [1]}),
+    ],
+)  # fmt: skip
+def test_a_broken_table_is_refused(table: LatencyTable, tmp_path: Path, field: str, value: object) -> None:
+    """One line that names the file, whichever field is broken."""
+    path = tmp_path / "t.json"
+    table.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(InputError, match=r"t\.json"):
+        LatencyTable.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": 1}', "[" * 100_000])
+def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    """Broken JSON, other JSON, deep nesting."""
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"t\.json"):
+        LatencyTable.load(path)
+    with pytest.raises(InputError, match="absent"):
+        LatencyTable.load(tmp_path / "absent.json")
+
+
+def test_kernels_and_acts_the_table_has_not_met_are_predicted_from_the_nearest() -> None:
+    """Any kernel and stride is answered by the nearest met; an operator of a kind never met is refused by name."""
+    one = parse_space(ONE, "one").sample(0)
+    columns, coefficients = made_up([one])
+    wide = Arch.from_json(
+        one.to_json().replace('"kernel": 3, "stride": 2, "expand": 3', '"kernel": 7, "stride": 1, "expand": 3')
+    )
+    assert wide != one
+    assert float((columns.of_networks([wide]) @ coefficients)[0]) > float(
+        (columns.of_networks([one]) @ coefficients)[0]
+    )
+    with pytest.raises(InputError, match="has met no se"):
+        columns.of_networks([reference("mobilenet_v3_small")])
+
+
+@pytest.mark.parametrize(("text", "nets"), [(SMALL, HELD_OUT), (ONE, 1)])
+def test_tables_of_small_spaces_are_measured(
+    text: str, nets: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Any space gets a real table with held-out networks; the second time it comes from the cache, equal."""
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    monkeypatch.setattr(room, "BUDGET_S", 4.0)
+    space = parse_space(text, "test")
+    seen: list[tuple[int, int, str]] = []
+    first = cached_table(space, progress=lambda *step: seen.append(step))
+    assert seen
+    assert all(0 <= done <= total for done, total, _ in seen)
+    assert first.error.nets == nets
+    assert first.error.mape < 0.5
+    assert first.space_key == space.key
+    archs = [space.sample(seed) for seed in range(10)] + [reference(name) for name in reference_names()]
+    assert (first.many(archs) > 0).all()
+    seen.clear()
+    assert cached_table(space, progress=lambda *step: seen.append(step)) == first
+    assert not seen
+    (file,) = (tmp_path / "latency").iterdir()
+    file.write_text("damaged")
+    assert cached_table(space).space_key == space.key
+    assert LatencyTable.load(file).space_key == space.key
+
+
+@pytest.mark.slow
+def test_the_table_of_mbconv_ranks_held_out_networks() -> None:
+    """Built for real: rank correlation at least 0.95 on 16 held-out networks, references within 25 %, on a busy machine."""
+    from nas.latency.measure import measure
+
+    table = build_table(load_space("mbconv"))
+    assert table.error.spearman is not None
+    assert table.error.spearman >= 0.95
+    for name in reference_names():
+        assert table(reference(name)).ms == pytest.approx(measure(reference(name)).ms, rel=0.25)

@@ -22,11 +22,11 @@ from nas.cost import estimate
 from nas.latency.measure import host, measure
 from nas.latency.runtimes import runtime_of
 from nas.latency.table import build_table
-from nas.latency.table_sample import typical_ms, visit
+from nas.latency.table_sample import typical_ms, visits
 from nas.references import reference, reference_names
 from nas.space_file import load_space
 
-ROUNDS = 7
+ROUNDS = 8
 
 
 def timed_in_rounds(archs: list[Arch], runtime: str) -> tuple[np.ndarray, float]:
@@ -34,9 +34,9 @@ def timed_in_rounds(archs: list[Arch], runtime: str) -> tuple[np.ndarray, float]
     with ExitStack() as stack:
         runner = runtime_of(runtime)
         runs = [stack.enter_context(runner.prepare(build(a), a.resolution, 1, 1)) for a in archs]
-        rounds = np.array([[visit(run) for run in runs] for _ in range(ROUNDS)])
-    odd, even = typical_ms(rounds[::2]), typical_ms(rounds[1::2])
-    return typical_ms(rounds), float(np.abs(odd / even - 1).mean())
+        taken, order = visits(runs, ROUNDS, ROUNDS, 0.0, lambda *_: None)
+    odd, even = typical_ms(taken[::2], order[::2]), typical_ms(taken[1::2], order[1::2])
+    return typical_ms(taken, order), float(np.abs(odd / even - 1).mean())
 
 
 def line(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.api import export as export
+    from nas.api import profile as profile
     from nas.api import report as report
     from nas.api import resume as resume
     from nas.api import search as search
@@ -48,6 +49,7 @@ _OFFERS = {
     "export": "api",
     "load_space": "space_file",
     "measure": "latency.measure",
+    "profile": "api",
     "reference": "references",
     "reference_names": "references",
     "report": "api",

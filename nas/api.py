@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch
-from nas.errors import InputError
+from nas.errors import InfeasibleError, InputError
 from nas.references import reference
 from nas.session import REFERENCES, Custom, Options, Session, Silent, Watcher
 from nas.space import Space
@@ -21,6 +22,7 @@ from nas.units import milliseconds, seconds
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+    from nas.export import Exported
     from nas.latency.measure import Latency
     from nas.latency.table import LatencyTable
     from nas.search.record import Record
@@ -41,6 +43,7 @@ def search(
     budget: str | float | None = None,
     sampler: str | BaseSampler = "auto",
     seed: int = 0,
+    steps: int | None = None,
     workers: int = 1,
     ray: str | None = None,
     cpus_per_trial: float = 1,
@@ -63,6 +66,8 @@ def search(
         budget: time for evaluating, e.g. ``"10m"``; what ends first ends the search. Neither given: 4 minutes.
         sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
         seed: of sampling, weights and batches.
+        steps: length of the short training, in batches; None is as long as keeps any network of mbconv under 10 s on
+            two cores, at which order is rough. Longer ranks better.
         workers: processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
         cpus_per_trial: with Ray, cores of one candidate.
@@ -90,14 +95,15 @@ def search(
     )
     options = Options(
         target_ms=None if latency_target is None else milliseconds(latency_target),
-        device="custom" if callable(device) else device,
+        device="custom" if callable(device) else _portable_device(device, run),
         runtime=runtime,
         threads=threads,
-        images=None if data is None else str(data),
+        images=_portable(data, run),
         trials=_count("trials", trials) if trials is not None else None,
         budget_s=seconds(budget) if budget is not None else None if trials is not None else seconds(BUDGET),
         sampler=sampler if isinstance(sampler, str) else type(sampler).__name__,
         seed=_count("seed", seed, least=0),
+        steps=None if steps is None else _count("steps", steps),
         workers=_count("workers", workers),
         ray=ray,
         cpus_per_trial=cpus_per_trial,
@@ -107,14 +113,19 @@ def search(
     )
     for name in options.references:
         reference(name)  # an unknown one is told before anything is measured
-    facts = asdict(options) | {"name": searched.name, "versions": _versions(), "host": platform.node()}
+    facts = asdict(options) | {"name": Path(run).name if run else searched.name, "versions": _versions()}
     watcher = watch or Silent()
     if run is None:
         return Session(searched, options, custom, None, watcher, facts).run()
     from nas.search.store import Store
 
     with Store.create(Path(run), facts, searched) as store:
-        return _run(store, options, custom, watcher)
+        try:
+            return _run(store, options, custom, watcher)
+        except (InputError, InfeasibleError):
+            if not any(store.load()):  # a mistype leaves nothing behind that the corrected command would stumble over
+                store.discard()
+            raise
 
 
 def _run(store: Store, options: Options, custom: Custom, watch: Watcher) -> Record:
@@ -134,17 +145,19 @@ def resume(
     evaluate: Callable[[Arch], float] | None = None,
     device: Callable[[Arch], float] | None = None,
     sampler: BaseSampler | None = None,
+    ray: str | None = None,
     watch: Watcher | None = None,
 ) -> Record:
     """Go on with a run, from its folder alone: nothing finished is lost or evaluated twice.
 
     Args:
         run: folder of the run.
-        budget: evaluate for this much longer; None is what was left of the run's budget.
-        trials: new total number of candidates; None keeps the run's.
+        budget: evaluate for this much longer.
+        trials: new total number of candidates. Neither given: what was left of the run's own limits.
         evaluate: again, if the run was begun with one: a folder cannot hold a Python function.
         device: likewise.
         sampler: likewise.
+        ray: address of the Ray cluster, again, if the run joined one: no folder makes this process join a cluster.
         watch: sees progress; None is silent.
 
     Raises:
@@ -154,29 +167,19 @@ def resume(
     from nas.search.store import Store
 
     with Store.open(Path(run)) as store:
-        names = [field.name for field in fields(Options)]
-        options = _read_options(store, {name: store.options[name] for name in names if name in store.options})
+        options = Options.from_dict(store.options)
         custom = Custom(evaluate, device, sampler)
         if missing := [name for name in options.custom if name not in custom.names()]:
-            raise InputError(
-                f"this run was begun with its own {missing[0]}; give it again: nas.resume(run, {missing[0]}=...)"
-            )
-        if trials is not None:
-            options = replace(options, trials=_count("trials", trials))
-        if budget is not None:
-            options = replace(options, budget_s=store.spent_s + seconds(budget))
-        store.update({"trials": options.trials, "budget_s": options.budget_s, "finished": None})
+            again = f"nas.resume(run, {missing[0]}=...)"
+            raise InputError(f"this run was begun with its own {missing[0]}; give it again: {again}")
+        if ray is None and options.ray not in (None, "auto"):
+            raise InputError(f"this run trained on the Ray cluster at {options.ray}; join it again with --ray ADDRESS")
+        options = replace(options, ray=ray or options.ray)
+        if trials is not None or budget is not None:  # each lifts the other's old limit
+            more_s = None if budget is None else store.spent_s + seconds(budget)
+            total = None if trials is None else _count("trials", trials)
+            options = replace(options, trials=total, budget_s=more_s)
         return _run(store, options, custom, watch or Silent())
-
-
-def _read_options(store: Store, data: dict[str, object]) -> Options:
-    """Options as ``run.json`` holds them; `Session` checks each value where it is used."""
-    for name in ("references", "custom"):
-        value = data.get(name, ())
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{store.folder / 'run.json'}: {name} must be a list of names; restore it from a copy")
-        data[name] = tuple(value)
-    return Options(**data)  # type: ignore[arg-type]
 
 
 def report(run: str | Path) -> dict[str, Path]:
@@ -193,18 +196,6 @@ def report(run: str | Path) -> dict[str, Path]:
         return write_report(store.record(), folder)
 
 
-@dataclass(frozen=True, slots=True)
-class Shipped:
-    """An export beside the target of its run: `exported` as `nas.export.Exported`, `target_ms` or None."""
-
-    arch: Arch
-    num_classes: int
-    files: tuple[Path, ...]
-    max_abs_diff: float | None
-    measured: Latency | None
-    target_ms: float | None
-
-
 def export(
     arch_or_run: Arch | str | Path,
     out: str | Path | None = None,
@@ -212,7 +203,7 @@ def export(
     *,
     arch: str | None = None,
     num_classes: int | None = None,
-) -> Shipped:
+) -> Exported:
     """Write a network as files of its own: checked against PyTorch, and measured again.
 
     Args:
@@ -238,15 +229,30 @@ def export(
             record = store.record()
         network = _of_run(record, arch)
         folder = Path(arch_or_run) / "export" / network.key
-        target_ms, threads = record.target_ms, int(record.options.get("threads", 1))
-        images = record.options.get("data") or {}
-        if num_classes is None and images and not images.get("generated"):
-            num_classes = len(images["classes"])
+        options = Options.from_dict(record.options)
+        if _is_this_host(record, options):
+            target_ms, threads = record.target_ms, options.threads
+        images = record.options.get("data")
+        if num_classes is None and isinstance(images, dict) and images.get("generated") is False:
+            num_classes = len(images.get("classes", ())) or None
     else:
         network = _named(str(arch_or_run))
         folder = Path(Path(str(arch_or_run)).stem.replace("@", "-"))
-    done = write(network, out or folder, formats, num_classes=num_classes or 1000, threads=threads)
-    return Shipped(done.arch, done.num_classes, done.files, done.max_abs_diff, done.measured, target_ms)
+    done = write(
+        network, out or folder, formats, num_classes=1000 if num_classes is None else num_classes, threads=threads
+    )
+    return replace(done, target_ms=target_ms)
+
+
+def _is_this_host(record: Record, options: Options) -> bool:
+    """Whether the run timed this machine under ONNX Runtime: only then can an exported file be held to its target."""
+    from nas.latency.measure import host
+
+    return (
+        options.runtime == "onnxruntime"
+        and "device" not in options.custom
+        and record.options.get("device_name") == host()
+    )
 
 
 def _of_run(record: Record, key: str | None) -> Arch:
@@ -314,6 +320,18 @@ def profile(
 def default_run(space: str) -> Path:
     """``results/SPACE-DATE-TIME``."""
     return Path("results") / f"{Path(space).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _portable(path: str | Path | None, run: str | Path | None) -> str | None:
+    """A relative path that exists, as seen from the run folder, so that the run can be resumed from anywhere."""
+    if path is None or run is None or Path(path).is_absolute() or not Path(path).exists():
+        return None if path is None else str(path)
+    return os.path.relpath(path, run)
+
+
+def _portable_device(device: str, run: str | Path | None) -> str:
+    kind, colon, path = device.partition(":")
+    return f"table:{_portable(path, run)}" if kind == "table" and colon else device
 
 
 def _count(name: str, value: int, least: int = 1) -> int:

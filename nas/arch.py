@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -121,10 +120,10 @@ def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
 
 def _number(name: str, value: object, low: float, high: float, whole: bool) -> float:
     kind = "a whole number" if whole else "a number"
-    rule = f"{name} must be {kind} from {low:g} to {high:g}, got {value!r}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    rule = f"{name} must be {kind} from {low:g} to {high:g}, got {value!r:.40}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:  # nan is neither
         raise InputError(rule)
-    if not low <= value <= high or (whole and value != int(value)):
+    if whole and value != int(value):
         raise InputError(rule)
     return int(value) if value == int(value) else float(value)
 
@@ -266,8 +265,8 @@ class Arch:
             raise InputError(f"an architecture is at most {MAX_JSON_BYTES} bytes of JSON, got {len(text)}")
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"not an architecture: broken JSON ({error})") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not an architecture: broken JSON ({error!s:.80})") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             got = data.get("schema") if isinstance(data, dict) else type(data).__name__
             raise InputError(f"not an architecture this version reads: schema must be {SCHEMA}, got {got!r}")

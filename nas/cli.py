@@ -59,6 +59,9 @@ def search(
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train; what ends first ends it.")] = None,
     sampler: Annotated[str, typer.Option(help="auto (tpe), tpe, nsga2 or random.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of sampling, weights and batches.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Length of the short training; 640 ranks better, takes longer.  [default: 140]")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that train side by side.  [default: one per core, at most 8]")
     ] = None,
@@ -84,6 +87,7 @@ def search(
       nas search --space mbconv --latency-target 66ms --data photos/ --budget 30m
     """
     from nas import api
+    from nas.machine import usable_cores
 
     folder = run or api.default_run(space)
     with _watcher(as_json) as watch:
@@ -97,7 +101,8 @@ def search(
             budget=budget,
             sampler=sampler,
             seed=seed,
-            workers=workers if workers is not None else min(os.cpu_count() or 1, 8),
+            steps=steps,
+            workers=workers if workers is not None else min(usable_cores(), 8),
             ray=ray,
             cpus_per_trial=cpus_per_trial,
             gpus_per_trial=gpus_per_trial,
@@ -115,6 +120,7 @@ def resume(
     run: Run,
     budget: Annotated[str | None, typer.Option(help="Train for this much longer.  [default: what is left]")] = None,
     trials: Annotated[int | None, typer.Option(help="New total number of candidates.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of the Ray cluster, if the run joined one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Go on with an interrupted search, or a longer one.
@@ -127,7 +133,7 @@ def resume(
 
     with _watcher(as_json) as watch:
         watch.resume_with = f"nas resume {run}"
-        record = api.resume(run, budget=budget, trials=trials, watch=watch)
+        record = api.resume(run, budget=budget, trials=trials, ray=ray, watch=watch)
     _show_run(record, run, as_json)
 
 
@@ -173,6 +179,8 @@ def export(
         lines.append(f"ONNX Runtime and PyTorch differ by at most {done.max_abs_diff:.2g}")
     if done.measured is not None:
         lines.append(f"the exported file takes {done.measured}")
+    if done.target_ms is None:
+        lines.append("no target of this machine to hold it to")
     lines.append(f"weights are initial ones for {done.num_classes} classes: train the network at full size before use")
     data = {
         "key": done.arch.key,
@@ -297,7 +305,8 @@ def _names(text: str) -> list[str]:
 
 
 def _power(number: int) -> str:
-    return str(number) if number < 1_000_000 else f"{number:.2g}".replace("e+", "e")
+    digits = str(number)
+    return digits if number < 1_000_000 else f"{digits[0]}.{digits[1]}e{len(digits) - 1}"
 
 
 def _print(data: Any, text: str, as_json: bool) -> None:

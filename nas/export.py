@@ -39,6 +39,7 @@ class Exported:
         files: everything written.
         max_abs_diff: largest difference between ONNX Runtime and PyTorch over random images; None without ONNX.
         measured: latency of the exported ONNX file; None without ONNX, or if it was not asked for.
+        target_ms: what `measured` is to be held to; None if there is nothing, or it is another device's.
     """
 
     arch: Arch
@@ -46,6 +47,7 @@ class Exported:
     files: tuple[Path, ...]
     max_abs_diff: float | None
     measured: Latency | None
+    target_ms: float | None = None
 
 
 def export(

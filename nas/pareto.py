@@ -36,12 +36,16 @@ def front_mask(accuracy: Sequence[float], latency_ms: Sequence[float]) -> np.nda
     return mask
 
 
-def hypervolume(accuracy: Sequence[float], latency_ms: Sequence[float], reference_ms: float) -> float:
+def hypervolume(accuracy: Sequence[float], latency_ms: Sequence[float], reference_ms: float) -> float | None:
     """The share of the box accuracy 0..1, latency 0..`reference_ms` that the points dominate, 0..1.
+
+    None where there is no such box: a score outside 0..1, or no latency to bound it by.
 
     >>> hypervolume([0.5, 1.0], [5.0, 8.0], 10.0)
     0.35
     """
+    if reference_ms <= 0 or not all(0 <= score <= 1 for score in accuracy):
+        return None
     mask = front_mask(accuracy, latency_ms)
     points = sorted({(float(c), float(a)) for a, c, m in zip(accuracy, latency_ms, mask, strict=True) if m})
     area, previous = 0.0, 0.0

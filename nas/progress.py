@@ -32,7 +32,6 @@ class Terminal:
         self._console = console
         self._bars = bars
         self._task: TaskID | None = None
-        self._shown = 0
         self._told_s = 0.0
         self._text = ""
 
@@ -51,11 +50,11 @@ class Terminal:
             self._end_bar()
 
     def search(self, progress: SearchProgress) -> None:
-        if progress.latest is not None and progress.evaluated + len(progress.phase) != self._shown:
-            self._shown = progress.evaluated + len(progress.phase)
-            if self._bars is not None or progress.elapsed_s - self._told_s >= QUIET_EVERY_S:
-                self._console.print(escape(line(progress.latest)), highlight=False)
-                self._told_s = progress.elapsed_s
+        latest = progress.latest
+        due = self._bars is not None or progress.elapsed_s - self._told_s >= QUIET_EVERY_S
+        if due and latest is not None and latest.state != "TOO_SLOW":
+            self._console.print(escape(line(latest)), highlight=False)
+            self._told_s = progress.elapsed_s
         if self._bars is not None:
             share_of_trials = progress.evaluated / progress.trials if progress.trials else 0.0
             share_of_time = progress.elapsed_s / progress.budget_s if progress.budget_s else 0.0
@@ -92,7 +91,8 @@ def status(progress: SearchProgress) -> str:
         words.append(f"{progress.failed} failed")
     if progress.best is not None and progress.best.proxy_accuracy is not None:
         words.append(f"best {progress.best.proxy_accuracy:.4f} at {progress.best.latency_ms:.2f} ms")
-        words.append(f"hypervolume {progress.hypervolume:.4f}")
+        if progress.hypervolume is not None:
+            words.append(f"hypervolume {progress.hypervolume:.4f}")
     if progress.budget_s:
         words.append(f"{clock(max(0.0, progress.budget_s - progress.elapsed_s))} left")
     return " · ".join([*words, *([progress.phase] if progress.phase else [])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.arch import Arch
@@ -65,12 +65,47 @@ class Options:
     budget_s: float | None = None
     sampler: str = "auto"
     seed: int = 0
+    steps: int | None = None
     workers: int = 1
     ray: str | None = None
     cpus_per_trial: float = 1
     gpus_per_trial: float = 0
     references: tuple[str, ...] = REFERENCES
     custom: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Options:
+        """Read what ``run.json`` holds; other fields of it are passed over.
+
+        Raises:
+            InputError: a value is of the wrong kind.
+        """
+        text, number, count = str, (int, float), int
+        kinds: dict[str, Any] = {
+            "target_ms": number,
+            "budget_s": number,
+            "cpus_per_trial": number,
+            "gpus_per_trial": number,
+        }
+        kinds |= dict.fromkeys(("trials", "seed", "steps", "workers", "threads"), count)
+        kinds |= dict.fromkeys(("device", "runtime", "images", "sampler", "ray"), text)
+        read: dict[str, Any] = {}
+        for option in fields(Options):
+            if option.name not in data:
+                continue
+            value = data[option.name]
+            if option.name in ("references", "custom"):
+                good = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+                read[option.name] = tuple(value) if good else ()
+            else:
+                good = isinstance(value, kinds[option.name]) and not isinstance(value, bool)
+                good = good or (value is None and option.default is None)
+                read[option.name] = value
+            if not good:
+                raise InputError(
+                    f"option {option.name} of the run cannot be {value!r:.40}; restore run.json from a copy"
+                )
+        return Options(**read)
 
 
 @dataclass(frozen=True)
@@ -111,14 +146,15 @@ class Session:
         from nas.search.samplers import make_sampler
 
         options = self.options
+        self._check_early()
         stored = len(self.store.load()[0]) if self.store else 0
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(self.custom.sampler or options.sampler, options.seed, parallel, stored)
         evaluator = self._evaluator()
         model = self._model()
-        references = {name: reference(name) for name in options.references}
-        feasible = self._check_target(model, references)
-        self._keep(feasibility=feasible.to_dict())
+        references = self._references(model)
+        feasible = self._check_target(model)
+        self._keep(feasibility=feasible.to_dict(), trials=options.trials, budget_s=options.budget_s, finished=None)
         with self._executor(evaluator) as executor:
             outcome = run_search(
                 self.space,
@@ -149,6 +185,28 @@ class Session:
             record = self.store.record()
         return record
 
+    def _from_here(self, path: str | None) -> str | None:
+        """A path kept relative to the run folder, as seen from where this process stands."""
+        if path is None or self.store is None or not (self.store.folder / path).exists():
+            return path
+        return str(self.store.folder / path)
+
+    def _check_early(self) -> None:
+        """What can be known to be wrong before images are read and networks timed."""
+        from nas.latency.devices import device
+        from nas.search.executors import MAX_WORKERS
+
+        options = self.options
+        kind, _, path = options.device.partition(":")
+        spec = self.custom.device or (f"table:{self._from_here(path)}" if kind == "table" else options.device)
+        device(spec, self.space, runtime=options.runtime, threads=options.threads)
+        if options.workers > MAX_WORKERS:
+            raise InputError(f"workers must be a whole number from 1 to {MAX_WORKERS}, got {options.workers}")
+        if options.ray not in (None, "auto"):
+            from nas.search.ray_executor import check_reachable
+
+            check_reachable(options.ray)
+
     def _keep(self, **facts: Any) -> None:
         self.facts |= facts
         if self.store:
@@ -165,7 +223,8 @@ class Session:
         from nas.proxy.training import ProxyConfig
 
         config = ProxyConfig(full_resolution=max(self.space.resolution))
-        data = load_data(self.options.images, config.resolution, self.watch.step)
+        config = config if self.options.steps is None else replace(config, steps=self.options.steps)
+        data = load_data(self._from_here(self.options.images), config.resolution, self.watch.step)
         self.watch.say(f"images: {data}")
         for note in data.notes:
             self.watch.say(f"  {note}")
@@ -191,7 +250,11 @@ class Session:
         from nas.latency.devices import device
 
         options = self.options
-        spec = self.custom.device or options.device
+        kept = self.store.folder / "latency_table.json" if self.store else None
+        kind, _, path = options.device.partition(":")
+        spec = self.custom.device or (f"table:{self._from_here(path)}" if kind == "table" else options.device)
+        if kept and kept.exists() and self.custom.device is None:
+            spec = f"table:{kept}"  # one run, one table: what was predicted with another cannot be compared
         model = device(
             spec,
             self.space,
@@ -204,18 +267,29 @@ class Session:
         if table is not None:
             self.watch.say(f"latency table: {table}")
             self._keep(table_error=table.error.to_dict())
-            if self.store:
-                table.save(self.store.folder / "latency_table.json")
+            if kept and not kept.exists():
+                table.save(kept)
         self._keep(device_name=model.device)
         return model
 
-    def _check_target(self, model: LatencyModel, references: Mapping[str, Arch]) -> Feasibility:
+    def _references(self, model: LatencyModel) -> dict[str, Arch]:
+        """The fixed networks this device can say something about."""
+        found = {}
+        for name in self.options.references:
+            arch = reference(name)
+            try:
+                self.watch.say(f"  {name}: {model(arch).ms:.2f} ms {model(arch).source}")
+            except InputError as error:
+                self.watch.say(f"  {name} is left out: {error}")
+            else:
+                found[name] = arch
+        return found
+
+    def _check_target(self, model: LatencyModel) -> Feasibility:
         from nas.latency.feasibility import feasibility
 
         found = feasibility(self.space, model, self.options.target_ms, self.options.seed)
         self.watch.say(str(found))
-        for name, arch in references.items():
-            self.watch.say(f"  {name}: {model(arch).ms:.2f} ms predicted")
         return found
 
     def _executor(self, evaluator: Evaluator) -> Executor:

@@ -105,9 +105,13 @@ class _Node:
 
     @property
     def scalar(self) -> Any:
+        """The value; of a tag or a date that cannot be read, its text, which no rule accepts."""
         if not isinstance(self.node, yaml.ScalarNode):
             return None
-        return yaml.SafeLoader("").construct_object(self.node)
+        try:
+            return yaml.SafeLoader("").construct_object(self.node)
+        except (yaml.YAMLError, ValueError):
+            return str(self.node.value)
 
     def __str__(self) -> str:
         if isinstance(self.node, yaml.ScalarNode):

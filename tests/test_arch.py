@@ -45,7 +45,7 @@ def test_rounded_channels_are_divisible_and_lose_at_most_a_tenth(value: float) -
 
 
 def test_make_divisible_equals_torchvision() -> None:
-    from nas.proxy.torchvision_data import torchvision
+    from tests.twins import torchvision
 
     theirs = torchvision().models._utils._make_divisible
     assert all(make_divisible(v / 10) == theirs(v / 10, 8) for v in range(1, 20000, 7))

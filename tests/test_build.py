@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from nas.arch import Arch
 from nas.build import build
 from nas.errors import InputError
-from nas.proxy.torchvision_data import torchvision
 from nas.references import reference
 from tests.strategies import archs
+from tests.twins import torchvision
 
 TWINS = ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0"]
 

@@ -125,6 +125,7 @@ def test_bad_input_is_one_line_and_exit_code_2(case: str, tmp_path: Path, capsys
     assert says in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("nas: ")
     assert "Traceback" not in err
+    assert not list(Path("results").glob("*")), "a mistype leaves no run behind"
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,7 @@ def test_a_target_nothing_can_meet_is_exit_code_3(copied: dict[str, Any], capsys
     code, _, err = run(capsys, "search", "--space", "tiny.yaml", "--latency-target", "0.1us", "--run", "x", *table)
     assert code == 3
     assert "the fastest found" in err.splitlines()[-1]
+    assert not Path("x").exists()
 
 
 @pytest.mark.usefixtures("copied")

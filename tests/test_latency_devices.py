@@ -24,7 +24,7 @@ resolution: [32, 48]
 width: [0.5, 1.0]
 stem: {op: conv, kernel: 3, channels: 16, stride: 2, act: [relu, h_swish]}
 stages:
-  - {op: mbconv, repeat: [1, 2], channels: [16, 24], stride: 2, kernel: [3, 5], expand: [1, 4], se: [0, 0.25], act: relu}
+  - {op: mbconv, repeat: [1, 2], channels: [16, 24], stride: 2, kernel: [3, 5], expand: [1, 4], se: [0, 0.25]}
 """,
     "small",
 )

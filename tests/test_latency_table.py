@@ -19,7 +19,7 @@ name: small
 resolution: [32, 48]
 stem: {op: conv, kernel: 3, channels: 16, stride: 2, act: [relu, h_swish]}
 stages:
-  - {op: mbconv, repeat: [1, 2], channels: [16, 24], stride: 2, kernel: [3, 5], expand: [1, 4], se: [0, 0.25], act: [relu, swish]}
+  - {op: mbconv, repeat: [1, 2], channels: [16, 24], stride: 2, kernel: [3, 5], expand: [1, 4], se: [0, 0.25]}
 """
 ONE = """
 name: one
@@ -78,17 +78,18 @@ def test_a_linear_device_is_recovered_from_parts_and_networks() -> None:
 
 
 def test_bursts_and_drift_of_the_machine_are_taken_off() -> None:
-    """Rounds with a slow second in each and a drift through all: networks come out right relative to one another to 1 %."""
+    """A slow second in each round and a drift through all: networks come out right beside one another to 0.5 %."""
     rng = np.random.default_rng(0)
     true_ms = rng.uniform(1, 10, 40)
     state = np.linspace(1.0, 1.06, 5 * 40)
-    for start in (5, 50, 61, 100, 130, 185):
+    for start in (5, 63, 100, 122, 181):
         state[start : start + 15] *= 1.2
-    rounds = true_ms * state.reshape(5, 40) * rng.normal(1, 0.003, (5, 40))
-    ratio = typical_ms(rounds) / true_ms
-    assert np.abs(ratio / np.median(ratio) - 1).max() < 0.01
-    plain = np.median(rounds, axis=0) / true_ms
-    assert np.abs(plain / np.median(plain) - 1).max() > 0.02
+    order = np.array([rng.permutation(40) for _ in range(5)])
+    taken = true_ms[order] * state.reshape(5, 40) * rng.normal(1, 0.003, (5, 40))
+    ratio = typical_ms(taken, order) / true_ms
+    assert np.abs(ratio / np.median(ratio) - 1).mean() < 0.005
+    plain = [np.median(taken[order == at]) / true_ms[at] for at in range(40)]
+    assert np.abs(plain / np.median(plain) - 1).mean() > 0.03
 
 
 def test_steps_climb_with_size() -> None:
@@ -202,7 +203,7 @@ def test_tables_of_small_spaces_are_measured(
 
 @pytest.mark.slow
 def test_the_table_of_mbconv_ranks_held_out_networks() -> None:
-    """Built for real: rank correlation at least 0.95 on 16 held-out networks, references within 25 %, on a busy machine."""
+    """Built for real, on a machine that may be busy: rank correlation from 0.95, references within 25 %."""
     from nas.latency.measure import measure
 
     table = build_table(load_space("mbconv"))

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
-    *("errors", "units", "files", "arch", "genes", "stage", "automaton", "space", "space_file"),
+    *("errors", "units", "files", "machine", "arch", "genes", "stage", "automaton", "space", "space_file"),
     *("ops", "build", "cost", "references"),
     *("pareto", "latency", "proxy", "evaluate", "search", "report", "export", "session", "api", "progress", "cli"),
 ]

@@ -71,6 +71,21 @@ def test_same_results_as_serial(make: Make, tmp_path: Path) -> None:
     assert len(set(evaluated(tmp_path / "log"))) == len(evaluated(tmp_path / "log")) == 13
 
 
+def test_training_gives_the_same_scores_everywhere(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real proxy training, one thread each: images reach a worker by path or through Ray's object store, and the
+    scores are equal to the bit."""
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    from nas.evaluate import ProxyEvaluator
+    from nas.proxy.data import load_data
+    from nas.proxy.training import ProxyConfig
+
+    config = ProxyConfig(steps=8, batch=16, resolution=16, full_resolution=max(SPACE.resolution), val_images=100)
+    evaluator = ProxyEvaluator(load_data(None, config.resolution), config, threads=1)
+    elsewhere, here = search(make(evaluator), trials=4), search(SerialExecutor(evaluator), trials=4)
+    assert all(score is not None for score in scores(here).values())
+    assert scores(elsewhere) == scores(here)
+
+
 def test_killed_worker_costs_one_retry(make: Make, tmp_path: Path) -> None:
     """SIGKILL in the middle of a candidate: that one is evaluated once more, all are there, the scores are the same."""
     with Store.create(tmp_path / "run", {"target_ms": target_of(0.5)}, SPACE) as store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +16,7 @@ import numpy as np
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
 from nas.latency.runtimes import MAX_BATCH, onnx_session, runtime_of
+from nas.machine import usable_cores
 
 GOAL = 0.01  # half the confidence interval of the median, relative to it
 CONFIDENCE = 0.95
@@ -108,14 +108,14 @@ class Latency:
         if not isinstance(data, dict):
             raise InputError(f"a latency is an object with {', '.join(names)}; got {type(data).__name__}")
         if unknown := set(data) - set(names):
-            raise InputError(f"a latency has no field {sorted(unknown, key=str)[0]!s:.60!r}; {known(names)}")
+            raise InputError(f"a latency has no field {min(map(str, unknown))[:60]!r}; {known(names)}")
         if missing := [name for name in names if name not in data]:
             raise InputError(f"a latency needs {', '.join(missing)}")
         return Latency(**data)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 @lru_cache(maxsize=1)
@@ -129,11 +129,6 @@ def host() -> str:
         pass  # not Linux, or a CPU that does not name itself
     cores = usable_cores()
     return f"{model[:120]}, {cores} core{'s' if cores > 1 else ''}"
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure(
@@ -177,6 +172,8 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Laten
         raise InputError(
             f"the model must have one input (N, 3, side, side), side from 8 to {MAX_RESOLUTION}; got {shapes:.200}"
         )
+    if inputs[0].type != "tensor(float)":
+        raise InputError(f"the model's input must be float32, got {inputs[0].type}; other types are not timed yet")
     if isinstance(shape[0], int) and shape[0] != batch:
         raise InputError(
             f"the model was exported for batch {shape[0]}, got batch {batch}; export it with an open batch"

@@ -250,6 +250,6 @@ def cached_table(
             return LatencyTable.load(path)
         except InputError:
             pass  # damaged; made again
-    table = build_table(space, runtime, threads, seed, progress)
+    table = build_table(space, runtime, threads, seed, progress, BUDGET_S)
     table.save(path)
     return table

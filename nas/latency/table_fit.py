@@ -2,9 +2,11 @@
 
 Each row splits into parts as a runtime executes them (expansion, depthwise convolution, squeeze-and-excitation,
 projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
-and written, and what its activation adds. Weights cost more the larger the network is, for then they come from a
-farther cache: they stand in columns of their own, one per step of the network's parameters. Sums of parts being sums of
-columns, the times of parts inside networks and of whole networks are equations in the same unknowns, solved together.
+and written, and what its activation adds. Weights cost more the larger the network is, for then they come from farther
+away (on a 2-core machine, MobileNet's classifier of 5 MB took from 0.10 ms inside a network that touches 11 MB to
+0.25 ms inside those that touch 28 MB and more): they stand in columns of their own, one per step of what the network
+touches. Sums of parts being sums of columns, the times of parts inside networks and of whole networks are equations in
+the same unknowns, solved together.
 """
 
 from __future__ import annotations
@@ -20,14 +22,8 @@ from nas.errors import InputError, known
 
 CLASSES = 1000
 CHANNEL_BLOCK = 16
-STEPS_M = (
-    0.5,
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-)  # million parameters: 2 to 32 MB of float32, from a core's own cache to a shared one
-PART_SIGMA = 0.5  # relative; loose: parts shape the model, whole networks, timed without a profiler, settle it
+STEPS_M = (1.0, 2.0, 4.0, 8.0, 16.0)  # million floats: 4 to 64 MB
+PART_SIGMA = 0.7  # relative; loose: parts shape the model, whole networks, timed without a profiler, settle it
 PART_FLOOR_MS = 0.002
 NET_SIGMA = 0.01
 ROUNDS = 8
@@ -105,10 +101,10 @@ def part_columns(part: Part, group: str) -> dict[str, float]:
     return columns
 
 
-def steps(params: np.ndarray) -> np.ndarray:
-    """How far up each step of `STEPS_M` a network of so many parameters is, from 0 to 1; shape ``(n, steps)``."""
+def steps(touched: np.ndarray) -> np.ndarray:
+    """How far up each step of `STEPS_M` a network is that touches so many floats, 0 to 1; shape ``(n, steps)``."""
     knots = np.log(np.array(STEPS_M) * 1e6)
-    at = np.log(np.maximum(params, 1.0))[:, None]
+    at = np.log(np.maximum(touched, 1.0))[:, None]
     return np.asarray(np.clip((at - knots[:-1]) / np.diff(knots), 0.0, 1.0))
 
 
@@ -143,12 +139,12 @@ class Columns:
         return (*self.names, *more)
 
     def of_part(self, part: Part) -> np.ndarray:
-        """Shape ``(len(names) + 1,)``; the last entry is the number of parameters."""
+        """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched."""
         vector = np.zeros(len(self.names) + 1)
         for name, value in part_columns(part, self._known(group_of(part))).items():
             if (at := self._at.get(name)) is not None:  # an activation or gate the table never met adds nothing
                 vector[at] += value
-        vector[-1] = sum(layer.params for layer in part)
+        vector[-1] = sum(layer.params + layer.elements for layer in part)
         return vector
 
     def _known(self, group: str) -> str:
@@ -177,9 +173,9 @@ class Columns:
             sums[at] = np.sum(rows, axis=0)
         return sums
 
-    def unfold(self, raw: np.ndarray, params: np.ndarray) -> np.ndarray:
+    def unfold(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
         """Put the weights on the steps of their network's size: shape ``(n, len(unfolded))``."""
-        up = steps(params)
+        up = steps(touched)
         stepped = raw[:, self._weights][:, :, None] * up[:, None, :]
         return np.hstack([raw[:, :-1], stepped.reshape(len(raw), -1)])
 
@@ -199,9 +195,9 @@ def fit(columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray],
         nets_ms: of each, the median as a whole, shape ``(n,)``.
     """
     nets = columns.of_networks(archs)
-    params = columns.raw(archs)[:, -1]
+    touched = columns.raw(archs)[:, -1]
     raw = [np.array([columns.of_part(p) for placed in places(arch) for p in parts_of_row(placed)]) for arch in archs]
-    parts = np.vstack([columns.unfold(rows, np.full(len(rows), size)) for rows, size in zip(raw, params, strict=True)])
+    parts = np.vstack([columns.unfold(rows, np.full(len(rows), size)) for rows, size in zip(raw, touched, strict=True)])
     times = np.concatenate(list(parts_ms))
     sigma = np.concatenate([PART_SIGMA * times + PART_FLOOR_MS, NET_SIGMA * nets_ms])
     return _robust_nnls(np.vstack([parts, nets]), np.concatenate([times, nets_ms]), sigma)

@@ -8,7 +8,7 @@ medians of odd and even rounds differed by 2.9 % without the second step and by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -24,19 +24,19 @@ from nas.space import Space
 Progress = Callable[[int, int, str], None]
 
 HELD_OUT = 16
-FITTED = 48
-FEWEST_FITTED = 16
+FITTED = (16, 48)  # fewest, most; by the number of genes
 UNIFORM, SIZED, STRANGE = "uniform", "sized", "strange"
 KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the networks it is fitted to, over and over
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
 TRIES = 20
 
 PREPARE_SHARE = 0.6  # of the budget
-ROUNDS = (3, 9)  # fewest, most
-ROUND_S = 0.06  # per network and round, after one run to warm up
+ROUNDS = (3, 8)  # fewest, most
+ROUND_S = 0.05  # per network and round, after one run to warm up
 ROUND_RUNS = 4
 NEIGHBOURS = 11  # odd; about half a second
 QUIET = 0.25
+SETTLING = 8
 MOST_KERNEL_OVERHEAD_MS = 0.003
 
 
@@ -64,7 +64,8 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     rng = np.random.default_rng((seed, 0x7AB1E))
     seen: set[str] = set()
     held_out = list(_drawn(space, HELD_OUT_KINDS, HELD_OUT, rng, seen))
-    return held_out, list(_drawn(space, KINDS, FITTED, rng, seen))
+    fewest, most = FITTED
+    return held_out, list(_drawn(space, KINDS, min(fewest + len(space.genes), most), rng, seen))
 
 
 def _drawn(
@@ -127,7 +128,7 @@ def time_networks(
     with ExitStack() as stack:
         for arch in archs:
             late = perf_counter() - begin > PREPARE_SHARE * budget_s
-            if late and len(ready) >= len(held_out) + FEWEST_FITTED:
+            if late and len(ready) >= len(held_out) + FITTED[0]:
                 break
             progress(len(ready), len(archs), "latency table: profiling networks")
             network = build(arch, CLASSES)
@@ -135,47 +136,45 @@ def time_networks(
             ready.append((arch, prepared, prepared.profile()))
         progress(len(archs), len(archs), "latency table: profiling networks")
         runs = [prepared for _, prepared, _ in ready]
-        rounds = np.array(list(_rounds(runs, begin + budget_s, progress)))
-    medians = typical_ms(rounds)
+        medians = typical_ms(*visits(runs, *ROUNDS, begin + budget_s, progress))
     timed = [
         Timed(arch, float(ms), _settled(parts, float(ms))) for (arch, _, parts), ms in zip(ready, medians, strict=True)
     ]
     return timed[: len(held_out)], timed[len(held_out) :]
 
 
-def _rounds(runs: list[Prepared], end: float, progress: Progress) -> Iterator[list[float]]:
-    """Median ms of each network in each round."""
-    fewest, most = ROUNDS
+def visits(
+    runs: Sequence[Prepared], fewest: int, most: int, end: float, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run all networks in rounds, each in an order of its own lest a regular disturbance meet the same ones.
+
+    Args:
+        runs: the networks.
+        fewest: rounds at least.
+        most: rounds at most.
+        end: moment of `perf_counter` by which to end, if the fewest are done.
+        progress: told after each round.
+
+    Returns:
+        Median ms of each visit and which network was visited, both ``(rounds, networks)`` in order of time.
+    """
+    rng = np.random.default_rng(0)
+    taken: list[list[float]] = []
+    order: list[np.ndarray] = []
     spent = 0.0
-    for done in range(most):
+    while len(taken) < most:
         start = perf_counter()
-        if done >= fewest and start + spent > end:
+        if len(taken) >= fewest and start + spent > end:
             break
-        progress(done, most, "latency table: timing all in turn")
-        yield [visit(run) for run in runs]
+        progress(len(taken), most, "latency table: timing all in turn")
+        order.append(rng.permutation(len(runs)))
+        taken.append([_visit(runs[at]) for at in order[-1]])
         spent = perf_counter() - start
     progress(most, most, "latency table: timing all in turn")
+    return np.array(taken), np.array(order)
 
 
-def typical_ms(rounds: np.ndarray) -> np.ndarray:
-    """Of visits of shape ``(rounds, networks)`` in ms, in order of time, the typical ms of each network.
-
-    A visit is taken for the network's time times what the machine was like around then: the median excess of
-    the `NEIGHBOURS` visits about it, nearly all of other networks. Both are estimated in turn. Told is the time
-    in the machine's quieter moments (at the `QUIET` quantile of what it was like), which come back the most alike.
-    """
-    logs = np.log(rounds)
-    state = np.zeros_like(logs)
-    side = NEIGHBOURS // 2
-    for _ in range(4):
-        excess = (logs - np.median(logs - state, axis=0)).ravel()
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(excess, side, mode="edge"), NEIGHBOURS)
-        state = np.median(windows, axis=1).reshape(logs.shape)
-        state -= np.quantile(state, QUIET)
-    return np.asarray(np.exp(np.median(logs - state, axis=0)))
-
-
-def visit(run: Prepared) -> float:
+def _visit(run: Prepared) -> float:
     """Median ms of a few runs, after one to warm up."""
     run()
     taken: list[float] = []
@@ -186,6 +185,33 @@ def visit(run: Prepared) -> float:
         now = perf_counter()
         taken.append(now - start)
     return float(np.median(taken)) * 1e3
+
+
+def typical_ms(taken_ms: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The typical ms of each network, from what `visits` returns.
+
+    A visit is taken for the network's time times what the machine was like around then: the median excess of
+    the `NEIGHBOURS` visits about it, nearly all of other networks. Both are estimated in turn. Told is the time
+    in the machine's quieter moments (at the `QUIET` quantile of what it was like), which come back the most alike.
+    """
+    logs = np.log(taken_ms)
+    state = np.zeros_like(logs)
+    side = NEIGHBOURS // 2
+    for _ in range(SETTLING):
+        network = _medians(logs - state, order)
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad((logs - network[order]).ravel(), side, mode="edge"), NEIGHBOURS
+        )
+        state = np.median(windows, axis=1).reshape(logs.shape)
+        state -= np.quantile(state, QUIET)
+    return np.asarray(np.exp(_medians(logs - state, order)))
+
+
+def _medians(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Over the rounds, by network."""
+    by_network = np.empty_like(values)
+    np.put_along_axis(by_network, order, values, axis=1)
+    return np.asarray(np.median(by_network, axis=0))
 
 
 def _settled(parts: list[tuple[float, int]], ms: float) -> np.ndarray:

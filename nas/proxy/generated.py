@@ -8,13 +8,14 @@ from the clutter needs both. It ranks networks only roughly: it says nothing abo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nas.machine import usable_cores
 
 VERSION = 1
 SHAPES = ("disc", "triangle", "star", "cross")
@@ -38,7 +39,7 @@ def generate(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArr
         part = slice(start, start + _CHUNK)
         images[part] = _draw(labels[part], size, np.random.Generator(np.random.PCG64([seed, start])))
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # every chunk has its own stream, so their order is free
+    with ThreadPoolExecutor(usable_cores()) as threads:  # every chunk has its own stream, so their order is free
         list(threads.map(draw, range(0, count, _CHUNK)))
     return images, labels
 

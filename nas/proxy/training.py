@@ -55,7 +55,8 @@ class ProxyConfig:
         steps: batches trained on.
         batch: images per step.
         width: multiplier of all channels.
-        resolution: input side of a candidate whose own is `full_resolution`; others in proportion, to a multiple of 4.
+        resolution: input side of a candidate whose own is `full_resolution` or more; smaller ones in proportion, to a
+            multiple of 4.
         full_resolution: see `resolution`; the largest of the space.
         lr: peak learning rate of AdamW.
         weight_decay: of convolution and linear weights, times the rate.
@@ -67,7 +68,7 @@ class ProxyConfig:
         val_images: held-out images scored, at most.
     """
 
-    steps: int = 160
+    steps: int = 140
     batch: int = 64
     width: float = 0.25
     resolution: int = 24
@@ -95,7 +96,7 @@ class ProxyConfig:
 
     def candidate(self, arch: Arch) -> Arch:
         """What is trained in place of `arch`: thinner, smaller, without dropout, which only slows a short training."""
-        ideal = arch.resolution * self.resolution / self.full_resolution
+        ideal = min(arch.resolution / self.full_resolution, 1) * self.resolution
         return replace(arch.scaled(self.width, max(8, 4 * round(ideal / 4))), dropout=0.0)
 
     def to_dict(self) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def course(record: Record) -> list[Step]:
             accuracy, latency = [*accuracy, value], [*latency, cost]
             mask = front_mask(accuracy, latency)
             if mask[-1] and bounded:
-                share = hypervolume(accuracy, latency, limit)
+                share = hypervolume(accuracy, latency, limit) or 0.0
             accuracy = [a for a, on in zip(accuracy, mask, strict=True) if on]
             latency = [c for c, on in zip(latency, mask, strict=True) if on]
         steps.append(Step(at, best, share if bounded and best is not None else None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.errors import InputError
 from nas.files import write_atomic
 from nas.report.contents import Contents, contents
 from nas.report.drawing import Drawing, shares_drawing, strips_drawing
@@ -31,9 +32,12 @@ def write_report(record: Record, folder: Path) -> dict[str, Path]:
     files["trials.csv"] = record.trials.to_csv(index=False)
     for entry in told.entries:
         files[f"arch/{entry.candidate.key}.json"] = entry.candidate.arch.to_json() + "\n"
-    (folder / "arch").mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomic(folder / name, content)
+    try:
+        (folder / "arch").mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomic(folder / name, content)
+    except OSError as error:
+        raise InputError(f"cannot write the report into {folder}: {error.strerror}; make it writable") from None
     return {name: folder / name for name in files}
 
 

@@ -287,14 +287,14 @@ class _Search:
         self._tell_watch(candidate)
 
     def _finish(self, job: _Job, candidate: Candidate) -> None:
+        if self._store:  # first: an interrupt from here on costs nothing
+            self._store.append(candidate, self._elapsed())
         for trial in [job.trial, *job.twins]:
             if trial is not None:
                 self._tell(trial, candidate)
         self._seen[candidate.key] = candidate
         self.candidates.append(candidate)
         self._standing.add(candidate)
-        if self._store:
-            self._store.append(candidate, self._elapsed())
         self._tell_watch(candidate)
 
     def _tell(self, trial: Trial, candidate: Candidate) -> None:

@@ -21,6 +21,7 @@ import cloudpickle
 from nas.arch import Arch
 from nas.cost import estimate
 from nas.errors import InputError, NasError
+from nas.machine import usable_cores
 
 if TYPE_CHECKING:
     from nas.evaluate import Evaluation, Evaluator
@@ -73,11 +74,6 @@ class _Closing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def failed(arch: Arch, reason: str, seconds: float = 0.0) -> Evaluation:
@@ -202,7 +198,7 @@ class ProcessExecutor(_Closing):
         if not 1 <= workers <= MAX_WORKERS:
             raise InputError(f"workers must be a whole number from 1 to {MAX_WORKERS}, got {workers!r}")
         self.slots = workers
-        self._threads = threads or max(1, cores() // workers)
+        self._threads = threads or max(1, usable_cores() // workers)
         self._payload = pickled(threaded(evaluator, self._threads))
         self._workers: list[_Worker] = []
 

@@ -35,7 +35,7 @@ class Progress:
     elapsed_s: float
     latest: Candidate | None
     best: Candidate | None
-    hypervolume: float
+    hypervolume: float | None
     phase: str
 
 
@@ -65,10 +65,8 @@ class Standing:
         if self.best is None or candidate.proxy_accuracy > (self.best.proxy_accuracy or 0.0):
             self.best = candidate
 
-    def hypervolume(self) -> float:
+    def hypervolume(self) -> float | None:
         """As `nas.search.record.Record.hypervolume` gives for the same candidates."""
-        if not self._scored:
-            return 0.0
         accuracies = [candidate.proxy_accuracy or 0.0 for candidate in self._scored]
         limit = self._slowest_ms if self._target_ms is None else self._target_ms
         return hypervolume(accuracies, [candidate.latency_ms for candidate in self._scored], limit)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.arch import Arch
 from nas.errors import InputError, NasError
-from nas.search.executors import Finished, _Closing, cores, guarded, threaded
+from nas.machine import usable_cores
+from nas.search.executors import Finished, _Closing, guarded, threaded
 
 if TYPE_CHECKING:
     from nas.evaluate import Evaluation, Evaluator
@@ -26,7 +27,7 @@ class RayExecutor(_Closing):
 
     Args:
         evaluator: what to run; `in_memory()` is called if it has that, so that no task reads files.
-        address: None starts Ray on this machine, ``auto`` joins the one running here, else a cluster's ``HOST:PORT``.
+        address: None starts Ray on this machine, else a cluster's ``HOST:PORT`` to join.
         cpus_per_trial: cores a task reserves, and threads it uses.
         gpus_per_trial: GPUs a task reserves; may be a fraction.
 
@@ -45,10 +46,10 @@ class RayExecutor(_Closing):
             raise InputError(
                 f"a trial needs more than 0 cpus and 0 or more gpus, got {cpus_per_trial=} {gpus_per_trial=}"
             )
-        if address is None and cpus_per_trial > cores():
-            raise InputError(f"cpus per trial must be at most the {cores()} cores here, got {cpus_per_trial:g}")
+        if address is None and cpus_per_trial > usable_cores():
+            raise InputError(f"cpus per trial must be at most the {usable_cores()} cores here, got {cpus_per_trial:g}")
         if address is not None:
-            _check_reachable(address)
+            check_reachable(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its announcement is not for our users
         import ray
@@ -73,7 +74,7 @@ class RayExecutor(_Closing):
     def _init(self, address: str | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         if address is None:
-            self._ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+            self._ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
             return
         package = str(Path(__file__).parents[1])  # nodes need not have this project installed
         try:
@@ -134,13 +135,11 @@ def _unreachable(address: str, why: str) -> InputError:
     return InputError(f"cannot reach a Ray cluster at {address}: {' '.join(why.split())[:160]}; {way_out}")
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Ray itself retries for a minute and then ends the process."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto":
-        return
     if not colon or not port.isdigit():
-        raise InputError(f"a Ray address is auto or HOST:PORT, got {address!r}")
+        raise InputError(f"a Ray address is HOST:PORT, got {address!r}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:

@@ -132,12 +132,11 @@ class Record:
         """The rows of `trials` on the front, fastest first."""
         return self._frame(self.front)
 
-    def hypervolume(self) -> float:
-        """The share of accuracy 0..1 by latency 0..(target, else slowest candidate) that the front dominates."""
+    def hypervolume(self) -> float | None:
+        """The share of accuracy 0..1 by latency 0..(target, else slowest candidate) that the front dominates; None for
+        a score that is no accuracy, or without candidates."""
         limit = self.target_ms or max((c.latency_ms for c in self.candidates), default=0.0)
         front = self.front
-        if not front or limit <= 0:
-            return 0.0
         return hypervolume([c.proxy_accuracy or 0.0 for c in front], [c.latency_ms for c in front], limit)
 
     def with_measured(self, measured: Mapping[str, Latency]) -> Record:

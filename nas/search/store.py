@@ -21,6 +21,7 @@ from nas.errors import InputError, NasError
 from nas.files import write_atomic
 from nas.latency.measure import Latency
 from nas.search import journal
+from nas.search.lock import NAME as LOCK
 from nas.search.lock import acquire
 from nas.search.record import Candidate, Record
 from nas.search.trials import frozen, now, reference_from_dict, reference_to_dict
@@ -208,6 +209,16 @@ class Store:
         )
         return record.with_measured(self.measured())
 
+    def discard(self) -> None:
+        """Take a run that came to nothing away again: its files are deleted, and the folder if that leaves it empty."""
+        if self._candidates or self._references or self._lock is None:
+            raise NasError(f"{self.folder} holds finished candidates and is not discarded")
+        for name in ("run.json", journal.NAME, LOCK):  # with the lock held to the last
+            (self.folder / name).unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+        self.close()
+
     def close(self) -> None:
         """Let another process have the run."""
         self._journal = None
@@ -230,7 +241,11 @@ class Store:
     def _write(self, name: str, data: Mapping[str, Any]) -> None:
         if self._lock is None:
             raise NasError(f"{self.folder} was opened to be read only")
-        write_atomic(self.folder / name, json.dumps(data, indent=1) + "\n")
+        try:
+            write_atomic(self.folder / name, json.dumps(data, indent=1) + "\n")
+        except OSError as error:
+            text = f"cannot write {self.folder / name}: {error.strerror}; make room, or choose another folder"
+            raise InputError(text) from None
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:

@@ -66,7 +66,7 @@ def candidate_of(log: Mapping[str, Any], space: Space) -> tuple[Candidate, float
     """
     genes = {}
     for name, index in _mapping(log, "params").items():
-        choices = _choices(_mapping(log, "distributions").get(name))
+        choices = _choices(str(_mapping(log, "distributions").get(name)))
         if not isinstance(index, (int, float)) or not 0 <= index < len(choices):
             raise InputError(f"gene {name!r} has no option number {index!r:.40}")
         genes[name] = choices[int(index)]
@@ -75,7 +75,7 @@ def candidate_of(log: Mapping[str, Any], space: Space) -> tuple[Candidate, float
     if facts.get("key") != arch.key:
         raise InputError(f"its genes decode to network {arch.key}, not to {facts.get('key')!r:.40}")
     states: dict[int, State] = {int(number): state for state, number in STATES.items()}
-    if log.get("state") not in states:
+    if not isinstance(log.get("state"), int) or log["state"] not in states:
         raise InputError(f"a finished trial has state {known(states)}; got {log.get('state')!r:.40}")
     values = log.get("values") or [None]
     candidate = _candidate(facts, arch, states[log["state"]], genes, values[0] if isinstance(values, list) else None)
@@ -166,10 +166,10 @@ def _number(data: Mapping[str, Any], name: str) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _choices(text: object) -> tuple[Any, ...]:
+def _choices(text: str) -> tuple[Any, ...]:
     """Options out of Optuna's JSON of a distribution; the same few texts stand in every record."""
     try:
-        distribution = json_to_distribution(text)  # type: ignore[arg-type]
+        distribution = json_to_distribution(text)
     except (ValueError, TypeError, KeyError, AttributeError):
         distribution = None
     if not isinstance(distribution, CategoricalDistribution):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from nas.arch import Arch
 from nas.errors import InfeasibleError, InputError
+from nas.options import REFERENCES, Custom, Options, Silent, Watcher
 from nas.references import reference
-from nas.session import REFERENCES, Custom, Options, Session, Silent, Watcher
+from nas.session import Session
 from nas.space import Space
 from nas.space_file import load_space
 from nas.units import milliseconds, seconds

@@ -281,7 +281,7 @@ class Arch:
 
     @cached_property
     def key(self) -> str:
-        """12 hexadecimal digits of a hash of the content: equal networks, equal keys."""
+        """12 hexadecimal digits of a hash of the content: equal descriptions, equal keys."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 

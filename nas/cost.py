@@ -1,7 +1,8 @@
 """Parameters, MACs and memory access of an `Arch`.
 
 `count` traces the built network with fvcore. `estimate` sums closed forms over the rows without torch, thousands of
-times faster, for the paths where every candidate needs its figures; the two agree exactly (``tests/test_cost.py``).
+times faster, for the paths where every candidate needs its figures; they agree exactly on parameters and MACs
+(``tests/test_cost.py``). Memory access is the closed form's in both: a trace does not know it.
 
 A MAC is one multiply-accumulate of a convolution or a linear layer, squeeze-and-excitation included; batch norm, bias,
 activation, pooling and the scaling of SE are not counted (the papers' "MAdds").

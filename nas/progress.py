@@ -21,7 +21,7 @@ QUIET_EVERY_S = 30.0
 
 
 class Terminal:
-    """A watcher (`nas.api.Watcher`) that draws on a terminal and prints little into a file or a pipe.
+    """A watcher (`nas.options.Watcher`) that draws on a terminal and prints little into a file or a pipe.
 
     Attributes:
         resume_with: the command that goes on with this run, told when it is interrupted.

@@ -33,6 +33,10 @@ def test_spaces_in_the_documents_load(name: str) -> None:
     assert space.decode(space.encode(space.sample(0))) == space.sample(0)
 
 
+def test_the_example_space_is_the_one_explained() -> None:
+    assert (ROOT / "docs" / "example_space.yaml").read_text() == dict(blocks("yaml"))["spaces.md 0"]
+
+
 def test_links_dependencies_and_commands() -> None:
     subprocess.run([sys.executable, str(ROOT / "tests" / "check_docs.py")], check=True)
 

@@ -11,7 +11,20 @@ ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
     *("errors", "units", "files", "machine", "arch", "genes", "stage", "automaton", "space", "space_file"),
     *("ops", "build", "cost", "references"),
-    *("pareto", "latency", "proxy", "evaluate", "search", "report", "export", "session", "api", "progress", "cli"),
+    *(
+        "pareto",
+        "latency",
+        "proxy",
+        "evaluate",
+        "search",
+        "report",
+        "export",
+        "options",
+        "session",
+        "api",
+        "progress",
+        "cli",
+    ),
 ]
 STRANGERS = {"latency": "proxy", "proxy": "latency", "report": "proxy"}
 HEAVY = ("torch", "ray", "torchvision", "onnxruntime", "matplotlib", "plotly", "pandas", "optuna", "sklearn")

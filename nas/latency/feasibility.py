@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,15 +13,12 @@ from nas.errors import InfeasibleError, InputError
 from nas.genes import Gene, Scalar
 from nas.space import Space
 
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 STARTS = 3
 SWEEPS = 30
-
-
-class Predictor(Protocol):
-    """The part of a `nas.latency.devices.LatencyModel` that is needed here."""
-
-    def many(self, archs: Sequence[Arch]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Feasibility:
 
 
 def feasibility(
-    space: Space, model: Predictor, target_ms: float | None, seed: int = 0, samples: int = 2000
+    space: Space, model: LatencyModel, target_ms: float | None, seed: int = 0, samples: int = 2000
 ) -> Feasibility:
     """Sample the space uniformly, then go down and up from the extremes gene by gene.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas.arch import Arch
 from nas.genes import Gene, Scalar, every
 from nas.space import Space
+
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
 
 Genes = Mapping[str, Scalar]
 
@@ -24,13 +27,6 @@ MAX_FAILED = 3  # descents given up, after which nothing is believed to be there
 MUTATED_GENES = 2
 
 
-class ManyLatencies(Protocol):
-    """What is needed of a latency model."""
-
-    def many(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Milliseconds, shape ``(len(archs),)``."""
-
-
 class Draws:
     """Draws from the networks of `space` that are predicted within `target_ms`.
 
@@ -41,7 +37,7 @@ class Draws:
         rng: random numbers.
     """
 
-    def __init__(self, space: Space, model: ManyLatencies, target_ms: float | None, rng: np.random.Generator) -> None:
+    def __init__(self, space: Space, model: LatencyModel, target_ms: float | None, rng: np.random.Generator) -> None:
         self._space = space
         self._model = model
         self._target_ms = float("inf") if target_ms is None else target_ms

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import optuna
@@ -36,22 +36,13 @@ from nas.space import Space
 
 if TYPE_CHECKING:
     from nas.evaluate import Evaluation
+    from nas.latency.devices import LatencyModel
 
 Stop = Literal["trials", "budget", "exhausted"]
 
 FEASIBLE_START = 10  # random networks within the target to begin with, where the target binds
 PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
 ATTEMPTS = 2  # of a candidate whose worker dies
-
-
-class LatencyModel(Protocol):
-    """Predicts latency without running anything."""
-
-    def __call__(self, arch: Arch, /) -> Latency:
-        """The latency of one network."""
-
-    def many(self, archs: Sequence[Arch], /) -> np.ndarray:
-        """Milliseconds of many networks, shape ``(len(archs),)``."""
 
 
 @dataclass(frozen=True, slots=True)

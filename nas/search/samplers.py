@@ -27,6 +27,8 @@ def make_sampler(
             the same networks once more.
         startup: random proposals before TPE models anything.
 
+    NSGA-II learns from scored candidates alone, not from too slow ones, and begins anew when a run is resumed.
+
     Raises:
         InputError: an unknown name.
     """

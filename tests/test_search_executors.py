@@ -145,7 +145,7 @@ def test_ray_refuses_what_no_node_has(cluster: str) -> None:
 
 @pytest.mark.parametrize(
     ("address", "text"),
-    [("127.0.0.1:9", "cannot reach a Ray cluster at 127.0.0.1:9"), ("nowhere", "a Ray address is auto or HOST:PORT")],
+    [("127.0.0.1:9", "cannot reach a Ray cluster at 127.0.0.1:9"), ("nowhere", "a Ray address is HOST:PORT")],
 )
 def test_ray_address_is_checked(address: str, text: str) -> None:
     """An address where no cluster answers is one line with the way out, at once."""

@@ -1,7 +1,7 @@
 """What runs a network on this host: ONNX Runtime or eager PyTorch, behind one small protocol.
 
-The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ONNX Runtime 1.31 spares two reorderings
-but takes as long (MobileNetV3-Large 6.21 and 6.23 ms, EfficientNet-B0 11.9 and 11.8).
+The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ONNX Runtime 1.31 takes as long
+(MobileNetV3-Large 6.21 and 6.23 ms, EfficientNet-B0 12.0 and 11.8).
 """
 
 from __future__ import annotations

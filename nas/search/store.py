@@ -49,6 +49,7 @@ class Store:
         self.space = space
         self.target_ms: float | None = options["target_ms"]
         self.spent_s = 0.0
+        self._was_empty = False
         self._lock = lock
         self._candidates: list[Candidate] = []
         self._references: list[tuple[Candidate, float]] = []
@@ -70,6 +71,7 @@ class Store:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            was_empty = not any(folder.iterdir())
             lock = acquire(folder)
         except OSError as error:
             raise _unwritable(folder, error) from None
@@ -81,6 +83,7 @@ class Store:
                     f"{folder} holds a {journal.NAME} but no run.json; restore that, or name another folder"
                 )
             store = Store(folder, lock, {"started": now(), "finished": None, **options}, space)
+            store._was_empty = was_empty
             store._save_options()
             store._journal = journal.Journal(folder / journal.NAME)
         except OSError as error:
@@ -213,7 +216,8 @@ class Store:
         """Take a run that came to nothing away again: its files are deleted, and the folder if that leaves it empty."""
         if self._candidates or self._references or self._lock is None:
             raise NasError(f"{self.folder} holds finished candidates and is not discarded")
-        for name in ("run.json", journal.NAME, LOCK):  # with the lock held to the last
+        table = ["latency_table.json"] if self._was_empty else []  # else it may be the user's
+        for name in ("run.json", journal.NAME, *table, LOCK):  # with the lock held to the last
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nas.arch import Arch
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from nas.search.executors import Executor
     from nas.search.record import Record
     from nas.search.store import Store
+
+
+FEASIBILITY_S = 60.0
+LEAST_PREDICTIONS = 300  # fewer could miss networks that meet the target
 
 
 @dataclass
@@ -189,9 +194,16 @@ class Session:
     def _check_target(self, model: LatencyModel) -> Feasibility:
         from nas.latency.feasibility import feasibility
 
-        found = feasibility(self.space, model, self.options.target_ms, self.options.seed)
+        most = None if model.table is not None else self._affordable(model)
+        found = feasibility(self.space, model, self.options.target_ms, self.options.seed, most=most)
         self.watch.say(str(found))
         return found
+
+    def _affordable(self, model: LatencyModel) -> int:
+        """Predictions of a caller's function, or of a device that is asked itself, that fit into a minute."""
+        begun = monotonic()
+        model.many([self.space.sample(seed) for seed in range(2)])
+        return max(LEAST_PREDICTIONS, int(2 * FEASIBILITY_S / max(monotonic() - begun, 1e-6)))
 
     def _executor(self, evaluator: Evaluator) -> Executor:
         from nas.search.executors import ProcessExecutor, SerialExecutor

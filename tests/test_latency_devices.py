@@ -208,3 +208,19 @@ def test_a_ready_model_is_taken_as_it_is() -> None:
     with pytest.raises(InputError, match="known: onnxruntime"):
         device("host", runtime="tvm")
     assert reference("mobilenet_v2")
+
+
+def test_a_slow_device_is_asked_about_a_bounded_number_of_networks() -> None:
+    """A limit on predictions is overshot by one sweep over the genes at most."""
+    space = load_space("mbconv")
+    asked: list[Arch] = []
+
+    def slow(arch: Arch) -> float:
+        asked.append(arch)
+        return cost_ms(arch)
+
+    sweep = sum(len(gene.options) for gene in space.genes)
+    found = feasibility(space, CallableModel(slow), None, most=100)
+    assert found.samples == 50
+    assert len(asked) <= 100 + sweep
+    assert found.fastest_ms <= min(cost_ms(arch) for arch in asked[:50])

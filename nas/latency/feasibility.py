@@ -71,7 +71,12 @@ class Feasibility:
 
 
 def feasibility(
-    space: Space, model: LatencyModel, target_ms: float | None, seed: int = 0, samples: int = 2000
+    space: Space,
+    model: LatencyModel,
+    target_ms: float | None,
+    seed: int = 0,
+    samples: int = 2000,
+    most: int | None = None,
 ) -> Feasibility:
     """Sample the space uniformly, then go down and up from the extremes gene by gene.
 
@@ -81,6 +86,8 @@ def feasibility(
         target_ms: the latency not to exceed; None is no target.
         seed: of the samples.
         samples: number drawn; also settles how finely `Feasibility.share` is known.
+        most: predictions after which no further step is taken, for a slow `model`; half of them are samples. None is
+            no limit.
 
     Raises:
         InfeasibleError: not even the fastest network found meets the target.
@@ -90,6 +97,7 @@ def feasibility(
         raise InputError(f"samples must be a whole number from 1 to 1000000, got {samples!r}")
     if target_ms is not None and not (0 < target_ms < float("inf")):
         raise InputError(f"a latency target must be a positive number of ms, got {target_ms!r}")
+    samples = samples if most is None else max(1, min(samples, most // 2))
     rng = np.random.default_rng(seed)
     genes = [space.sample_genes(rng) for _ in range(samples)]
     known: dict[Arch, float] = {}
@@ -100,12 +108,15 @@ def feasibility(
             known.update(zip(fresh, model.many(fresh).tolist(), strict=True))
         return np.array([known[arch] for arch in archs])
 
+    def go_on() -> bool:
+        return most is None or len(known) < most
+
     drawn_ms = cost_ms([space.decode(one) for one in genes])
     order = np.argsort(drawn_ms, kind="stable")
     for at in order[:STARTS]:
-        _descend(space, genes[at], cost_ms)
+        _descend(space, genes[at], cost_ms, go_on)
     for at in order[-STARTS:]:
-        _descend(space, genes[at], lambda archs: -cost_ms(archs))
+        _descend(space, genes[at], lambda archs: -cost_ms(archs), go_on)
     fastest, slowest = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     if target_ms is not None and known[fastest] > target_ms:
         raise InfeasibleError(
@@ -125,7 +136,9 @@ def feasibility(
     )
 
 
-def _descend(space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]], np.ndarray]) -> None:
+def _descend(
+    space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]], np.ndarray], go_on: Callable[[], bool]
+) -> None:
     """Better every gene at once by what betters it alone, or only the best of them where that is not better, until
     nothing betters. Every network met is known to `cost` afterwards."""
     chosen = dict(start)
@@ -133,7 +146,7 @@ def _descend(space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]]
     now = float(cost([here])[0])
     for _ in range(SWEEPS):
         moves = [(gene.name, o) for gene in active for o in gene.options if o != chosen[gene.name]]
-        if not moves:
+        if not moves or not go_on():
             return
         costs = cost([_unfold(space, chosen | {name: option})[0] for name, option in moves])
         order = np.argsort(costs, kind="stable")

@@ -68,7 +68,7 @@ def search(
         sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
         seed: of sampling, weights and batches.
         steps: length of the short training, in batches; None is as long as keeps any network of mbconv under 10 s on
-            two cores, at which order is rough. Longer ranks better.
+            two cores, at which order is rough.
         workers: processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
         cpus_per_trial: with Ray, cores of one candidate.

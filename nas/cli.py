@@ -60,7 +60,7 @@ def search(
     sampler: Annotated[str, typer.Option(help="auto (tpe), tpe, nsga2 or random.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of sampling, weights and batches.")] = 0,
     steps: Annotated[
-        int | None, typer.Option(help="Length of the short training; 640 ranks better, takes longer.  [default: 140]")
+        int | None, typer.Option(help="Batches of the short training of a candidate.  [default: 140]")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that train side by side.  [default: one per core, at most 8]")

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
+from nas.row import Block
 from nas.cost import estimate
 from nas.evaluate import Evaluation, ProxyEvaluator
 from nas.proxy.data import load_data

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nas.api import resume as resume
     from nas.api import search as search
     from nas.arch import Arch as Arch
-    from nas.arch import Block as Block
     from nas.build import build as build
     from nas.cost import Cost as Cost
     from nas.cost import count as count
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from nas.latency.measure import measure as measure
     from nas.references import reference as reference
     from nas.references import reference_names as reference_names
+    from nas.row import Block as Block
     from nas.space import Space as Space
     from nas.space_file import load_space as load_space
 
@@ -36,7 +36,7 @@ __version__ = "0.1.0"
 
 _OFFERS = {
     "Arch": "arch",
-    "Block": "arch",
+    "Block": "row",
     "Cost": "cost",
     "InfeasibleError": "errors",
     "InputError": "errors",

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas import ops
-from nas.arch import Arch, Placed
+from nas import blocks, ops
+from nas.arch import Arch
 from nas.errors import InputError
+from nas.row import Placed
 
 MAX_CLASSES = 100_000
 
@@ -17,18 +18,37 @@ MAX_CLASSES = 100_000
 def recipe(placed: Placed) -> tuple[type[nn.Module], dict[str, Any]]:
     """The module of a row and its arguments. `build` calls it; ``model.py`` of an export writes it down."""
     row = placed.row
-    io = {"in_channels": placed.in_channels, "out_channels": placed.out_channels}
-    if row.op == "conv":
-        return ops.ConvNormAct, io | {"kernel": row.kernel, "stride": row.stride, "act": row.act}
     if row.op == "pool":
         return ops.GlobalPool, {}
+    if row.op == "max_pool":
+        return nn.MaxPool2d, {"kernel_size": row.kernel, "stride": row.stride, "padding": row.kernel // 2}
+    io = {"in_channels": placed.in_channels, "out_channels": placed.out_channels}
+    act = {"act": row.act, "norm": row.norm}
     if row.op == "linear":
-        return ops.LinearAct, io | {"act": row.act}
-    cells = io | {"kernel": row.kernel, "stride": row.stride, "expanded": placed.expanded, "act": row.act}
+        return ops.LinearAct, io | act | {"bias": row.bias}
+    window = {"kernel": row.kernel, "stride": row.stride}
+    if row.op == "conv":
+        return ops.ConvNormAct, io | window | {"groups": placed.groups[0]} | act
+    if row.op == "spatial_sep":
+        return blocks.SpatiallySeparable, io | window | act
+    if row.op == "shuffle_v2":
+        return blocks.ShuffleV2, io | window | act
+    if row.op == "shuffle_v1":
+        first, last = placed.groups
+        groups = {"groups": row.groups, "groups_in": first, "groups_out": last}
+        return blocks.ShuffleV1, io | window | {"bottleneck": placed.expanded} | groups | act
+    window |= {"expanded": placed.expanded}
+    if row.op == "dwsep":
+        return blocks.DepthwiseSeparable, io | window | act
+    if row.op == "uib":
+        return blocks.UniversalInvertedBottleneck, io | {"kernel_start": row.kernel_start} | window | act
+    gate: dict[str, Any] = {}
     if placed.squeezed:
         inner = "relu" if row.se_base == "expanded" else row.act
-        cells |= {"squeezed": placed.squeezed, "squeeze_act": inner, "gate": row.se_gate}
-    return ops.MBConv, cells
+        gate = {"squeezed": placed.squeezed, "squeeze_act": inner, "gate": row.se_gate}
+    if row.op == "fused_mbconv":
+        return blocks.FusedMBConv, io | window | gate | act
+    return blocks.MBConv, io | window | gate | {"keep_expand": row.keep_expand} | act
 
 
 def build_row(placed: Placed) -> nn.Module:
@@ -59,6 +79,7 @@ def build(arch: Arch, num_classes: int = 1000, seed: int = 0) -> ops.Network:
             dropout=arch.dropout,
             bn_eps=arch.bn_eps,
             bn_momentum=arch.bn_momentum,
+            stochastic_depth=arch.stochastic_depth,
         )
     ops.initialise(network, torch.Generator().manual_seed(seed))
     return network

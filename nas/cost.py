@@ -10,12 +10,12 @@ activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas.arch import Arch, Placed
+from nas.arch import Arch
 from nas.errors import NasError
+from nas.layers import layers_of, linear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,8 @@ _NO_MACS = frozenset(
     [
         *_ELEMENTWISE,
         *(f"{name}_" for name in _ELEMENTWISE),
-        *("mean", "batch_norm", "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "flatten"),
+        *("mean", "batch_norm", "group_norm", "native_group_norm"),
+        *("adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "flatten"),
     ]
 )
 
@@ -51,69 +52,6 @@ class Cost:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One primitive operator inside a row.
-
-    Args:
-        kind: ``conv``, ``depthwise``, ``pointwise``, ``linear``, ``se`` (its two layers), ``pool``, ``add``, ``scale``.
-        kernel: side of the convolution, 1 where there is none.
-        stride: of the convolution.
-        in_channels: channels read.
-        out_channels: channels written.
-        in_size: side of the feature map read.
-        out_size: side of the feature map written.
-        act: activation applied to the output.
-        params: trainable parameters.
-        macs: multiply-accumulates.
-        elements: activations read plus activations written.
-    """
-
-    kind: str
-    kernel: int
-    stride: int
-    in_channels: int
-    out_channels: int
-    in_size: int
-    out_size: int
-    act: str
-    params: int
-    macs: int
-    elements: int
-
-
-def _conv(kind: str, ci: int, co: int, k: int, stride: int, size: int, act: str, bias: bool = False) -> Layer:
-    out = -(-size // stride)
-    weights = k * k * co * (1 if kind == "depthwise" else ci)
-    params = weights + (co if bias else 2 * co)
-    return Layer(kind, k, stride, ci, co, size, out, act, params, weights * out * out, ci * size**2 + co * out**2)
-
-
-def layers_of(placed: Placed) -> Iterator[Layer]:
-    """The primitive operators of a row, in order."""
-    row, ci, size = placed.row, placed.in_channels, placed.in_size
-    if row.op == "pool":
-        yield Layer("pool", 1, 1, ci, ci, size, 1, "none", 0, 0, ci * size**2 + ci)
-    elif row.op == "linear":
-        yield _conv("linear", ci, row.channels, 1, 1, 1, row.act, bias=True)
-    elif row.op == "conv":
-        yield _conv("conv" if row.kernel > 1 else "pointwise", ci, row.channels, row.kernel, row.stride, size, row.act)
-    else:
-        wide, out = placed.expanded, placed.out_size
-        if wide != ci:
-            yield _conv("pointwise", ci, wide, 1, 1, size, row.act)
-        yield _conv("depthwise", wide, wide, row.kernel, row.stride, size, row.act)
-        if squeezed := placed.squeezed:
-            macs = 2 * wide * squeezed
-            gate = 2 * wide + 2 * squeezed
-            yield Layer("pool", 1, 1, wide, wide, out, 1, "none", 0, 0, wide * out**2 + wide)
-            yield Layer("se", 1, 1, wide, wide, 1, 1, row.se_gate, macs + squeezed + wide, macs, gate)
-            yield Layer("scale", 1, 1, wide, wide, out, out, "none", 0, 0, 2 * wide * out**2 + wide)
-        yield _conv("pointwise", wide, row.channels, 1, 1, out, "none")
-        if placed.residual:
-            yield Layer("add", 1, 1, ci, ci, size, size, "none", 0, 0, 3 * ci * size**2)
-
-
 def estimate(arch: Arch, num_classes: int = 1000) -> Cost:
     """The cost by closed forms: equal to `count`, without building anything."""
     params = macs = memory = 0
@@ -123,7 +61,7 @@ def estimate(arch: Arch, num_classes: int = 1000) -> Cost:
             params, macs = params + layer.params, macs + layer.macs
             memory += BYTES * (layer.params + layer.elements)
         width = placed.out_channels
-    head = _conv("linear", width, num_classes, 1, 1, 1, "none", bias=True)
+    head = linear(width, num_classes, "none", num_classes)
     return Cost(params + head.params, macs + head.macs, memory + BYTES * (head.params + head.elements))
 
 

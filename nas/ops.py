@@ -1,6 +1,9 @@
-"""The modules a row can become. Plain PyTorch, explicit widths; `nas export` copies this source into ``model.py``."""
+"""The plain layers and the whole network. Plain PyTorch, explicit widths; `nas export` copies this source into
+``model.py``."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +17,41 @@ def activation(name: str) -> nn.Module:
         "relu6": nn.ReLU6(inplace=True),
         "h_swish": nn.Hardswish(inplace=True),
         "swish": nn.SiLU(inplace=True),
+        "gelu": nn.GELU(),
         "sigmoid": nn.Sigmoid(),
         "hard_sigmoid": nn.Hardsigmoid(inplace=True),
     }
     return modules[name]
 
 
+def norm_layer(name: str, channels: int) -> nn.Module:
+    """The normalisation of that name over the channels of a map; ``none`` is the identity."""
+    if name == "batch":
+        return nn.BatchNorm2d(channels)
+    if name == "group":  # arXiv 1803.08494, with 8 channels a group
+        return nn.GroupNorm(channels // math.gcd(channels, 8), channels)
+    return nn.Identity()
+
+
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, activation. Padding keeps the size at stride 1."""
+    """Convolution, norm, activation; a bias only without norm. Padding keeps the size at stride 1. `kernel` and
+    `stride` may be pairs (height, width)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: str = "none"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int | tuple[int, int] = 1,
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        act: str = "none",
+        norm: str = "batch",
     ) -> None:
+        padding = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
+        bias = norm == "none"
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias),
+            norm_layer(norm, out_channels),
             activation(act),
         )
 
@@ -49,37 +72,6 @@ class SqueezeExcite(nn.Module):
         return x * scale
 
 
-class MBConv(nn.Module):
-    """Inverted residual (arXiv 1801.04381): 1x1 expand, depthwise, squeeze-and-excitation, linear 1x1 project."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int,
-        expanded: int,
-        act: str,
-        squeezed: int = 0,
-        squeeze_act: str = "relu",
-        gate: str = "hard_sigmoid",
-    ) -> None:
-        super().__init__()
-        self.residual = stride == 1 and in_channels == out_channels
-        layers: list[nn.Module] = []
-        if expanded != in_channels:
-            layers.append(ConvNormAct(in_channels, expanded, act=act))
-        layers.append(ConvNormAct(expanded, expanded, kernel, stride, groups=expanded, act=act))
-        if squeezed:
-            layers.append(SqueezeExcite(expanded, squeezed, squeeze_act, gate))
-        layers.append(ConvNormAct(expanded, out_channels))
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(x)
-        return x + y if self.residual else y
-
-
 class GlobalPool(nn.Module):
     """The mean over the feature map: (N, C, H, W) to (N, C)."""
 
@@ -88,24 +80,37 @@ class GlobalPool(nn.Module):
 
 
 class LinearAct(nn.Sequential):
-    """Fully connected layer with bias, activation, no norm (the last stage of MobileNetV3)."""
+    """Fully connected layer, norm, activation (the last stage of MobileNetV3, without norm, and of MobileNetV4)."""
 
-    def __init__(self, in_channels: int, out_channels: int, act: str) -> None:
-        super().__init__(nn.Linear(in_channels, out_channels), activation(act))
+    def __init__(self, in_channels: int, out_channels: int, act: str, norm: str = "none", bias: bool = True) -> None:
+        layers: list[nn.Module] = [nn.Linear(in_channels, out_channels, bias and norm == "none")]
+        if norm != "none":
+            layers.append(nn.BatchNorm1d(out_channels) if norm == "batch" else norm_layer(norm, out_channels))
+        super().__init__(*layers, activation(act))
 
 
 class Network(nn.Module):
     """Rows, then dropout and a linear classifier: (N, 3, H, W) images to (N, num_classes) logits."""
 
     def __init__(
-        self, rows: list[nn.Module], width: int, num_classes: int, dropout: float, bn_eps: float, bn_momentum: float
+        self,
+        rows: list[nn.Module],
+        width: int,
+        num_classes: int,
+        dropout: float,
+        bn_eps: float,
+        bn_momentum: float,
+        stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(*rows)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.eps, module.momentum = bn_eps, bn_momentum
+        blocks = [row for row in rows if hasattr(row, "drop_path")]
+        for at, block in enumerate(blocks):
+            setattr(block, "drop_path", stochastic_depth * at / len(blocks))  # noqa: B010
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(x))
@@ -121,4 +126,5 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.01, generator=generator)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

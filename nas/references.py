@@ -7,22 +7,22 @@ from dataclasses import replace
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
 from nas.genes import Gene, Scalar
-from nas.space_file import load_space, names
-
-FOLDER = "reference"
+from nas.space_file import REFERENCES, load_space, names
 
 
 def reference_names() -> list[str]:
     """All names `reference` knows."""
-    return names(FOLDER)
+    return names(REFERENCES)
 
 
 def reference(name: str, width: float | None = None, resolution: int | None = None) -> Arch:
-    """A published network.
+    """A published network, or one's own written in the same way (``docs/add-a-reference.md``).
 
     Args:
-        name: as `reference_names` lists them, or ``name@width=0.75,resolution=192``.
-        width: multiplier of the channels, by the family's own rule; None is the paper's 1.0.
+        name: as `reference_names` lists them, or a path to a ``.yaml`` file of one; ``@width=0.75,resolution=192`` may
+            follow.
+        width: multiplier of the table's channels, by the family's own rule of rounding; None is the network's own (1.0,
+            but for scaled ones such as EfficientNet-B3).
         resolution: input side in pixels; None is the paper's.
 
     Raises:
@@ -32,8 +32,6 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
     True
     """
     name, _, multipliers = name.partition("@")
-    if name not in reference_names():
-        raise InputError(f"no reference is called {name!r}; {known(reference_names())}")
     for item in filter(None, multipliers.split(",")):
         key, _, value = item.partition("=")
         if key not in ("width", "resolution"):
@@ -45,7 +43,7 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
                 resolution = int(value)
         except ValueError:
             raise InputError(f"a multiplier reads width=0.75 or resolution=192, got {item!r}") from None
-    space = load_space(name, FOLDER)
+    space = load_space(name, REFERENCES)
     if width is not None:
         if not 0.05 <= width <= 16:
             raise InputError(f"width must be a number from 0.05 to 16, got {width!r}")

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
 from nas.automaton import RowAutomaton, count_words, read_word
 from nas.errors import InputError, known
 from nas.genes import Choose, Gene, Scalar, every, pick
-from nas.stage import Stage
+from nas.row import Block
+from nas.stage import ROUNDINGS, Stage
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Space:
         stages: stem, stages and head rows, in order.
         resolution: input sides to choose from, pixels.
         width: multipliers of the channels to choose from.
-        arch_options: `Arch` fields that are the same for all: dropout, bn_eps, bn_momentum.
+        arch_options: `Arch` fields that are the same for all: dropout, bn_eps, bn_momentum, stochastic_depth.
         text: the YAML it was read from; enough to read it again.
     """
 
@@ -161,7 +162,9 @@ class Space:
 
         def meaning(stage: Stage) -> tuple[Any, ...]:
             choice = [(label, sorted(row.items())) for label, row in stage.choice.items()]
-            return stage.name, sorted(stage.cells.items()), stage.repeat, sorted(stage.shared), choice, stage.scale
+            usual = stage.name, sorted(stage.cells.items()), stage.repeat, sorted(stage.shared), choice, stage.scale
+            scaling = stage.rounding, sorted(stage.channels_at.items())
+            return usual if scaling == (ROUNDINGS[0], []) else (*usual, *scaling)
 
         stages = [meaning(stage) for stage in self.stages]
         text = repr((stages, self.resolution, self.width, sorted(self.arch_options.items())))

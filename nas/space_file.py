@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nas.arch import CELLS, MAX_RESOLUTION, MAX_ROWS, OPS, check_cell
+from nas.arch import MAX_RESOLUTION, MAX_ROWS
 from nas.errors import InputError, known
+from nas.genes import every
+from nas.row import CELLS, OPS, check_cell
 from nas.space import Space
-from nas.stage import SCALES, Stage
+from nas.stage import ROUNDINGS, SCALES, Stage
+from nas.yaml_nodes import Node, Reader, compose
 
 MAX_BYTES = 256 << 10
-MAX_NODES = 20_000
-MAX_OPTIONS = 64
 MAX_BLOCKS = 20_000  # ways to fill one row: its distinct blocks are listed to count and to encode
 SUFFIXES = (".yaml", ".yml")
 
-_ARCH_OPTIONS = ("dropout", "bn_eps", "bn_momentum")
-_TOP = ("name", "resolution", "width", *_ARCH_OPTIONS, "stem", "stages", "head")
+REFERENCES = "reference"  # sub-folder of spaces with exactly one point
+_ARCH_OPTIONS = ("dropout", "bn_eps", "bn_momentum", "stochastic_depth")
+_SCALING = ("width", "rounding", "depth")
+_TOP = ("name", "base", "resolution", *_SCALING, *_ARCH_OPTIONS, "stem", "stages", "head", "published")
 _CELLS = tuple(dict.fromkeys(["op", *(name for cells in CELLS.values() for name in cells)]))
 _ROW = (*_CELLS, "repeat", "shared", "choice", "scale")
 
@@ -48,21 +49,38 @@ def load_space(name: str | Path, folder: str = "") -> Space:
     Raises:
         InputError: there is no such space, or its file breaks a rule of the grammar (file, line, rule, value).
     """
+    path = space_path(name, folder)
+    return parse_space(read_text(path, names(folder)), str(path))
+
+
+def space_path(name: str | Path, folder: str = "") -> Path:
+    """Where a space is; a path to a ``.yaml`` file is taken as it stands.
+
+    Raises:
+        InputError: no space has this name.
+    """
     path = Path(name)
-    if path.suffix not in SUFFIXES and path.name == str(name):
-        if str(name) not in names(folder):
-            raise InputError(
-                f"no space is called {str(name)!r}; {known(names(folder))}; or give a path to a .yaml file"
-            )
-        path = spaces_root() / folder / f"{name}.yaml"
+    if path.suffix in SUFFIXES or path.name != str(name):
+        return path
+    if str(name) not in names(folder):
+        what = "reference" if folder == REFERENCES else "space"
+        raise InputError(f"no {what} is called {str(name)!r}; {known(names(folder))}; or give a path to a .yaml file")
+    return spaces_root() / folder / f"{name}.yaml"
+
+
+def read_text(path: Path, others: list[str]) -> str:
+    """The text of a space file.
+
+    Raises:
+        InputError: it cannot be read, or is too large; the text lists `others` that could be meant.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: a space file is at most {MAX_BYTES} bytes, got {path.stat().st_size}")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"cannot read space file {path}: {reason}; {known(names(folder))}") from None
-    return parse_space(text, str(path))
+        raise InputError(f"cannot read space file {path}: {reason}; {known(others)}") from None
 
 
 def parse_space(text: str, origin: str) -> Space:
@@ -71,65 +89,15 @@ def parse_space(text: str, origin: str) -> Space:
     Raises:
         InputError: as `load_space`.
     """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise InputError(f"{origin}:{line}: broken YAML: {getattr(error, 'problem', None) or error}") from None
-    return _Reader(origin, text).space(_Node(root, 1))
-
-
-class _Node:
-    """A YAML node with its line; values are read on demand so that each can be blamed."""
-
-    def __init__(self, node: yaml.Node | None, line: int) -> None:
-        self.node = node
-        self.line = node.start_mark.line + 1 if node is not None else line
-
-    def items(self) -> list[_Node]:
-        assert isinstance(self.node, yaml.SequenceNode)
-        return [_Node(item, self.line) for item in self.node.value]
-
-    def pairs(self) -> list[tuple[_Node, _Node]]:
-        assert isinstance(self.node, yaml.MappingNode)
-        return [(_Node(key, self.line), _Node(value, self.line)) for key, value in self.node.value]
-
-    @property
-    def is_list(self) -> bool:
-        return isinstance(self.node, yaml.SequenceNode)
-
-    @property
-    def is_mapping(self) -> bool:
-        return isinstance(self.node, yaml.MappingNode)
-
-    @property
-    def scalar(self) -> Any:
-        """The value; of a tag or a date that cannot be read, its text, which no rule accepts."""
-        if not isinstance(self.node, yaml.ScalarNode):
-            return None
-        try:
-            return yaml.SafeLoader("").construct_object(self.node)
-        except (yaml.YAMLError, ValueError):
-            return str(self.node.value)
-
-    def __str__(self) -> str:
-        if isinstance(self.node, yaml.ScalarNode):
-            return repr(self.scalar)
-        return "a list" if self.is_list else "a mapping" if self.is_mapping else "nothing"
+    return _SpaceReader(origin, text).space(compose(text, origin))
 
 
 @dataclass
-class _Reader:
-    origin: str
+class _SpaceReader(Reader):
     text: str
 
-    def fault(self, node: _Node, rule: str) -> InputError:
-        return InputError(f"{self.origin}:{node.line}: {rule}")
-
-    def space(self, root: _Node) -> Space:
-        self._bound(root)
-        top = self.mapping(root, _TOP, "a space")
+    def space(self, root: Node) -> Space:
+        top = self.top(root)
         for name in ("name", "resolution", "stages"):
             if name not in top:
                 raise self.fault(root, f"a space needs {name}; {known(_TOP)}")
@@ -140,7 +108,7 @@ class _Reader:
         options = {name: self.numbers(top[name], name, 0, 1)[0] for name in _ARCH_OPTIONS if name in top}
         space = Space(
             name=top["name"].scalar,
-            stages=self.stages(top, root),
+            stages=self.stages(top, width),
             resolution=tuple(int(value) for value in resolution),
             width=width,
             arch_options=options,
@@ -155,54 +123,23 @@ class _Reader:
             raise self.fault(root, str(error)) from None
         return space
 
-    def _bound(self, root: _Node) -> None:
-        todo, seen = [root], 0
-        while todo:
-            node = todo.pop()
-            seen += 1
-            if seen > MAX_NODES:
-                raise self.fault(root, f"a space file holds at most {MAX_NODES} values, aliases counted each time")
-            if node.is_list:
-                todo += node.items()
-            elif node.is_mapping:
-                todo += [item for pair in node.pairs() for item in pair]
+    def top(self, root: Node) -> dict[str, Node]:
+        """The entries of the file over those of the reference it names as its base."""
+        self.bound(root)
+        own = self.mapping(root, _TOP, "a space")
+        if "base" not in own:
+            return own
+        name = own["base"].scalar
+        if name not in names(REFERENCES):
+            raise self.fault(own["base"], f"base must be the name of a reference, got {own['base']}")
+        path = spaces_root() / REFERENCES / f"{name}.yaml"
+        base = Reader(str(path)).mapping(compose(read_text(path, []), str(path)), _TOP, "a space")
+        if "base" in base:
+            raise self.fault(own["base"], f"base must have a table of its own, but {name} has a base itself")
+        base.pop("published", None)
+        return base | own
 
-    def mapping(self, node: _Node, allowed: tuple[str, ...], what: str) -> dict[str, _Node]:
-        if not node.is_mapping:
-            raise self.fault(node, f"{what} must be a mapping, got {node}")
-        found: dict[str, _Node] = {}
-        for key, value in node.pairs():
-            if key.scalar not in allowed:
-                raise self.fault(key, f"{what} has no {key}; {known(allowed)}")
-            if key.scalar in found:
-                raise self.fault(key, f"{key.scalar} stands twice in {what}")
-            found[key.scalar] = value
-        return found
-
-    def options(self, node: _Node, name: str) -> list[_Node]:
-        nodes = node.items() if node.is_list else [node]
-        if not 1 <= len(nodes) <= MAX_OPTIONS:
-            raise self.fault(node, f"{name} lists 1 to {MAX_OPTIONS} options, got {len(nodes)}")
-        return nodes
-
-    def unique(self, node: _Node, name: str, values: list[Any]) -> tuple[Any, ...]:
-        for at, value in enumerate(values):
-            if value in values[:at]:
-                raise self.fault(node, f"{name} lists {value!r} twice; options must differ")
-        return tuple(values)
-
-    def numbers(self, node: _Node, name: str, low: float, high: float, whole: bool = False) -> tuple[float, ...]:
-        values = []
-        for item in self.options(node, name):
-            value = item.scalar
-            good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-            if not good or (whole and value != int(value)):
-                kind = "a whole number" if whole else "a number"
-                raise self.fault(item, f"{name} must be {kind} from {low:g} to {high:g}, got {item}")
-            values.append(value)
-        return self.unique(node, name, values)
-
-    def cell(self, node: _Node, name: str, extra: tuple[str, ...] = ()) -> Any:
+    def cell(self, node: Node, name: str, extra: tuple[str, ...] = ()) -> Any:
         value = node.scalar
         if name == "se" and value is False:  # YAML reads `off` as false
             value = 0
@@ -214,15 +151,23 @@ class _Reader:
             more = ", ".join(extra)
             raise self.fault(node, f"{error}{', ' + more if more else ''}") from None
 
-    def stages(self, top: Mapping[str, _Node], root: _Node) -> tuple[Stage, ...]:
+    def stages(self, top: Mapping[str, Node], widths: tuple[float, ...]) -> tuple[Stage, ...]:
+        rounding = self.one_of(top["rounding"], "rounding", ROUNDINGS) if "rounding" in top else ROUNDINGS[0]
+        depth = self.numbers(top["depth"], "depth", 0.1, 16) if "depth" in top else (1.0,)
+        if len(depth) > 1:
+            raise self.fault(top["depth"], "depth is one coefficient; list the options of repeat instead")
         stages: list[Stage] = []
-        for name, node in self._rows(top, root):
-            stages.append(self.stage(node, name, stages[-1] if stages else None))
+        for name, node in self._rows(top):
+            stage = replace(self.stage(node, name, stages[-1] if stages else None), rounding=rounding)
+            if name.startswith("s") and name != "stem":  # stem and head are not deepened (arXiv 1905.11946)
+                stage = replace(stage, repeat=tuple(math.ceil(depth[0] * repeat) for repeat in stage.repeat))
+            self._fits(stage, node, widths)
+            stages.append(stage)
         if "head" not in top:
             stages.append(Stage("head", {"op": ("pool",)}))
         return tuple(stages)
 
-    def _rows(self, top: Mapping[str, _Node], root: _Node) -> Iterator[tuple[str, _Node]]:
+    def _rows(self, top: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
         for part, prefix in (("stem", "stem"), ("stages", "s"), ("head", "head")):
             if part not in top:
                 continue
@@ -233,16 +178,19 @@ class _Reader:
                 alone = prefix == "stem" and len(rows) == 1
                 yield (prefix if alone else f"{prefix}{at + 1}"), row
 
-    def stage(self, node: _Node, name: str, before: Stage | None) -> Stage:
+    def stage(self, node: Node, name: str, before: Stage | None) -> Stage:
         found = self.mapping(node, _ROW, f"row {name}")
         repeat: tuple[int, ...] = (1,)
         if "repeat" in found:
             repeat = tuple(int(n) for n in self.numbers(found["repeat"], "repeat", 0, 64, whole=True))
             if max(repeat) == 0:
                 raise self.fault(found["repeat"], "repeat must allow at least one block; leave the row out instead")
-        cells = {}
+        cells: dict[str, tuple[Any, ...]] = {}
+        channels_at = self.channels_at(found["channels"]) if "channels" in found else {}
         for cell in _CELLS:
-            if cell in found:
+            if cell == "channels" and channels_at:
+                cells[cell] = (channels_at[1],)
+            elif cell in found:
                 extra = ("skip",) if cell == "op" else ()
                 values = [self.cell(item, cell, extra) for item in self.options(found[cell], cell)]
                 cells[cell] = self.unique(found[cell], cell, values)
@@ -253,13 +201,14 @@ class _Reader:
             repeat=repeat,
             shared=self.shared(found["shared"], cells) if "shared" in found else frozenset(),
             choice=choice,
-            scale=self.scale(found["scale"]) if "scale" in found else "always",
+            scale=self.one_of(found["scale"], "scale", SCALES) if "scale" in found else "always",
+            channels_at=channels_at,
             may_open_with_skip=_keeps_shape(cells, before),
         )
         self._complete(stage, node)
         return stage
 
-    def choice(self, node: _Node, name: str) -> dict[str, dict[str, Any]]:
+    def choice(self, node: Node, name: str) -> dict[str, dict[str, Any]]:
         if not node.is_list:
             raise self.fault(node, f"choice lists whole rows, one of which may be skip; got {node}")
         rows: dict[str, dict[str, Any]] = {}
@@ -279,19 +228,42 @@ class _Reader:
             rows[label] = row
         return rows
 
-    def shared(self, node: _Node, cells: Mapping[str, Any]) -> frozenset[str]:
+    def shared(self, node: Node, cells: Mapping[str, Any]) -> frozenset[str]:
         named = [item.scalar for item in self.options(node, "shared")]
         for name in named:
             if name not in cells:
                 raise self.fault(node, f"shared names cells of its row, got {name!r}; {known(cells)}")
         return frozenset(named)
 
-    def scale(self, node: _Node) -> str:
-        if node.scalar not in SCALES:
-            raise self.fault(node, f"scale is not one of the known, got {node}; {known(SCALES)}")
+    def channels_at(self, node: Node) -> dict[float, int]:
+        """Channels by width multiplier, where a family states them: ``{0.5: 48, 1.0: 116}``."""
+        if not node.is_mapping:
+            return {}
+        found: dict[float, int] = {}
+        for key, value in node.pairs():
+            (width,) = self.numbers(key, "a width", 0.05, 16)
+            found[width] = self.cell(value, "channels")
+        if 1 not in found:
+            raise self.fault(node, "channels by width must state those of width 1.0; others are scaled from there")
+        return found
+
+    def one_of(self, node: Node, name: str, options: tuple[str, ...]) -> str:
+        if node.scalar not in options:
+            raise self.fault(node, f"{name} is not one of the known, got {node}; {known(options)}")
         return str(node.scalar)
 
-    def _complete(self, stage: Stage, node: _Node) -> None:
+    def _fits(self, stage: Stage, node: Node, widths: tuple[float, ...]) -> None:
+        """Every row the stage can become keeps the rules of `nas.row.Block`."""
+        try:
+            for _, _, settled in every(stage.settle):
+                for width in widths:
+                    for at in range(min(max(stage.repeat), 2)):  # all after the first are alike
+                        for _ in every(lambda choose: stage.block(at, settled, width, choose)):  # noqa: B023
+                            pass
+        except InputError as error:
+            raise self.fault(node, f"row {stage.name}: {error}") from None
+
+    def _complete(self, stage: Stage, node: Node) -> None:
         """Every op the row can become has its op and channels, and only cells some op of it uses, and not too many."""
         ways = math.prod(len(options) for options in stage.cells.values()) * max(1, len(stage.choice))
         if ways > MAX_BLOCKS:

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.arch import CELLS, Block, make_divisible
 from nas.genes import Choose, Scalar, pick
+from nas.row import CELLS, Block, make_divisible
 
 SCALES = ("always", "never", "up")
+ROUNDINGS = ("divisible", "floor", "floor_8")
+
+
+def rounded(channels: float, rule: str) -> int:
+    """A scaled width by its family's rule: ``divisible`` (`make_divisible`: MobileNetV2 and later), ``floor``
+    (ShuffleNetV1), ``floor_8`` (rounded down, at least 8: MobileNetV1).
+
+    >>> rounded(60.8, "divisible"), rounded(60.8, "floor"), rounded(6.4, "floor_8")
+    (64, 60, 8)
+    """
+    return make_divisible(channels) if rule == "divisible" else max(8 if rule == "floor_8" else 1, int(channels))
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,8 @@ class Stage:
         shared: cells whose value all blocks share; `channels` always is.
         choice: joint choices by label: cells that replace the stage's own for one block.
         scale: whether the width multiplier applies to `channels`: ``always``, ``never`` or only ``up`` (above 1).
+        rounding: of scaled channels, as `rounded`.
+        channels_at: channels at width multipliers for which they are stated instead of scaled.
         may_open_with_skip: whether the first block keeps size and width, so that it can be left out.
     """
 
@@ -32,6 +45,8 @@ class Stage:
     shared: frozenset[str] = frozenset()
     choice: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     scale: str = "always"
+    rounding: str = ROUNDINGS[0]
+    channels_at: Mapping[float, int] = field(default_factory=dict)
     may_open_with_skip: bool = False
 
     def settle(self, choose: Choose) -> dict[str, Scalar]:
@@ -44,7 +59,7 @@ class Stage:
         prefix = self.name if max(self.repeat) == 1 else f"{self.name}.b{at + 1}"
         given = dict(settled)
         if self.choice:
-            labels = tuple(label for label in self.choice if label != "skip" or self._may_skip(at))
+            labels = tuple(label for label, row in self.choice.items() if self._may_stand(row, at))
             given |= self.choice[pick(choose, f"{prefix}.choice", labels)]
 
         def cell(name: str) -> Any:
@@ -53,6 +68,8 @@ class Stage:
             options = self.cells[name]
             if name == "op" and not self._may_skip(at):
                 options = tuple(op for op in options if op != "skip")
+            if name == "kernel" and self._halves(at) and set(options) != {0}:
+                options = tuple(kernel for kernel in options if kernel)
             return pick(choose, f"{prefix}.{name}", options)
 
         op = cell("op")
@@ -71,6 +88,19 @@ class Stage:
     def _may_skip(self, at: int) -> bool:
         return at > 0 or self.may_open_with_skip
 
+    def _halves(self, at: int) -> bool:
+        return at == 0 and 2 in self.cells.get("stride", ())
+
+    def _may_stand(self, row: Mapping[str, Scalar], at: int) -> bool:
+        """Whether block `at` may be this joint choice: an opening block cannot always be skipped, and it cannot halve
+        the map without a depthwise."""
+        if row.get("op") == "skip":
+            return self._may_skip(at)
+        without = row.get("op") == "uib" and not row.get("kernel", 1) and not row.get("kernel_start", 0)
+        return not (without and self._halves(at))
+
     def _scaled(self, channels: int, width: float) -> int:
+        if width in self.channels_at:
+            return self.channels_at[width]
         factor = {"always": width, "never": 1, "up": max(width, 1)}[self.scale]
-        return channels if factor == 1 else make_divisible(channels * factor)
+        return channels if factor == 1 else rounded(channels * factor, self.rounding)

@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from nas.arch import ACTS, SE_BASES, SE_GATES, Arch, Block
+from nas.arch import Arch
+from nas.row import ACTS, NORMS, SE_BASES, SE_GATES, Block
 
 channels = st.integers(1, 64)
 
@@ -26,15 +27,42 @@ mbconvs = st.builds(
     se_base=st.sampled_from(SE_BASES),
     se_gate=st.sampled_from(SE_GATES),
 )
-linears = st.builds(Block, op=st.just("linear"), channels=channels, act=st.sampled_from(ACTS))
+kernels, strides, acts = st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]), st.sampled_from(ACTS)
+norms = st.sampled_from(NORMS)
+shape = {"channels": channels, "kernel": kernels, "stride": strides, "act": acts, "norm": norms}
+gated = shape | {"se": st.sampled_from([0, 0.25])}
+others = st.one_of(
+    st.builds(Block, op=st.just("conv"), groups=st.sampled_from([2, 4]), **shape),
+    st.builds(Block, op=st.just("dwsep"), depth_multiplier=st.sampled_from([1, 2]), **shape),
+    st.builds(Block, op=st.just("spatial_sep"), **shape),
+    st.builds(Block, op=st.just("mbconv"), keep_expand=st.booleans(), **gated),
+    st.builds(Block, op=st.just("fused_mbconv"), expand=st.sampled_from([1, 4]), **gated),
+    st.builds(Block, op=st.just("uib"), kernel_start=st.sampled_from([0, 3]), expand=st.sampled_from([1, 4]), **shape),
+    st.builds(
+        Block, op=st.just("shuffle_v1"), groups=st.sampled_from([1, 3, 4]), groups_in=st.sampled_from([0, 1]), **shape
+    ),
+    st.builds(Block, op=st.just("shuffle_v2"), **shape | {"channels": st.integers(1, 32).map(lambda half: 2 * half)}),
+    st.builds(Block, op=st.just("max_pool"), kernel=kernels, stride=strides),
+    st.just(Block("uib", 8, kernel=0, kernel_start=5, stride=2, expand=3, act="gelu")),
+    st.just(Block("uib", 8, kernel=0, expand=3, act="gelu")),
+)
+linears = st.builds(
+    Block,
+    op=st.just("linear"),
+    channels=channels,
+    act=acts,
+    norm=st.sampled_from([None, "none", "batch"]),
+    bias=st.booleans(),
+)
 
 archs = st.builds(
     lambda body, tail, **options: Arch((*body, Block("pool"), *tail), **options),
-    body=st.lists(convs | mbconvs, min_size=1, max_size=6),
+    body=st.lists(convs | mbconvs | others, min_size=1, max_size=6),
     tail=st.lists(linears, max_size=1),
     resolution=st.sampled_from([8, 16, 33]),
     dropout=st.sampled_from([0.0, 0.2]),
     bn_eps=st.sampled_from([1e-5, 1e-3]),
+    stochastic_depth=st.sampled_from([0.0, 0.2]),
 )
 
 # Small spaces that use every feature of the grammar, built as YAML text so that the reader is exercised too.

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.arch import Arch, Block, make_divisible
+from nas.arch import Arch
 from nas.errors import InputError
 from nas.references import reference
+from nas.row import Block, make_divisible
 from tests.strategies import archs
 
 
@@ -74,7 +75,7 @@ def test_places_chain(arch: Arch) -> None:
         ({"rows": [{"op": "conv", "channels": 8, "kernel": 4}, {"op": "pool"}]}, "kernel must be odd, got 4"),
         ({"rows": [{"op": "conv", "channels": 10**9}, {"op": "pool"}]}, "channels must be a whole number"),
         ({"rows": [{"op": "conv", "channels": 8, "se": 0.5}, {"op": "pool"}]}, "no cell 'se'"),
-        ({"rows": [{"op": "dense", "channels": 8}, {"op": "pool"}]}, "known: conv, mbconv, pool, linear"),
+        ({"rows": [{"op": "dense", "channels": 8}, {"op": "pool"}]}, "known: conv, dwsep"),
         ({"rows": [{"op": "pool"}, {"op": "conv", "channels": 8}]}, "rows go"),
         ({"rows": ["conv", "pool"]}, "must be an object"),
     ],

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from nas.arch import Arch, Block
-from nas.cost import BYTES, count, estimate, layers_of, traced_macs
+from nas.arch import Arch
+from nas.cost import BYTES, count, estimate, traced_macs
 from nas.errors import NasError
+from nas.layers import layers_of
 from nas.references import reference
+from nas.row import Block
 from nas.space_file import load_space
 from tests.strategies import archs
 

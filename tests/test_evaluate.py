@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
 from nas.cost import estimate
 from nas.errors import InputError
 from nas.evaluate import CustomEvaluator, Evaluation, ProxyEvaluator
 from nas.proxy.data import ImageData
 from nas.proxy.training import ProxyConfig
+from nas.row import Block
 
 ARCH = Arch((Block("conv", channels=16, kernel=3, stride=2, act="relu"), Block("pool")), resolution=32)
 QUICK = ProxyConfig(steps=3, batch=8, val_images=20, resolution=16, full_resolution=32)
@@ -136,7 +137,7 @@ def test_custom_evaluator_needs_no_torch_and_turns_faults_into_outcomes() -> Non
     with pytest.raises(KeyboardInterrupt):
         CustomEvaluator(stop)(ARCH, 0)
     code = (
-        "import sys; from nas.evaluate import CustomEvaluator; from nas.arch import Arch, Block;"
+        "import sys; from nas.evaluate import CustomEvaluator; from nas.arch import Arch; from nas.row import Block;"
         "a = Arch((Block('conv', channels=8), Block('pool')), 32); CustomEvaluator(lambda arch: 1.0)(a, 0);"
         "assert 'torch' not in sys.modules"
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
 from nas.build import build
 from nas.errors import InputError
 from nas.latency import measure as room
@@ -15,6 +15,7 @@ from nas.latency.measure import Latency, host, measure, measure_onnx, median_int
 from nas.latency.runtimes import RUNTIMES, onnx_bytes, part_names, runtime_of
 from nas.latency.table_fit import parts_of_row, places
 from nas.references import reference, reference_names
+from nas.row import Block
 
 TINY = Arch(
     (

@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
-    *("errors", "units", "files", "machine", "arch", "genes", "stage", "automaton", "space", "space_file"),
-    *("ops", "build", "cost", "references", "pareto", "latency", "proxy", "evaluate", "search", "report"),
-    *("export", "options", "session", "api", "progress", "cli"),
+    *("errors", "units", "files", "machine", "row", "arch", "yaml_nodes", "genes", "stage", "automaton", "space"),
+    *("space_file", "ops", "blocks", "build", "layers", "cost", "references", "pareto", "latency", "proxy", "evaluate"),
+    *("search", "report", "export", "options", "session", "api", "progress", "cli"),
 ]
 STRANGERS = {"latency": "proxy", "proxy": "latency", "report": "proxy"}
 HEAVY = ("torch", "ray", "torchvision", "onnxruntime", "matplotlib", "plotly", "pandas", "optuna", "sklearn")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
 from nas.errors import InputError
 from nas.proxy import training
 from nas.proxy.augment import shifted_and_flipped, to_input
 from nas.proxy.data import ImageData
 from nas.proxy.training import DivergedError, ProxyConfig, train_proxy
+from nas.row import Block
 from nas.space_file import load_space
 
 ARCH = Arch(

@@ -4,9 +4,10 @@ from dataclasses import fields
 
 import pytest
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
 from nas.errors import InputError
 from nas.references import reference, reference_names
+from nas.row import Block
 from nas.space import Space
 from nas.space_file import load_space
 

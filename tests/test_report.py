@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from nas.arch import Arch, Block
+from nas.arch import Arch
 from nas.cost import estimate
 from nas.latency.measure import Latency
 from nas.references import reference
@@ -27,6 +27,7 @@ from nas.report.svg import svg
 from nas.report.tables import entries, network_table
 from nas.report.text import markdown_page
 from nas.report.write import write_report
+from nas.row import Block
 from nas.search.record import Candidate, Record
 from nas.space_file import load_space
 

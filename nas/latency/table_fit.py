@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nas.arch import Arch, Block, Placed
-from nas.cost import Layer, layers_of
+from nas.arch import Arch
 from nas.errors import InputError, known
+from nas.layers import Layer, layers_of
+from nas.row import Block, Placed
 
 CLASSES = 1000
 CHANNEL_BLOCK = 16

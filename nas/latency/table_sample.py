@@ -15,10 +15,11 @@ from time import perf_counter
 
 import numpy as np
 
-from nas.arch import MAX_RESOLUTION, Arch, Block
+from nas.arch import MAX_RESOLUTION, Arch
 from nas.genes import Gene, Scalar
 from nas.latency.runtimes import Prepared, Runtime
 from nas.latency.table_fit import CLASSES
+from nas.row import Block
 from nas.space import Space
 
 Progress = Callable[[int, int, str], None]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.arch import Arch
+from nas.blocks import MBConv
 from nas.build import build
 from nas.errors import InputError, NasError, known
-from nas.ops import MBConv
 from nas.proxy.augment import shifted_and_flipped, to_input
 from nas.proxy.data import ImageData
 from nas.proxy.small_maps import adapt

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
+
 
 class NasError(Exception):
     """Something failed while working; exit code 1."""
@@ -29,6 +32,18 @@ class RunBusyError(InputError):
     """Another process is working on this run folder; exit code 2."""
 
 
-def known(names: object) -> str:
+def known(names: Iterable[object]) -> str:
     """``known: a, b, c``: the way out of every unknown-name error."""
-    return "known: " + ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
+    return "known: " + ", ".join(str(name) for name in names)
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """As `known`, for long lists: only the names most like `name`, if any are.
+
+    >>> nearest("mobilenet_v9", [f"net_{at}" for at in range(20)] + ["mobilenet_v2"])
+    'did you mean mobilenet_v2? (21 are known)'
+    """
+    close = difflib.get_close_matches(name, names, 3)
+    if len(names) <= 12 or not close:
+        return known(names)
+    return f"did you mean {' or '.join(close)}? ({len(names)} are known)"

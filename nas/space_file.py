@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch import MAX_RESOLUTION, MAX_ROWS
-from nas.errors import InputError, known
+from nas.errors import InputError, known, nearest
 from nas.genes import every
 from nas.row import CELLS, OPS, check_cell
 from nas.space import Space
@@ -64,7 +64,8 @@ def space_path(name: str | Path, folder: str = "") -> Path:
         return path
     if str(name) not in names(folder):
         what = "reference" if folder == REFERENCES else "space"
-        raise InputError(f"no {what} is called {str(name)!r}; {known(names(folder))}; or give a path to a .yaml file")
+        others = nearest(str(name), names(folder))
+        raise InputError(f"no {what} is called {str(name)!r}; {others}; or give a path to a .yaml file")
     return spaces_root() / folder / f"{name}.yaml"
 
 

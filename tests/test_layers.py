@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
     *("errors", "units", "files", "machine", "row", "arch", "yaml_nodes", "genes", "stage", "automaton", "space"),
     *("space_file", "ops", "blocks", "build", "layers", "cost", "references", "pareto", "latency", "proxy", "evaluate"),
-    *("search", "report", "export", "options", "session", "api", "progress", "cli"),
+    *("search", "report", "export", "options", "session", "api", "progress", "commands", "cli"),
 ]
 STRANGERS = {"latency": "proxy", "proxy": "latency", "report": "proxy"}
 HEAVY = ("torch", "ray", "torchvision", "onnxruntime", "matplotlib", "plotly", "pandas", "optuna", "sklearn")

@@ -20,7 +20,7 @@ def test_multipliers_in_text_and_as_arguments_agree() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("mobilenet_v9", "no reference is called 'mobilenet_v9'; known: efficientnet_b0, mobilenet_v2"),
+        ("mobilenet_v9", "no reference is called 'mobilenet_v9'; did you mean mobilenet_v2"),
         ("mobilenet_v2@depth=2", "no multiplier 'depth'; known: width, resolution"),
         ("mobilenet_v2@width=wide", "a multiplier reads width=0.75"),
         ("mobilenet_v2@width=99", "width must be a number"),

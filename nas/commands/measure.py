@@ -1,0 +1,35 @@
+"""The verb that times networks."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from nas.commands.app import Json, Runtime, Threads, app
+
+
+@app.command()
+def measure(
+    networks: Annotated[list[str], typer.Argument(help="References, arch.json files or exported .onnx files.")],
+    runtime: Runtime = "onnxruntime",
+    threads: Threads = 1,
+    batch: Annotated[int, typer.Option(help="Images per inference.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Time networks on this host.
+
+    \b
+    Example:
+      nas measure mobilenet_v3_large efficientnet_b0@resolution=160 shipped/model.onnx
+    """
+    from nas import api
+
+    found = {}
+    for name in networks:
+        found[name] = api.measure_named(name, runtime, threads, batch)
+        if not as_json:
+            typer.echo(f"{name}: {found[name]}")
+    if as_json:
+        typer.echo(json.dumps({name: latency.to_dict() for name, latency in found.items()}))

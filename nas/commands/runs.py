@@ -1,0 +1,171 @@
+"""The verbs of a search: search, resume, report, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.commands.app import Json, Run, Runtime, Space, Threads, app, show, split_names, watcher_for
+from nas.errors import TargetMissedError
+
+
+@app.command()
+def search(
+    space: Space = "mbconv",
+    latency_target: Annotated[
+        str | None, typer.Option(help="Budget of one inference: 66ms, 66, 0.066s, 66000us. None: the whole front.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Folder of images, one subfolder per class, or cifar10, ... None: a generated set."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Whose latency counts: host, or table:PATH.")] = "host",
+    budget: Annotated[str | None, typer.Option(help="Time for training candidates: 10m, 2h.  [default: 4m]")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of candidates to train; what ends first ends it.")] = None,
+    sampler: Annotated[str, typer.Option(help="auto (tpe), tpe, nsga2 or random.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of sampling, weights and batches.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Batches of the short training of a candidate.  [default: 140]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that train side by side.  [default: one per core, at most 8]")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Train on Ray: alone it starts Ray here, with an ADDRESS it joins a cluster.")
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option(help="With --ray: cores of one candidate.")] = 1,
+    gpus_per_trial: Annotated[float, typer.Option(help="With --ray: GPUs of one candidate; may be a fraction.")] = 0,
+    runtime: Runtime = "onnxruntime",
+    threads: Threads = 1,
+    references: Annotated[
+        str | None, typer.Option(help="Fixed networks to score beside, with commas; none for none.  [default: four]")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: results/SPACE-TIME]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search a space under a latency target.
+
+    Measures this device, checks that the target can be met, trains candidates shortly, measures the front, reports.
+
+    \b
+    Example:
+      nas search --space mbconv --latency-target 66ms --data photos/ --budget 30m
+    """
+    from nas import api
+    from nas.machine import usable_cores
+
+    folder = run or api.default_run(space)
+    with watcher_for(as_json) as watch:
+        watch.resume_with = f"nas resume {folder}"
+        record = api.search(
+            space,
+            latency_target=latency_target,
+            device=device,
+            data=data,
+            trials=trials,
+            budget=budget,
+            sampler=sampler,
+            seed=seed,
+            steps=steps,
+            workers=workers if workers is not None else min(usable_cores(), 8),
+            ray=ray,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            runtime=runtime,
+            threads=threads,
+            references=None if references is None else split_names(references),
+            run=folder,
+            watch=watch,
+        )
+    _show_run(record, folder, as_json)
+
+
+@app.command()
+def resume(
+    run: Run,
+    budget: Annotated[str | None, typer.Option(help="Train for this much longer.  [default: what is left]")] = None,
+    trials: Annotated[int | None, typer.Option(help="New total number of candidates.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of the Ray cluster, if the run joined one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with an interrupted search, or a longer one.
+
+    \b
+    Example:
+      nas resume results/mbconv-20260131-101500 --budget 10m
+    """
+    from nas import api
+
+    with watcher_for(as_json) as watch:
+        watch.resume_with = f"nas resume {run}"
+        record = api.resume(run, budget=budget, trials=trials, ray=ray, watch=watch)
+    _show_run(record, run, as_json)
+
+
+@app.command()
+def report(run: Run, as_json: Json = False) -> None:
+    """Draw the report of a run again.
+
+    \b
+    Example:
+      nas report results/mbconv-20260131-101500
+    """
+    from nas import api
+
+    files = api.report(run)
+    show({name: str(path) for name, path in files.items()}, "\n".join(map(str, files.values())), as_json)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Folder of a run, an arch.json, or the name of a reference.")],
+    arch: Annotated[str | None, typer.Option(help="Key of a network of the run.  [default: its best]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: RUN/export/KEY, or ./NAME]")] = None,
+    formats: Annotated[str, typer.Option("--format", help="onnx, python or both, with a comma.")] = "onnx,python",
+    classes: Annotated[
+        int | None, typer.Option(help="Outputs of the classifier.  [default: classes of the run's images, else 1000]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a network as ONNX and as one Python file.
+
+    Checks the ONNX file against PyTorch and measures it; the Python file needs torch alone. Exit code 1 if the file
+    misses the target of its run.
+
+    \b
+    Example:
+      nas export results/mbconv-20260131-101500 --out shipped/
+    """
+    from nas import api
+
+    done = api.export(run, out, tuple(filter(None, formats.split(","))), arch=arch, num_classes=classes)
+    lines = [str(path) for path in done.files]
+    if done.max_abs_diff is not None:
+        lines.append(f"ONNX Runtime and PyTorch differ by at most {done.max_abs_diff:.2g}")
+    if done.measured is not None:
+        lines.append(f"the exported file takes {done.measured}")
+    if done.target_ms is None:
+        lines.append("no target of this machine to hold it to")
+    lines.append(f"weights are initial ones for {done.num_classes} classes: train the network at full size before use")
+    data = {
+        "key": done.arch.key,
+        "files": [str(path) for path in done.files],
+        "max_abs_diff": done.max_abs_diff,
+        "num_classes": done.num_classes,
+        "latency": done.measured.to_dict() if done.measured else None,
+        "target_ms": done.target_ms,
+    }
+    show(data, "\n".join(lines), as_json)
+    if done.target_ms is not None and done.measured is not None and done.measured.ms > done.target_ms:
+        raise TargetMissedError(
+            f"the exported network takes {done.measured.ms:.3g} ms, more than the target of {done.target_ms:g} ms; "
+            f"choose a faster one from the run's pareto.csv with --arch KEY"
+        )
+
+
+def _show_run(record: Any, folder: Path, as_json: bool) -> None:
+    from nas.report.summary import summary_facts, summary_text
+
+    show(summary_facts(record, folder), summary_text(record, folder), as_json)

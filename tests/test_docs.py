@@ -23,6 +23,10 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", [name for name, _ in blocks("python")])
 def test_python_blocks_run(name: str, tmp_path: Path) -> None:
+    """In a folder with the files that the page shows: YAML that begins with ``# NAME.yaml``."""
+    for page, text in blocks("yaml"):
+        if (file := re.match(r"# (\w+\.yaml)\n", text)) and page.split()[0] == name.split()[0]:
+            (tmp_path / file[1]).write_text(text)
     subprocess.run([sys.executable, "-c", dict(blocks("python"))[name]], cwd=tmp_path, check=True)
 
 

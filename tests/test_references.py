@@ -1,10 +1,17 @@
 """References: names, multipliers, and how far mbconv contains them."""
 
+import json
+import math
+import re
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from nas.arch import Arch
+from nas.cost import estimate
 from nas.errors import InputError
 from nas.references import reference, reference_names
 from nas.row import Block
@@ -115,3 +122,75 @@ def test_mbconv_contains_the_reference_but_for_the_listed_cells(name: str) -> No
         if getattr(theirs, option) != getattr(ours, option):
             differ.add((option, getattr(theirs, option), getattr(ours, option)))
     assert differ == set(REASONS[name])
+
+
+def test_a_network_is_added_by_one_file_and_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that docs/add-a-reference.md shows: counted, scaled, listed beside what was published, exported."""
+    page = (Path(__file__).parents[1] / "docs" / "add-a-reference.md").read_text()
+    text = re.search(r"```yaml\n(# my_net\.yaml\n.*?)```", page, re.DOTALL)
+    assert text
+    (tmp_path / "my_net.yaml").write_text(text[1])
+    monkeypatch.chdir(tmp_path)
+    arch = reference("my_net.yaml")
+    assert (len(arch.rows), arch.resolution) == (12, 192)
+    assert estimate(reference("my_net.yaml@width=0.5,resolution=160")).macs < estimate(arch).macs / 3
+
+    def nas(*words: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "nas", *words], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    counted = json.loads(nas("count", "my_net.yaml", "--json"))
+    assert str(estimate(arch).params) in json.dumps(counted)
+    listed = nas("references", "--select", "my_net.yaml", "--device", "none", "--json")
+    assert "our report, table 2" in listed
+    assert "exported" not in nas("export", "my_net.yaml", "--format", "python", "--out", "shipped")
+    assert (tmp_path / "shipped" / "model.py").exists()
+
+
+BASED = "name: wider\nbase: efficientnet_b0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("name: wider\nbase: resnet\n", 2, "base must be the name of a reference, got 'resnet'"),
+        ("name: wider\nbase: efficientnet_b3\n", 2, "efficientnet_b3 has a base itself"),
+        (BASED + "depth: 99\n", 3, "depth must be a number from 0.1 to 16, got 99"),
+        (BASED + "depth: [1, 2]\n", 3, "depth is one coefficient"),
+        (BASED + "rounding: up\n", 3, "known: divisible, floor, floor_8"),
+        (BASED + "stem: {op: conv, channels: {0.5: 8}}\n", 3, "must state those of width 1.0"),
+        (BASED + "stem: {op: conv, channels: {1.0: 8, wide: 9}}\n", 3, "a width must be a number"),
+        (BASED + "stem: {op: conv, channels: {1.0: 8, 2.0: -9}}\n", 3, "channels must be a whole number"),
+        (BASED + "stages:\n  - {op: conv, kernel: 0, channels: 8}\n", 4, "only a uib can be without"),
+        (BASED + "stages:\n  - {op: uib, kernel: 0, channels: 8, stride: 2}\n", 4, "needs a depthwise"),
+        (BASED + "stages:\n  - {op: shuffle_v2, kernel: 3, channels: 9}\n", 4, "must be even"),
+    ],
+)
+def test_mistakes_in_scaling_are_told_with_file_and_line(text: str, line: int, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        reference(str(path))
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert says in str(caught.value)
+
+
+def test_compound_scaling_is_width_depth_and_resolution_of_one_table() -> None:
+    """EfficientNet-B7: 2.0 times as wide, each repeat times 3.1 rounded up, stem and head not deepened."""
+    small, large = reference("efficientnet_b0"), reference("efficientnet_b7")
+    blocks = {
+        name: [row.channels for row in arch.rows if row.op == "mbconv"] for name, arch in (("b0", small), ("b7", large))
+    }
+    assert len(blocks["b7"]) == sum(math.ceil(3.1 * repeat) for repeat in (1, 2, 2, 3, 3, 4, 1))
+    assert sorted(set(wider)) == [2 * channels for channels in sorted(set(widths))]
+    assert (large.resolution, large.dropout, large.stochastic_depth) == (600, 0.5, 0.2)
+
+
+def test_each_family_rounds_by_its_own_rule() -> None:
+    """Stem at a width that tells the rules apart."""
+    assert reference("mobilenet_v1", width=0.2).rows[0].channels == 8  # 6.4: rounded down, at least 8
+    assert reference("mobilenet_v1", width=0.6).rows[0].channels == 19  # 19.2: rounded down
+    assert reference("mobilenet_v2", width=0.6).rows[0].channels == 24  # 19.2: 16 would lose more than 10 %
+    assert reference("shufflenet_v1_g3", width=0.25).rows[0].channels == 6
+    assert reference("shufflenet_v2", width=1.5).rows[2].channels == 176  # stated, not 174

@@ -179,10 +179,8 @@ def test_mistakes_in_scaling_are_told_with_file_and_line(text: str, line: int, s
 def test_compound_scaling_is_width_depth_and_resolution_of_one_table() -> None:
     """EfficientNet-B7: 2.0 times as wide, each repeat times 3.1 rounded up, stem and head not deepened."""
     small, large = reference("efficientnet_b0"), reference("efficientnet_b7")
-    blocks = {
-        name: [row.channels for row in arch.rows if row.op == "mbconv"] for name, arch in (("b0", small), ("b7", large))
-    }
-    assert len(blocks["b7"]) == sum(math.ceil(3.1 * repeat) for repeat in (1, 2, 2, 3, 3, 4, 1))
+    widths, wider = ([row.channels for row in arch.rows if row.op == "mbconv"] for arch in (small, large))
+    assert len(wider) == sum(math.ceil(3.1 * repeat) for repeat in (1, 2, 2, 3, 3, 4, 1))
     assert sorted(set(wider)) == [2 * channels for channels in sorted(set(widths))]
     assert (large.resolution, large.dropout, large.stochastic_depth) == (600, 0.5, 0.2)
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 # In the order in which `nas --help` lists their verbs.
-from nas.commands import measure, references, runs, spaces  # noqa: F401  # importing them adds their verbs
+from nas.commands import devices, measure, references, runs, spaces  # noqa: F401  # importing them adds their verbs
 from nas.commands.app import app
 from nas.errors import InputError, NasError
 
@@ -18,7 +18,8 @@ INTERRUPTED = 130
 
 def command_names() -> list[str]:
     """The verbs, as they are typed."""
-    return [command.callback.__name__ for command in app.registered_commands if command.callback]
+    single = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    return [*single, *(group.name for group in app.registered_groups if group.name)]
 
 
 def _with_ray_alone(arguments: list[str]) -> list[str]:

@@ -197,7 +197,7 @@ def test_the_host_with_a_space_predicts_and_measures(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("spec", ["toaster", "", "table:", "hosts", 5, None])
 def test_an_unknown_device_is_told_with_the_known(spec: object) -> None:
     """One line that lists what there is."""
-    with pytest.raises(InputError, match="known: host, table:PATH"):
+    with pytest.raises(InputError, match="known: host, pixel1, table:PATH"):
         device(spec)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,12 @@ from nas.latency.table import LatencyTable, cached_table
 from nas.latency.table_sample import Progress
 from nas.space import Space
 
-KNOWN = ("host", "table:PATH", "a function of an Arch")
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+def bundled() -> dict[str, Path]:
+    """The device models that come with the package, by name."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.json"))}
 
 
 @runtime_checkable
@@ -153,8 +158,9 @@ def device(
     """The latency model a user names.
 
     Args:
-        spec: ``host`` (this machine), ``table:PATH`` (what `LatencyTable.save` wrote), a function from `Arch` to ms, or
-            a ready `LatencyModel`.
+        spec: ``host`` (this machine), the name of a bundled model (``pixel1``), ``table:PATH`` (what
+            `LatencyTable.save` or ``nas devices calibrate`` wrote), a function from `Arch` to ms, or a ready
+            `LatencyModel`.
         space: whose table the host predicts by; None measures every network that is asked about.
         runtime: of the host.
         threads: of the host.
@@ -170,8 +176,11 @@ def device(
             return Host(space, runtime, threads, seed, progress)
         if kind == "table" and rest:
             return Saved(Path(rest))
+        if spec in bundled():
+            return Saved(bundled()[spec])
     elif isinstance(spec, LatencyModel):
         return spec
     elif callable(spec):
         return CallableModel(spec)
-    raise InputError(f"no device is called {spec!r:.80}; {known(KNOWN)}")
+    names = ("host", *bundled(), "table:PATH", "a function of an Arch")
+    raise InputError(f"no device is called {spec!r:.80}; {known(names)}")

@@ -1,12 +1,16 @@
-"""Exports: the Python file needs torch alone and computes the same; ONNX does too, at any batch."""
+"""Exports: the Python file needs torch alone and computes the same; ONNX does too, at any batch, for all references."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
 from safetensors.torch import load_file
 
 from nas.arch import Arch
@@ -15,7 +19,9 @@ from nas.errors import InputError, NasError
 from nas.export import export
 from nas.latency.runtimes import onnx_bytes, onnx_session
 from nas.references import reference, reference_names
-from nas.space_file import load_space
+from nas.standalone import model_source
+from tests.strategies import archs
+from tests.twins import make_up
 
 ALONE = """
 import sys
@@ -34,41 +40,125 @@ with torch.inference_mode():
     torch.save(network(images), "logits.pt")
 """
 
-ARCHS = {name: reference(name) for name in reference_names()}
-ARCHS |= {f"mbconv {seed}": load_space("mbconv").sample(seed) for seed in range(2)}
+SMALL = 64  # pixels; all references at their own resolution: `pytest -m slow tests/test_export.py`
+LARGE = [*[f"efficientnet_b{size}" for size in range(4, 8)], "efficientnet_v2_s"]
 
 
-@pytest.mark.parametrize("name", ARCHS)
+def model_py(source: str) -> dict[str, Any]:
+    """The names a model.py defines; it may import torch and the standard library only."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            assert {name.partition(".")[0] for name in names} <= {"torch", *sys.stdlib_module_names}
+    defined: dict[str, Any] = {"__name__": "model"}
+    exec(compile(source, "model.py", "exec"), defined)
+    return defined
+
+
+def assert_same_function(arch: Arch, folder: Path, classes: int) -> None:
+    """model.py and model.onnx of an export compute what our build does with its weights, at any batch."""
+    ours = build(arch, classes).eval()
+    ours.load_state_dict(load_file(folder / "weights.safetensors"))
+    model = model_py((folder / "model.py").read_text())
+    theirs = model["load_weights"](model["build"](), folder / "weights.safetensors").eval()
+    session = onnx_session(folder / "model.onnx", threads=1)
+    for batch in (1, 2):
+        images = torch.randn(batch, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(3))
+        with torch.inference_mode():
+            expected = ours(images)
+            assert torch.equal(theirs(images), expected)
+        allowed = 1e-4 * float(expected.abs().max())
+        assert np.abs(session.run(None, {"image": images.numpy()})[0] - expected.numpy()).max() <= allowed
+    assert (expected[0] - expected[1]).abs().max() > 100 * allowed, "a dead signal compares equal to anything"
+
+
+@pytest.mark.parametrize("name", [name for name in reference_names() if name not in LARGE])
+def test_every_reference_is_exported_as_it_is(name: str, tmp_path: Path) -> None:
+    arch = reference(name, resolution=SMALL)
+    export(arch, tmp_path, num_classes=7, threads=None)
+    assert_same_function(arch, tmp_path, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", reference_names())
+def test_every_reference_is_exported_as_it_is_at_its_own_resolution(name: str, tmp_path: Path) -> None:
+    export(reference(name), tmp_path, threads=None)
+    assert_same_function(reference(name), tmp_path, 1000)
+
+
+@settings(max_examples=25, deadline=None)
+@given(archs)
+def test_any_arch_becomes_a_python_file(arch: Arch) -> None:
+    """All ops, activations and norms; the file has the modules it needs and no other."""
+    source = model_source(arch, 3)
+    model, ours = model_py(source), build(arch, 3).eval()
+    theirs = model["build"]().eval()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, arch.resolution, arch.resolution)
+    with torch.inference_mode():
+        assert torch.equal(theirs(images), ours(images))
+    for module, other in zip(ours.modules(), theirs.modules(), strict=True):  # what no output in eval mode shows
+        for option in ("eps", "momentum", "p", "drop_path"):
+            assert getattr(module, option, None) == getattr(other, option, None)
+    own = {name for name, value in model.items() if getattr(value, "__module__", None) == "model"}
+    assert all(len(re.findall(rf"\b{name}\b", source)) > 1 for name in own)
+    assert ("import math" in source) == ("math." in source)
+
+
+@settings(max_examples=10, deadline=None)
+@given(archs)
+def test_any_arch_becomes_an_onnx_file_with_an_open_batch(arch: Arch) -> None:
+    ours = make_up(build(arch, 3))
+    # PyTorch refuses to normalise a group of one value, as a channel alone in its group has at 1x1
+    assume(all(n.num_channels > n.num_groups for n in ours.modules() if isinstance(n, torch.nn.GroupNorm)))
+    session = onnx_session(onnx_bytes(ours, arch.resolution, batch=None), threads=1)
+    for batch in (2, 3):
+        images = torch.randn(batch, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(3))
+        with torch.inference_mode():
+            expected = ours(images).numpy()
+        difference = np.abs(session.run(None, {"image": images.numpy()})[0] - expected).max()
+        assert difference <= 1e-4 * max(1.0, float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2"])
 def test_model_py_alone_computes_what_we_compute(name: str, tmp_path: Path) -> None:
-    arch = ARCHS[name]
+    arch = reference(name)
     export(arch, tmp_path, formats=("python",), num_classes=7)
     subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True, env={"PATH": "", "OMP_NUM_THREADS": "1"})
+    subprocess.run([sys.executable, "model.py"], cwd=tmp_path, check=True, env={"PATH": "", "OMP_NUM_THREADS": "1"})
     images = torch.randn(2, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(3))
     ours = build(arch, 7)
     ours.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     with torch.inference_mode():
         expected = ours.eval()(images)
-    assert expected.std() > 1e-3, "a signal that has died out compares equal to anything"
     theirs = torch.load(tmp_path / "logits.pt", weights_only=True)
     assert torch.allclose(theirs, expected, atol=1e-5)
 
 
-def test_onnx_has_an_open_batch_and_equal_outputs(tmp_path: Path) -> None:
-    arch = reference("mobilenet_v3_small")
+def test_an_export_is_checked_measured_and_complete(tmp_path: Path) -> None:
+    arch = reference("mobilenet_v3_small", resolution=SMALL)
     done = export(arch, tmp_path, num_classes=5)
     assert done.max_abs_diff is not None
     assert done.max_abs_diff < 1e-4
     assert done.measured is not None
     assert done.measured.source == "measured"
-    session = onnx_session(tmp_path / "model.onnx", threads=1)
-    images = np.random.default_rng(1).standard_normal((4, 3, 224, 224), dtype=np.float32)
-    ours = build(arch, 5)
-    ours.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    with torch.inference_mode():
-        expected = ours.eval()(torch.from_numpy(images)).numpy()
-    assert np.abs(session.run(None, {"image": images})[0] - expected).max() < 1e-4
+    assert done.weights is None
     assert Arch.from_json((tmp_path / "arch.json").read_text()) == arch
     assert {path.name for path in done.files} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_fresh_weights_come_from_the_seed_alone_and_given_ones_stay(tmp_path: Path) -> None:
+    """Stochastic depth and dropout would draw from the global state while statistics of noise are taken."""
+    arch = reference("efficientnet_b0", resolution=SMALL)
+    state = build(arch, 5, seed=3).state_dict()
+    before = torch.random.get_rng_state()
+    for folder, weights in (("a", None), ("b", None), ("given", state)):
+        export(arch, tmp_path / folder, ("python",), num_classes=5, weights=weights)
+        torch.randn(1)
+    torch.random.set_rng_state(before)
+    one, two, given_ones = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b", "given"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert all(torch.equal(state[name], given_ones[name]) for name in state)
 
 
 def test_a_wrong_onnx_file_is_refused_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

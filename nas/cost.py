@@ -1,8 +1,8 @@
 """Parameters, MACs and memory access of an `Arch`.
 
 `count` traces the built network with fvcore. `estimate` sums closed forms over the rows without torch, thousands of
-times faster, for the paths where every candidate needs its figures; they agree exactly on parameters and MACs
-(``tests/test_cost.py``). Memory access is the closed form's in both: a trace does not know it.
+times faster, for the paths where every candidate needs its figures; they agree exactly on parameters, MACs and memory
+access (``tests/test_cost.py``).
 
 A MAC is one multiply-accumulate of a convolution or a linear layer, squeeze-and-excitation included; batch norm, bias,
 activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
@@ -10,31 +10,19 @@ activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch
-from nas.errors import NasError
-from nas.layers import layers_of, linear
+from nas.layers import Layer, layers_of, linear
+from nas.row import Placed
+from nas.trace import trace
 
 if TYPE_CHECKING:
     from torch import nn
 
 BYTES = 4  # float32
-
-# Operators of a trace that hold no MAC by the definition above, in fvcore's names; it counts some of them.
-_ELEMENTWISE = (
-    *("add", "sub", "mul", "div", "clamp", "relu", "relu6", "hardtanh"),
-    *("hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "dropout"),
-)
-_NO_MACS = frozenset(
-    [
-        *_ELEMENTWISE,
-        *(f"{name}_" for name in _ELEMENTWISE),
-        *("mean", "batch_norm", "group_norm", "native_group_norm"),
-        *("adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "flatten"),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +39,39 @@ class Cost:
     macs: int
     memory_bytes: int
 
+    @property
+    def intensity(self) -> float | None:
+        """Arithmetic intensity in MACs per byte read or written: below what a machine computes in the time it takes to
+        move a byte, memory is what the layer waits for. None where nothing is moved."""
+        return self.macs / self.memory_bytes if self.memory_bytes else None
+
+
+def _sum(layers: Iterable[Layer]) -> Cost:
+    params = macs = memory = 0
+    for layer in layers:
+        params, macs = params + layer.params, macs + layer.macs
+        memory += BYTES * (layer.params + layer.elements)
+    return Cost(params, macs, memory)
+
+
+def row_cost(placed: Placed) -> Cost:
+    """The cost of one row in its place, by closed forms."""
+    return _sum(layers_of(placed))
+
+
+def head_cost(arch: Arch, num_classes: int = 1000) -> Cost:
+    """The cost of the classifier after the rows; with those of all rows it adds up to `estimate`."""
+    return _sum([_head(arch, num_classes)])
+
+
+def _head(arch: Arch, num_classes: int) -> Layer:
+    return linear(list(arch.places())[-1].out_channels, num_classes, "none", num_classes)
+
 
 def estimate(arch: Arch, num_classes: int = 1000) -> Cost:
     """The cost by closed forms: equal to `count`, without building anything."""
-    params = macs = memory = 0
-    width = 0
-    for placed in arch.places():
-        for layer in layers_of(placed):
-            params, macs = params + layer.params, macs + layer.macs
-            memory += BYTES * (layer.params + layer.elements)
-        width = placed.out_channels
-    head = linear(width, num_classes, "none", num_classes)
-    return Cost(params + head.params, macs + head.macs, memory + BYTES * (head.params + head.elements))
+    layers = [layer for placed in arch.places() for layer in layers_of(placed)]
+    return _sum([*layers, _head(arch, num_classes)])
 
 
 def count(arch: Arch, num_classes: int = 1000) -> Cost:
@@ -74,12 +83,14 @@ def count(arch: Arch, num_classes: int = 1000) -> Cost:
     """
     from nas.build import build
 
-    network = build(arch, num_classes)
-    return Cost(
-        params=sum(parameter.numel() for parameter in network.parameters()),
-        macs=traced_macs(network, arch.resolution),
-        memory_bytes=estimate(arch, num_classes).memory_bytes,
-    )
+    return traced_cost(build(arch, num_classes), arch.resolution)
+
+
+def traced_cost(network: nn.Module, resolution: int) -> Cost:
+    """The cost of any image network, by fvcore; see `nas.trace.trace`."""
+    traced = trace(network, resolution)
+    params = sum(parameter.numel() for parameter in network.parameters())
+    return Cost(params, traced.macs, BYTES * traced.elements)
 
 
 def traced_macs(network: nn.Module, resolution: int) -> int:
@@ -88,15 +99,4 @@ def traced_macs(network: nn.Module, resolution: int) -> int:
     Raises:
         NasError: the trace holds an operator fvcore cannot count; it is named, never taken for zero.
     """
-    import torch
-    from fvcore.nn import FlopCountAnalysis
-
-    device = next(network.parameters()).device
-    training = network.training
-    analysis = FlopCountAnalysis(network.eval(), torch.zeros(1, 3, resolution, resolution, device=device))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    macs = int(sum(counted for operator, counted in analysis.by_operator().items() if operator not in _NO_MACS))
-    network.train(training)
-    if unknown := {operator.removeprefix("aten::") for operator in analysis.unsupported_ops()} - _NO_MACS:
-        raise NasError(f"MACs cannot be counted: no rule for operator {', '.join(sorted(unknown))}")
-    return macs
+    return trace(network, resolution).macs

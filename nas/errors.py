@@ -44,6 +44,8 @@ def nearest(name: str, names: Sequence[str]) -> str:
     'did you mean mobilenet_v2? (21 are known)'
     """
     close = difflib.get_close_matches(name, names, 3)
+    if len(names) > 40 and not close:
+        return f"none of the {len(names)} known is like it"
     if len(names) <= 12 or not close:
         return known(names)
     return f"did you mean {' or '.join(close)}? ({len(names)} are known)"

@@ -1,10 +1,10 @@
-"""Parameters and MACs: the closed forms against fvcore's trace, and against published figures."""
+"""Parameters, MACs and memory access: the closed forms against fvcore's trace, and against published figures."""
 
 import csv
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from nas.arch import Arch
 from nas.cost import BYTES, count, estimate, traced_macs
@@ -20,7 +20,7 @@ FIGURES = Path(__file__).parents[2] / "shared" / "figures" / "reference_figures.
 
 @pytest.mark.parametrize("seed", range(0, 200, 10))
 def test_closed_form_equals_the_trace_on_random_networks(seed: int) -> None:
-    """200 networks of mbconv, ten to a case: exact equality of parameters and MACs."""
+    """200 networks of mbconv, ten to a case: exact equality of parameters, MACs and bytes."""
     space = load_space("mbconv")
     for member in range(seed, seed + 10):
         arch = space.sample(member).scaled(0.5, 32)
@@ -30,6 +30,8 @@ def test_closed_form_equals_the_trace_on_random_networks(seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(archs)
 def test_closed_form_equals_the_trace_on_any_rows(arch: Arch) -> None:
+    assume(not any(placed.row.norm == "group" and placed.out_size == 1 for placed in arch.places()))
+    # PyTorch refuses to normalise a group of one value
     assert estimate(arch, 7) == count(arch, 7)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from nas.errors import NasError
 from nas.files import cache_folder
 from nas.proxy.data import ImageData, Images, Labels, Progress, cached, content_key
+from nas.torchvision_schemas import torchvision
 
 # name -> (torchvision class, arguments for training images, for held-out ones)
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -89,34 +90,6 @@ def _arrays(dataset: Sequence[Any], most: int, size: int, progress: Progress | N
     return images, labels
 
 
-_schemas: list[Any] = []
-
-
 def torchvision_datasets() -> Any:
-    """``torchvision.datasets``, also beside a torch without CUDA.
-
-    torchvision's wheel on PyPI is built for CUDA. Beside a CPU-only torch its C++ operators do not load, and ``import
-    torchvision`` stops at ``operator torchvision::nms does not exist``. Declaring the two schemas it looks for is
-    enough for its data sets, transforms and models. To be removed when the wheel no longer looks for them at import.
-    """
-    import torch
-
-    try:
-        import torchvision.datasets
-    except RuntimeError as error:
-        if "torchvision::" not in str(error) or _schemas:
-            raise
-        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _schemas.append(library)  # declared for as long as the process lives
-        _forget_half_import()
-        import torchvision.datasets
-    return torchvision.datasets
-
-
-def _forget_half_import() -> None:
-    import sys
-
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
+    """``torchvision.datasets``, also beside a torch without CUDA."""
+    return torchvision().datasets

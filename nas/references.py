@@ -31,18 +31,9 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
     >>> reference("mobilenet_v3_large", width=0.75) == reference("mobilenet_v3_large@width=0.75")
     True
     """
-    name, _, multipliers = name.partition("@")
-    for item in filter(None, multipliers.split(",")):
-        key, _, value = item.partition("=")
-        if key not in ("width", "resolution"):
-            raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
-        try:
-            if key == "width":
-                width = float(value)
-            else:
-                resolution = int(value)
-        except ValueError:
-            raise InputError(f"a multiplier reads width=0.75 or resolution=192, got {item!r}") from None
+    name, told_width, told_resolution = split_name(name)
+    width = told_width if width is None else width
+    resolution = told_resolution if resolution is None else resolution
     space = load_space(name, REFERENCES)
     if width is not None:
         if not 0.05 <= width <= 16:
@@ -53,6 +44,25 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
             raise InputError(f"resolution must be a whole number from 8 to {MAX_RESOLUTION}, got {resolution!r}")
         space = replace(space, resolution=(resolution,))
     return space.unfold(_no_choice)
+
+
+def split_name(text: str) -> tuple[str, float | None, int | None]:
+    """Name, width and resolution of ``name@width=0.75,resolution=192``; None for what it does not say.
+
+    Raises:
+        InputError: another multiplier, or one that is no number.
+    """
+    name, _, multipliers = text.partition("@")
+    told: dict[str, float] = {}
+    for item in filter(None, multipliers.split(",")):
+        key, _, value = item.partition("=")
+        if key not in ("width", "resolution"):
+            raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
+        try:
+            told[key] = float(value) if key == "width" else int(value)
+        except ValueError:
+            raise InputError(f"a multiplier reads width=0.75 or resolution=192, got {item!r}") from None
+    return name, told.get("width"), int(told["resolution"]) if "resolution" in told else None
 
 
 def _no_choice(gene: Gene) -> Scalar:

@@ -5,14 +5,19 @@ import numpy as np
 import pytest
 
 from nas.arch import Arch
+from nas.build import build
+from nas.cost import estimate
 from nas.errors import InputError
 from nas.latency import table as room
 from nas.latency.held_out import HeldOut
+from nas.latency.runtimes import RUNTIMES, part_names, runtime_of
 from nas.latency.table import LatencyTable, build_table, cached_table
 from nas.latency.table_fit import Columns, fit, parts_of_row, places, steps
-from nas.latency.table_sample import HELD_OUT, draw_sets, strange, typical_ms
-from nas.references import reference, reference_names
-from nas.space_file import load_space, parse_space
+from nas.latency.table_sample import FITTED, HELD_OUT, draw_sets, strange, typical_ms
+from nas.options import REFERENCES as USUAL
+from nas.references import reference
+from nas.row import OPS, Block
+from nas.space_file import load_space, names, parse_space
 
 SMALL = """
 name: small
@@ -58,9 +63,10 @@ def table() -> LatencyTable:
     )
 
 
-def test_a_linear_device_is_recovered_from_parts_and_networks() -> None:
+@pytest.mark.parametrize("name", names())
+def test_a_linear_device_is_recovered_from_parts_and_networks(name: str) -> None:
     """Fitted to exact times of a device within the model, the table predicts unseen networks to 1 %."""
-    space = load_space("mbconv")
+    space = load_space(name)
     held_out, archs = draw_sets(space, 1)
     columns, truth = made_up(archs)
     nets_ms = columns.of_networks(archs) @ truth
@@ -75,6 +81,59 @@ def test_a_linear_device_is_recovered_from_parts_and_networks() -> None:
     assert (found >= 0).all()
     unseen = columns.of_networks(held_out)
     np.testing.assert_allclose(unseen @ found, unseen @ truth, rtol=0.01)
+
+
+EVERY_OP = (
+    Block("conv", 16, 3, 2, act="relu"),
+    Block("max_pool", kernel=3, stride=2),
+    Block("conv", 16, 3, groups=4, act="gelu"),
+    Block("dwsep", 24, 3, act="relu", depth_multiplier=2),
+    Block("spatial_sep", 24, 5, 2, act="relu6"),
+    Block("mbconv", 24, 5, expand=3, se=0.25, act="swish", norm="group"),
+    Block("fused_mbconv", 24, 3, se=0.25, act="relu"),
+    Block("fused_mbconv", 32, 3, expand=4, act="relu", norm="none"),
+    Block("uib", 32, 5, expand=2, kernel_start=3, act="gelu"),
+    Block("uib", 32, 0, expand=2, act="h_swish"),
+    Block("shuffle_v1", 72, 3, 2, groups=3, act="gelu"),
+    Block("shuffle_v1", 72, 3, groups=3, act="relu"),
+    Block("shuffle_v2", 96, 7, act="h_swish"),
+    Block("shuffle_v2", 96, 3, act="relu"),
+    Block("pool"),
+    Block("linear", 48, act="relu", norm="batch"),
+    Block("linear", 48, act="relu", norm="group", bias=False),
+)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_op_is_timed_part_by_part(runtime: str) -> None:
+    """Each part of each row is found in the runtime's profile, in its place, and no layer is in two parts or none."""
+    arch = Arch(EVERY_OP, 64)
+    assert {row.op for row in arch.rows} == set(OPS)
+    parts = [part for placed in places(arch) for part in parts_of_row(placed)]
+    assert sum(layer.macs for part in parts for layer in part) == estimate(arch).macs
+    assert sum(layer.params for part in parts for layer in part) == estimate(arch).params
+    network = build(arch)
+    found = part_names(network)
+    assert len(found) == len(parts)
+    with runtime_of(runtime).prepare(network, 64, 1, 1) as prepared:
+        profile = prepared.profile()
+    assert len(profile) == len(parts)
+    assert all(ms > 0 and kernels > 0 for ms, kernels in profile)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("shufflenet", ["shufflenet_v1_g1", "shufflenet_v1_g8", "shufflenet_v2@width=2.0"]),
+        ("mobilenet_v4", ["mobilenet_v4_conv_small", "mobilenet_v4_conv_medium", "efficientnet_v2_s"]),
+    ],
+)
+def test_a_table_answers_for_published_networks(name: str, inside: list[str]) -> None:
+    """Those of its own family and the usual ones: every operator of theirs was met, within the space or beside it, even
+    by the few networks a slow machine has the time for."""
+    fitted = draw_sets(load_space(name), 0)[1][: FITTED[0]]
+    columns, coefficients = made_up(fitted)
+    assert (columns.of_networks([reference(one) for one in (*inside, *USUAL)]) @ coefficients > 0).all()
 
 
 def test_bursts_and_drift_of_the_machine_are_taken_off() -> None:
@@ -113,7 +172,7 @@ def test_held_out_networks_are_of_the_space_and_never_fitted_to() -> None:
 def test_many_equals_one_by_one(table: LatencyTable) -> None:
     """The same floats, in order, whether asked together, alone, or again."""
     space = load_space("mbconv")
-    archs = [space.sample(seed) for seed in range(50)] + [reference(name) for name in reference_names()]
+    archs = [space.sample(seed) for seed in range(50)] + [reference(name) for name in USUAL]
     together = table.many(archs)
     assert together.shape == (54,)
     assert together.dtype == np.float64
@@ -190,7 +249,7 @@ def test_tables_of_small_spaces_are_measured(
     assert first.error.nets == nets
     assert first.error.mape < 0.5
     assert first.space_key == space.key
-    archs = [space.sample(seed) for seed in range(10)] + [reference(name) for name in reference_names()]
+    archs = [space.sample(seed) for seed in range(10)] + [reference(name) for name in USUAL]
     assert (first.many(archs) > 0).all()
     seen.clear()
     assert cached_table(space, progress=lambda *step: seen.append(step)) == first
@@ -209,5 +268,5 @@ def test_the_table_of_mbconv_ranks_held_out_networks() -> None:
     table = build_table(load_space("mbconv"))
     assert table.error.spearman is not None
     assert table.error.spearman >= 0.95
-    for name in reference_names():
+    for name in USUAL:
         assert table(reference(name)).ms == pytest.approx(measure(reference(name)).ms, rel=0.25)

@@ -10,7 +10,7 @@ from torch import nn
 
 from nas.build import build
 from nas.proxy.small_maps import DepthwiseConv2d, adapt
-from nas.space_file import load_space
+from nas.space_file import load_space, names
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 12])
@@ -32,10 +32,11 @@ def test_depthwise_equals_conv2d(kernel: int, stride: int, size: int) -> None:
     torch.testing.assert_close(ours.weight.grad, conv.weight.grad)
 
 
+@pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("seed", [0, 1])
-def test_adapted_network_equals_the_original(seed: int) -> None:
+def test_adapted_network_equals_the_original(seed: int, name: str) -> None:
     """Logits, every parameter's gradient and the names of the state dict are those of the network it was."""
-    arch = load_space("mbconv").sample(seed).scaled(0.25, 28)
+    arch = load_space(name).sample(seed).scaled(0.25, 28)
     plain = build(arch, 5).double().eval().to(memory_format=torch.channels_last)
     ours = adapt(copy.deepcopy(plain))
     assert list(ours.state_dict()) == list(plain.state_dict())

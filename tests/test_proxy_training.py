@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from nas.arch import Arch
+from nas.build import build
 from nas.errors import InputError
 from nas.proxy import training
 from nas.proxy.augment import shifted_and_flipped, to_input
 from nas.proxy.data import ImageData
+from nas.proxy.small_maps import adapt
 from nas.proxy.training import DivergedError, ProxyConfig, train_proxy
-from nas.row import Block
+from nas.row import BLOCK_OPS, NORMS, Block
 from nas.space_file import load_space
 
 ARCH = Arch(
@@ -65,6 +68,66 @@ def test_it_learns() -> None:
     assert score.loss < 0.4
 
 
+SHAPE: dict[str, dict[str, Any]] = {
+    "dwsep": {"kernel": 3},
+    "spatial_sep": {"kernel": 3},
+    "mbconv": {"kernel": 3, "expand": 3, "se": 0.25},
+    "fused_mbconv": {"kernel": 3, "expand": 3},
+    "uib": {"kernel": 3, "expand": 3, "kernel_start": 5},
+    "shuffle_v1": {"kernel": 3, "groups": 4},
+    "shuffle_v2": {"kernel": 3},
+}
+
+
+def made_of(op: str, norm: str, act: str = "relu") -> Arch:
+    """A strided block, then one with a shortcut, at a width that leaves 32 and 64 channels of the proxy."""
+    stem, *blocks = (
+        Block("conv", channels=64, kernel=3, stride=2, act=act, norm=norm),
+        *(
+            Block(op, channels=channels, stride=stride, act=act, norm=norm, **SHAPE[op])
+            for channels, stride in ((128, 2), (128, 1))
+        ),
+    )
+    return Arch((stem, *blocks, Block("pool"), Block("linear", 64, act="gelu", norm=norm)), 224, stochastic_depth=0.5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("op", BLOCK_OPS)
+def test_networks_of_every_op_learn(op: str, norm: str) -> None:
+    """The easy task, with each norm: the loss falls below that of guessing, and most images are told apart."""
+    score = train_proxy(made_of(op, norm), stripes(), replace(QUICK, steps=60, width=0.5), 0)
+    assert score.loss < 0.6 < np.log(2)
+    assert score.accuracy > 0.75
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("op", BLOCK_OPS)
+def test_residual_blocks_open_as_identity(op: str, norm: str) -> None:
+    """Before training, a block with a shortcut passes its input on (a ShuffleNetV1 unit through its activation), and
+    its branch can still learn: the last layer has a gradient."""
+    network = adapt(build(replace(made_of(op, norm), stochastic_depth=0.0), 2))
+    training._open_as_identity(network)
+    block = network.get_submodule("features.2")
+    residual = bool(getattr(block, "residual", False))
+    assert residual == (op in ("mbconv", "fused_mbconv", "uib", "shuffle_v1"))
+    if residual:
+        x = torch.randn(2, 128, 8, 8).to(memory_format=torch.channels_last)
+        y = block(x)
+        torch.testing.assert_close(y, x.relu() if op == "shuffle_v1" else x)
+        (y * torch.randn_like(y)).sum().backward()
+        gradients = [p.grad for p in block.get_submodule("layers").parameters() if p.grad is not None]
+        assert any(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_a_block_that_ends_in_an_activation_is_not_silenced() -> None:
+    """A fused block without expansion: behind a ReLU at zero nothing could be learnt."""
+    arch = Arch((Block("conv", 8, 3, act="relu"), Block("fused_mbconv", 8, 3, act="relu"), Block("pool")), 32)
+    network = build(arch, 2)
+    training._open_as_identity(network)
+    x = torch.rand(2, 8, 8, 8)
+    assert not torch.equal(network.get_submodule("features.1")(x), x)
+
+
 def test_candidate_keeps_the_proportion_of_resolutions() -> None:
     """224, 192 and 160 stay in order, on multiples of 4, and the width multiplier is applied."""
     space = load_space("mbconv")
@@ -73,6 +136,7 @@ def test_candidate_keeps_the_proportion_of_resolutions() -> None:
     sides = [config.candidate(replace(arch, resolution=side)).resolution for side in (160, 192, 224)]
     assert sides == [24, 28, 32]
     assert config.candidate(arch).dropout == 0
+    assert config.candidate(made_of("uib", "batch")).stochastic_depth == 0
     assert config.candidate(ARCH).rows[2].channels == 16
     assert replace(config, full_resolution=32).candidate(replace(arch, resolution=32)).resolution == 32
 

@@ -19,15 +19,16 @@ from nas.cost import estimate
 from nas.latency.measure import Latency
 from nas.references import reference
 from nas.report.contents import contents
-from nas.report.drawing import Rect, strips_drawing
+from nas.report.drawing import Rect, Text, foot_note, strips_drawing
 from nas.report.figures import course_figures, pareto_figure
+from nas.report.likeness import likeness
 from nas.report.page import html_page
-from nas.report.strips import cells, likeness, shares, thinned
+from nas.report.strips import cells, shares, thinned
 from nas.report.svg import svg
 from nas.report.tables import entries, network_table
 from nas.report.text import markdown_page
 from nas.report.write import write_report
-from nas.row import Block
+from nas.row import CELLS, OPS, Block
 from nas.search.record import Candidate, Record
 from nas.space_file import load_space
 
@@ -342,9 +343,7 @@ def test_strips_are_the_rows(record: Record) -> None:
     slots = dict(drawn.columns)
     for strip in drawn.strips:
         rows = [row for row in by_key[strip.key].arch.rows if row.op != "pool"]
-        assert [(c.op, c.kernel, c.expand, c.se, c.act, c.channels, c.stride) for c in strip.cells] == [
-            (r.op, r.kernel, r.expand, r.se, r.act, r.channels, r.stride) for r in rows
-        ]
+        assert [(c.row, c.channels) for c in strip.cells] == [(r, r.channels) for r in rows]
         assert len({(c.group, c.slot) for c in strip.cells}) == len(strip.cells)
         assert all(c.slot < slots[c.group] for c in strip.cells)
     assert [group for group, _ in drawn.columns] == ["stem", "1/2", "1/4", "1/8", "1/16", "1/32", "head"]
@@ -354,11 +353,12 @@ def test_strips_are_the_rows(record: Record) -> None:
 
 def test_shares_by_depth_of_mobilenet_v3_large() -> None:
     """By hand from table 1 of arXiv 1905.02244: 15 blocks, so five a third."""
-    kernel, se, h_swish, swish = shares(reference("mobilenet_v3_large"))
+    kernel, se, h_swish, swish, *others = shares(reference("mobilenet_v3_large"))
     assert kernel == pytest.approx((2 / 5, 1 / 5, 3 / 5))  # 3 3 3 5 5 | 5 3 3 3 3 | 3 3 5 5 5
     assert se == pytest.approx((2 / 5, 1 / 5, 5 / 5))  # - - - SE SE | SE - - - - | SE SE SE SE SE
     assert h_swish == pytest.approx((0, 4 / 5, 5 / 5))  # RE x5 | RE HS x4 | HS x5
     assert swish == (0, 0, 0)
+    assert others == [(0, 0, 0)] * 3
 
 
 def test_likeness() -> None:
@@ -368,6 +368,10 @@ def test_likeness() -> None:
     assert likeness(v2, v3) == likeness(v3, v2)
     changed = replace(b0, rows=tuple(replace(r, act="relu") if r.op == "mbconv" else r for r in b0.rows))
     assert likeness(b0, changed) == pytest.approx(3 / 4)
+    one, other = (Arch((Block("uib", 8, 3, kernel_start=k, expand=2, act="relu"), Block("pool")), 32) for k in (3, 5))
+    assert likeness(one, other) == pytest.approx(3 / 4)  # of two kernels, expansion and activation
+    shuffled = Arch((Block("shuffle_v1", 8, 3, groups=2, act="relu"), Block("pool")), 32)
+    assert likeness(one, shuffled) == likeness(shuffled, one) == pytest.approx(2 / 6)  # kernel and activation
 
 
 def test_plain_convolutions_only() -> None:
@@ -376,6 +380,48 @@ def test_plain_convolutions_only() -> None:
     arch = Arch(rows, 32)
     assert [(c.group, c.slot) for c in cells(arch)] == [("1/2", 0), ("1/2", 1)]
     assert shares(arch)[0] == (0, 1, None)
+
+
+EVERY_OP = (
+    Block("conv", 24, 3, 2, act="relu"),
+    Block("max_pool", kernel=3, stride=2),
+    Block("dwsep", 32, 3, act="relu", depth_multiplier=2),
+    Block("spatial_sep", 32, 5, act="relu6"),
+    Block("mbconv", 32, 7, expand=6, se=0.25, act="swish"),
+    Block("fused_mbconv", 48, 3, 2, expand=4, act="gelu"),
+    Block("uib", 64, 5, 2, expand=4, kernel_start=3, act="relu"),
+    Block("uib", 64, 0, expand=4, act="relu", norm="group"),
+    Block("shuffle_v1", 96, 3, 2, groups=3, groups_in=1, act="relu"),
+    Block("shuffle_v2", 96, 7, act="h_swish"),
+    Block("conv", 128, act="relu"),
+    Block("pool"),
+    Block("linear", 256, act="relu", norm="batch"),
+)
+
+
+def test_strips_of_every_op(record: Record) -> None:
+    """Every block is drawn inside the page, told by the names of its own cells and no other, and explained in words."""
+    arch = Arch(EVERY_OP, 224)
+    assert {row.op for row in arch.rows} == set(OPS)
+    drawn = cells(arch)
+    assert [c.group for c in drawn] == (
+        ["stem"] * 2 + ["1/4"] * 3 + ["1/8", "1/16", "1/16", "1/32", "1/32"] + ["head"] * 2
+    )
+    assert drawn[1].channels == 24  # pooling keeps the width
+    tips = [str(c) for c in drawn]
+    assert tips[2] == "depthwise separable 3×3, depth multiplier 2, ReLU, 32 channels"
+    assert tips[6] == "universal inverted bottleneck 3×3 then 5×5, expansion 4, ReLU, stride 2, 64 channels"
+    assert tips[7] == "universal inverted bottleneck without depthwise, expansion 4, ReLU, group norm, 64 channels"
+    assert tips[8] == "ShuffleNetV1 unit 3×3, 3 groups (the first 1×1: 1), ReLU, stride 2, 96 channels"
+    assert all(("expansion" in tip) == ("expand" in CELLS[c.row.op]) for c, tip in zip(drawn, tips, strict=True))
+    assert [foot_note(c) for c in drawn if c.is_block] == ["ds", "sp", "×6", "f×4", "×4", "×4", "v1 g3", "v2"]
+    one = candidate(arch, np.random.default_rng(0))
+    told = contents(replace(record, candidates=[replace(one, predicted=latency(5.0))], references=[]))
+    shapes = strips_drawing(told.sheet).shapes
+    assert {"3·5", "–", "max", "GELU"} <= {shape.text for shape in shapes if isinstance(shape, Text)}
+    page = Page(html_page(told, b"")).text
+    for words in ("ShuffleNetV2 unit", "v1 g3", "two depthwise", "uib3.5 a universal", "ge GELU"):
+        assert words in page
 
 
 def test_two_drawings_of_one_data_object(record: Record) -> None:

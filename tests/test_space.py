@@ -1,5 +1,8 @@
 """Spaces: exact size, bijection of genes and networks, and the grammar's error texts."""
 
+import re
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,9 @@ def toy(text: str) -> Space:
     except InputError:  # a drawn row may use a cell no op of it has
         assume(False)
         raise
+
+
+shipped = cache(load_space)
 
 
 def all_archs(space: Space, limit: int = 4000) -> list[Arch]:
@@ -57,7 +63,7 @@ def test_encode_and_decode_are_inverse_and_canonical(text: str, seed: int) -> No
 @settings(max_examples=50, deadline=None)
 @given(seed=seeds)
 def test_shipped_spaces_encode_what_they_sample(name: str, seed: int) -> None:
-    space = load_space(name)
+    space = shipped(name)
     arch = space.sample(seed)
     assert space.decode(space.encode(arch)) == arch
     assert Arch.from_json(arch.to_json()) == arch
@@ -66,7 +72,7 @@ def test_shipped_spaces_encode_what_they_sample(name: str, seed: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(seeds, seeds)
 def test_inactive_genes_never_change_the_network(seed: int, noise: int) -> None:
-    space = load_space("mbconv")
+    space = shipped("mbconv")
     genes = space.sample_genes(seed)
     rng = np.random.default_rng(noise)
     inactive = {gene.name: gene.options[rng.integers(len(gene.options))] for gene in space.genes}
@@ -75,7 +81,7 @@ def test_inactive_genes_never_change_the_network(seed: int, noise: int) -> None:
 
 
 def test_mbconv_size_by_closed_form() -> None:
-    space = load_space("mbconv")
+    space = shipped("mbconv")
     rows = 3 * 4 * 2 * 3
     stages = [
         rows,
@@ -93,10 +99,62 @@ def test_mbconv_size_by_closed_form() -> None:
     assert space.size == expected
 
 
+def test_shufflenet_size_by_closed_form() -> None:
+    """A unit is V2 (kernel, act) or V1 (also groups, and in the first stage those of its first 1x1, which without
+    groups are the same). Widths 0.5 and 0.75 share the networks of 88, 176 and 352 channels, nothing else."""
+    v2 = 3 * 2
+    first, later = v2 + v2 * (1 + 3 * 2), v2 + v2 * 4
+    units = sum(first**n for n in (2, 3, 4)) * sum(later**n for n in (4, 6, 8)) * sum(later**n for n in (2, 3, 4))
+    assert load_space("shufflenet").size == 3 * 2 * units * (3 * 4**3 - 1)
+
+
+def test_mobilenet_v4_size_by_closed_form() -> None:
+    """By stage: expansions, kernels and joint choices that remain where the map is halved, times activations."""
+    acts, early, late = 2, 2, 4  # of expansions
+    s1 = 2 * acts * (1 + early + 2 * early)
+    others = acts * (1 + late + 3 * 3 * late)
+    opening = acts * (1 + late + 3 * 2 * late)
+    s2 = 3 * opening * (1 + others + others**2)
+    uib, halving = acts * 9 * late, acts * 6 * late
+    s3 = 3 * halving * sum(uib ** (n - 1) for n in (4, 6, 8))
+    s4 = 3 * halving * sum(uib ** (n - 1) for n in (4, 6, 8, 11))
+    assert load_space("mobilenet_v4").size == 4 * 3 * s1 * 2 * s2 * 2 * s3 * s4
+
+
+@pytest.mark.parametrize("name", ["shufflenet", "mobilenet_v4"])
+def test_size_of_a_cut_down_space_is_brute_force(name: str) -> None:
+    """The shipped text with few repeats and two options a cell: all its networks are listed."""
+    text = re.sub(r"repeat: \[[1-9][^]]*\]", "repeat: [1]", load_space(name).text)
+    text = re.sub(r"(resolution|width|act|expand): \[([^],]+),[^]]*\]", r"\1: \2", text)
+    text = re.sub(r"channels: \[([^],]+),[^]]*\]", r"channels: \1", text)
+    text = re.sub(r"(kernel|groups): \[([^],]+, [^],]+),[^]]*\]", r"\1: [\2]", text)
+    space = parse_space(text, name)
+    archs = all_archs(space, 60_000)
+    assert 100 < space.size == len(set(archs))
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("shufflenet", ["shufflenet_v1_g3", *(f"shufflenet_v2@width={width}" for width in (0.5, 1.0, 1.5))]),
+        ("mobilenet_v4", ["mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"]),
+    ],
+)
+def test_published_networks_are_inside(name: str, inside: list[str]) -> None:
+    """Row by row; Conv-M but for dropout and stochastic depth."""
+    from nas.references import reference
+
+    space = load_space(name)
+    for one in map(reference, inside):
+        arch = replace(one, dropout=space.arch_options.get("dropout", 0.0), stochastic_depth=0.0)
+        assert arch == one or one.stochastic_depth
+        assert space.decode(space.encode(arch)) == arch
+
+
 @settings(max_examples=15, deadline=None)
 @given(seeds)
 def test_neighbours_are_distinct_members_one_gene_away(seed: int) -> None:
-    space = load_space("mbconv")
+    space = shipped("mbconv")
     arch = space.sample(seed)
     genes = space.encode(arch)
     neighbours = space.neighbours(arch)
@@ -111,7 +169,7 @@ def test_neighbours_are_distinct_members_one_gene_away(seed: int) -> None:
 @settings(max_examples=20, deadline=None)
 @given(seeds, seeds)
 def test_features_tell_networks_apart(seed: int, other: int) -> None:
-    space = load_space("mbconv")
+    space = shipped("mbconv")
     one, two = space.sample(seed), space.sample(other)
     assert np.array_equal(space.features(one), space.features(two)) == (one == two)
     assert space.features(one).shape == (len(space.feature_names),)
@@ -119,7 +177,7 @@ def test_features_tell_networks_apart(seed: int, other: int) -> None:
 
 
 def test_sampling_reaches_every_option() -> None:
-    space = load_space("mbconv")
+    space = shipped("mbconv")
     rng = np.random.default_rng(0)
     seen: dict[str, set[Scalar]] = {}
     for _ in range(400):
@@ -178,7 +236,7 @@ def test_an_alias_bomb_is_refused() -> None:
 
 
 def test_wrong_genes_are_refused() -> None:
-    space = load_space("mbconv")
+    space = shipped("mbconv")
     genes = space.sample_genes(0)
     with pytest.raises(InputError, match="has no gene 'colour'"):
         space.decode(genes | {"colour": 1})

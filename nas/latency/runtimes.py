@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nas.errors import InputError, NasError, known
+from nas.errors import InputError, known
+from nas.latency.profiles import BRANCHES, PROFILE_WARM_UP, owner, times_of_parts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,6 @@ OPSET = 17
 INPUT, OUTPUT = "image", "logits"
 MAX_BATCH = 1024
 PROFILE_RUNS = 16
-PROFILE_WARM_UP = 4
 
 
 class Prepared(Protocol):
@@ -61,12 +60,17 @@ class Runtime(Protocol):
 
 
 def part_names(network: nn.Module) -> list[str]:
-    """The parts of a built network that are timed on their own, in order of execution: the layers of each inverted
-    residual (a shortcut's addition belongs to the last of them), any other row as a whole, and the classifier."""
+    """The parts of a built network that are timed on their own, in order of execution: the layers of each block, branch
+    by branch (what joins them, such as the addition of a shortcut, belongs to the last), any other row as a whole, and
+    the classifier. A network that was not built here has none."""
+    from nas.ops import Network
+
+    if not isinstance(network, Network):
+        return []
     names: list[str] = []
     for at, row in enumerate(network.get_submodule("features").children()):
         name = f"features.{at}"
-        layers = [f"{name}.layers.{i}" for i, _ in enumerate(getattr(row, "layers", ()))]
+        layers = [f"{name}.{inner}.{i}" for inner in BRANCHES for i, _ in enumerate(getattr(row, inner, ()))]
         names += layers or [name]
     return [*names, "classifier"]
 
@@ -145,7 +149,7 @@ class _Session:
             for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
                 session.run(None, self._feed)
             events = json.loads(Path(session.end_profiling()).read_bytes())
-        return _times_of_parts(events, self._names)
+        return times_of_parts(events, self._names)
 
 
 def onnx_session(model: bytes | Path, threads: int, profile_to: Path | None = None) -> Any:
@@ -170,46 +174,6 @@ def onnx_session(model: bytes | Path, threads: int, profile_to: Path | None = No
     except Exception as error:  # onnxruntime raises its own kinds, which share no base
         text = " ".join(str(error).split())
         raise InputError(f"ONNX Runtime cannot read this model: {text:.200}") from None
-
-
-# "/features/features.3/layers/layers.0/layers.0.0/Conv_output_0_nchwc" -> features.3.layers.0
-_NODE = re.compile(r"/(?:features/(features\.\d+)(?:/layers/(layers\.\d+))?|(classifier))(?=/)")
-
-
-def _times_of_parts(events: list[dict[str, Any]], names: list[str]) -> list[tuple[float, int]]:
-    """Sum the kernels of a profile over the parts of the network, for the calmest half of the runs."""
-    runs: list[list[tuple[str, float]]] = []
-    kernels: list[tuple[str, float]] = []
-    for event in sorted(events, key=lambda event: event.get("ts", 0) + event.get("dur", 0)):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            kernels.append((event["name"], event["dur"] / 1e3))
-        elif event["name"] == "model_run":
-            runs.append(kernels)
-            kernels = []
-    runs = [run for run in runs[PROFILE_WARM_UP:] if len(run) == len(runs[-1])]
-    if not runs or not runs[-1]:
-        raise NasError("ONNX Runtime wrote a profile without kernels")
-    totals = [sum(ms for _, ms in run) for run in runs]
-    calm = [runs[i] for i in np.argsort(totals)[len(runs) // 8 : len(runs) // 8 + (len(runs) + 1) // 2]]
-    found = dict.fromkeys(names, (0.0, 0))
-    part = names[-1]
-    for at in reversed(range(len(calm[0]))):  # a reordering has no module in its name: it serves the kernel after it
-        if match := _NODE.search(calm[0][at][0]):
-            part = match[3] or ".".join(filter(None, (match[1], match[2])))
-            part = part if part in found else _owner(part, names)
-        ms, count = found[part]
-        found[part] = (ms + float(np.mean([run[at][1] for run in calm])), count + 1)
-    if missing := [name for name, (_, count) in found.items() if not count]:
-        raise NasError(f"the profile of ONNX Runtime has no kernel of {', '.join(missing)}")
-    return list(found.values())
-
-
-def _owner(row: str, names: list[str]) -> str:
-    """The last part of a row: the addition of the shortcut stands in the row, not in one of its layers."""
-    within = [name for name in names if name.startswith(f"{row}.")]
-    if not within:
-        raise NasError(f"the profile of ONNX Runtime names {row}, which the network does not have")
-    return within[-1]
 
 
 class EagerTorch:
@@ -249,11 +213,15 @@ class _Eager:
             self._network(self._images)
 
     def profile(self) -> list[tuple[float, int]]:
+        names = part_names(self._network)
         stamps: list[float] = []
-        hooks = [
-            self._network.get_submodule(name).register_forward_pre_hook(lambda *_: stamps.append(perf_counter()))
-            for name in part_names(self._network)
-        ]
+
+        def note(*_: object) -> None:
+            stamps.append(perf_counter())
+
+        modules = [self._network.get_submodule(name) for name in names]
+        hooks = [module.register_forward_pre_hook(note) for module in modules]
+        hooks += [module.register_forward_hook(note) for module in modules]
         taken: list[np.ndarray] = []
         try:
             for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
@@ -263,7 +231,12 @@ class _Eager:
         finally:
             for hook in hooks:
                 hook.remove()
-        return [(float(ms), 1) for ms in np.median(taken[PROFILE_WARM_UP:], axis=0)]
+        inside, after = np.median(taken[PROFILE_WARM_UP:], axis=0).reshape(-1, 2).T
+        spent = dict(zip(names, inside.tolist(), strict=True))
+        for name, ms in zip(names, after.tolist(), strict=True):  # between parts a row joins its branches
+            row = ".".join(name.split(".")[:2]) if name.startswith("features.") else name
+            spent[name if name == row else owner(row, names)] += ms
+        return [(ms, 1) for ms in spent.values()]
 
 
 RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (OnnxRuntime(), EagerTorch())}

@@ -2,17 +2,17 @@
 
 Each row splits into parts as a runtime executes them (expansion, depthwise convolution, squeeze-and-excitation,
 projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
-and written, and what its activation adds. Weights cost more the larger the network is, for then they come from farther
-away (on a 2-core machine, MobileNet's classifier of 5 MB took from 0.10 ms inside a network that touches 11 MB to
-0.25 ms inside those that touch 28 MB and more): they stand in columns of their own, one per step of what the network
-touches. Sums of parts being sums of columns, the times of parts inside networks and of whole networks are equations in
-the same unknowns, solved together.
+and written, and what its activation, norm, shuffle or shortcut adds. Weights cost more the larger the network is, for
+then they come from farther away (on a 2-core machine, MobileNet's classifier of 5 MB took from 0.10 ms inside a network
+that touches 11 MB to 0.25 ms inside those that touch 28 MB and more): they stand in columns of their own, one per step
+of what the network touches. Sums of parts being sums of columns, the times of parts inside networks and of whole
+networks are equations in the same unknowns, solved together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +23,17 @@ from nas.row import Block, Placed
 
 CLASSES = 1000
 CHANNEL_BLOCK = 16
+LANES = 4
+ALIKE = {  # what stands in for a kind never met
+    "expand": ("project", "pointwise-plain"),
+    "project": ("expand", "pointwise-plain"),
+    "pointwise-plain": ("expand", "project"),
+    "depthwise": ("depthwise-plain",),
+    "depthwise-plain": ("depthwise",),
+    "grouped": ("grouped-plain",),
+    "grouped-plain": ("grouped",),
+}
+JOINTS = ("add", "shuffle", "concat", "split", "avg_pool")  # run between the parts of a row
 STEPS_M = (1.0, 2.0, 4.0, 8.0, 16.0)  # million floats: 4 to 64 MB
 PART_SIGMA = 0.7  # relative; loose: parts shape the model, whole networks, timed without a profiler, settle it
 PART_FLOOR_MS = 0.002
@@ -33,14 +44,26 @@ Part = tuple[Layer, ...]
 
 
 def parts_of_row(placed: Placed) -> list[Part]:
-    """The layers of a row grouped as they are timed: in the order of `nas.latency.runtimes.part_names`."""
+    """The layers of a row grouped as they are timed: in the order of `nas.latency.runtimes.part_names`. What joins a
+    row's branches belongs to its last part."""
     parts: list[list[Layer]] = []
+    joints = [_moved("split", placed, 2)] if placed.splits else []
     for layer in layers_of(placed):
-        if layer.kind in ("se", "scale", "add"):
+        if layer.kind in ("se", "scale"):
             parts[-1].append(layer)
+        elif layer.kind in JOINTS:
+            joints.append(layer)
         else:
             parts.append([layer])
+            if placed.row.norm == "group" and (layer.params and layer.kind != "se"):
+                parts[-1].append(replace(layer, kind="norm", act="none", params=0, macs=0))
+    parts[-1] += joints
     return [tuple(part) for part in parts]
+
+
+def _moved(kind: str, placed: Placed, times: int) -> Layer:
+    channels, size = placed.in_channels, placed.in_size
+    return Layer(kind, 1, 1, channels, channels, size, size, "none", 0, 0, times * channels * size**2)
 
 
 def places(arch: Arch) -> Iterator[Placed]:
@@ -56,49 +79,86 @@ def _padded(channels: int) -> int:
     return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
 
 
+def _plain(layer: Layer) -> str:
+    """A mark for convolutions ONNX Runtime does not run in its blocked layout, many times slower where depthwise.
+
+    The width read must divide by 4, and both widths of true groups by a block (its NchwcTransformer).
+    """
+    read, written = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    by_group = layer.groups > 1 and not read == written == 1
+    blocked = layer.in_channels % LANES == 0 and not (by_group and (read % CHANNEL_BLOCK or written % CHANNEL_BLOCK))
+    return "" if blocked else "-plain"
+
+
 def group_of(part: Part) -> str:
-    """What shares coefficients: ``depthwise 5 2`` (kernel, stride), ``conv 3 2``, ``expand``, ``project``, ``se`` …"""
-    first, last = part[0], part[-1]
-    if last.kind == "scale":
+    """What shares coefficients: ``depthwise 5 2`` (kernel, stride), ``conv 3 2`` (reads an image), ``fullconv 3 2``,
+    ``grouped 1 1``, ``expand``, ``project``, ``se`` … and the same with ``-plain``."""
+    first = part[0]
+    if _is_gate(part):
         return "se"
     if first.kind == "pointwise":
-        return "project" if first.act == "none" else "expand"
-    if first.kind in ("depthwise", "conv"):
-        return f"{first.kind} {first.kernel} {first.stride}"
-    return first.kind
+        return "pointwise-plain" if _plain(first) else "project" if first.act == "none" else "expand"
+    if first.kind == "depthwise" and _plain(first):
+        return f"depthwise-plain {first.stride}"  # rare, and all kernels alike by multiply-accumulates
+    if first.kind == "conv" and first.in_channels < CHANNEL_BLOCK:
+        return f"conv {first.kernel} {first.stride}"
+    if first.kind in ("depthwise", "conv", "grouped"):
+        kind = "grouped" if first.kind == "conv" and first.groups > 1 else first.kind.replace("conv", "fullconv")
+        return f"{kind}{_plain(first)} {first.kernel} {first.stride}"
+    return f"{first.kind} {first.kernel} {first.stride}" if first.kind in ("spatial", "max_pool") else first.kind
+
+
+def _is_gate(part: Part) -> bool:
+    return any(layer.kind == "scale" for layer in part)
 
 
 def _quantities(part: Part) -> dict[str, float]:
     """The columns of a part in its group."""
     layer, out = part[0], part[0].out_channels * part[0].out_size ** 2
     read = layer.in_channels * layer.in_size**2
-    if part[-1].kind == "scale":
+    if _is_gate(part):
         return {"each": 1, "elements": read, "channels": layer.in_channels, "macs": part[1].macs}
     if layer.kind == "pool":
         return {"each": 1, "elements": read, "channels": layer.in_channels}
+    if layer.kind == "max_pool":
+        return {"each": 1, "read": read, "macs": out * layer.kernel**2}
+    if layer.kind == "spatial":
+        return {"each": 1, "macs": layer.macs, "elements": layer.elements}
+    filled = _padded if layer.kind != "grouped" and not _plain(layer) else int
+    if layer.kind == "depthwise" and _plain(layer):
+        return {"each": 1, "macs": layer.macs, "channels": layer.out_channels, "read": read, "written": out}
     if layer.kind == "depthwise":
         wide = _padded(layer.out_channels)
         macs = wide * layer.out_size**2 * layer.kernel**2
         return {"each": 1, "macs": macs, "lines": wide * layer.out_size, "read": read, "written": out}
-    if layer.kind == "pointwise":
-        macs = _padded(layer.in_channels) * _padded(layer.out_channels) * layer.out_size**2
-        return {"each": 1, "macs": macs, "read": read, "written": out}
-    return {"each": 1, "macs": layer.macs, "read": read, "written": out}
+    moved: dict[str, float] = {"each": 1, "read": read, "written": out}
+    if layer.kind == "pointwise" or _is_full(layer):
+        taps = layer.kernel**2 * layer.out_size**2
+        return moved | {"macs": filled(layer.in_channels) * filled(layer.out_channels) * taps}
+    return moved | {"macs": layer.macs} | ({"groups": layer.groups} if layer.groups > 1 else {})
+
+
+def _is_full(layer: Layer) -> bool:
+    return layer.kind == "conv" and layer.groups == 1 and layer.in_channels >= CHANNEL_BLOCK
 
 
 def part_columns(part: Part, group: str) -> dict[str, float]:
     """Named quantities of a part counted under `group`; ``weights`` ones still await the network's size."""
-    layer = part[0]
+    first = part[0]
     columns = {f"{group}: {name}": float(value) for name, value in _quantities(part).items()}
-    if layer.kind in ("pointwise", "linear"):
-        columns[f"{group}: weights"] = float(layer.in_channels * layer.out_channels)
-    if part[-1].kind == "scale":
+    if first.kind in ("pointwise", "linear") or _is_full(first):
+        columns[f"{group}: weights"] = float(first.kernel**2 * first.in_channels * first.out_channels)
+    if _is_gate(part):
         columns[f"gate {part[1].act}"] = 1.0
-    if part[-1].kind == "add":
-        columns["add: each"], columns["add: elements"] = 1.0, float(part[-1].out_channels * part[-1].out_size ** 2)
-    if layer.act != "none":
-        columns[f"act {layer.act}: each"] = 1.0
-        columns[f"act {layer.act}: elements"] = float(layer.out_channels * layer.out_size**2)
+    for layer in part:
+        out = float(layer.out_channels * layer.out_size**2)
+        named: list[tuple[str, float]] = []
+        if layer.kind in JOINTS or layer.kind == "norm":
+            named += [(f"{layer.kind}: each", 1.0), (f"{layer.kind}: elements", out)]
+        if layer.act != "none" and layer.kind != "se":
+            named += [(f"act {layer.act}: each", 1.0), (f"act {layer.act}: elements", out)]
+        for name, value in named:
+            columns[name] = columns.get(name, 0.0) + value
     return columns
 
 
@@ -152,10 +212,10 @@ class Columns:
         if group in self.groups:
             return group
         kind, *cells = group.split()
-        near = {g: g.split()[1:] for g in self.groups if g.split()[0] == kind}
-        if not near and group in ("expand", "project"):
-            near = {g: [] for g in ("expand", "project") if g in self.groups}
-        if not near:
+        for alike in (kind, *ALIKE.get(kind, ())):
+            if near := {g: g.split()[1:] for g in self.groups if g.split()[0] == alike}:
+                break
+        else:
             raise InputError(
                 f"the latency table has met no {kind}; {known(self.groups)}; build one of a space that has"
             )
@@ -201,11 +261,11 @@ def fit(columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray],
     parts = np.vstack([columns.unfold(rows, np.full(len(rows), size)) for rows, size in zip(raw, touched, strict=True)])
     times = np.concatenate(list(parts_ms))
     sigma = np.concatenate([PART_SIGMA * times + PART_FLOOR_MS, NET_SIGMA * nets_ms])
-    return _robust_nnls(np.vstack([parts, nets]), np.concatenate([times, nets_ms]), sigma)
+    return solve(np.vstack([parts, nets]), np.concatenate([times, nets_ms]), sigma)
 
 
-def _robust_nnls(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Non-negative least squares of ``(matrix @ c - target) / sigma``, Huber's loss by reweighting."""
+def solve(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Non-negative `c` that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
     from scipy.optimize import nnls
 
     size = np.abs(matrix).max(axis=0)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.arch import Arch
-from nas.blocks import MBConv
 from nas.build import build
 from nas.errors import InputError, NasError, known
+from nas.ops import ConvNormAct
 from nas.proxy.augment import shifted_and_flipped, to_input
 from nas.proxy.data import ImageData
 from nas.proxy.small_maps import adapt
@@ -95,9 +95,10 @@ class ProxyConfig:
                 raise InputError(f"{field.name} of the proxy must be {kind} from {low:g} to {high:g}, got {value!r}")
 
     def candidate(self, arch: Arch) -> Arch:
-        """What is trained in place of `arch`: thinner, smaller, without dropout, which only slows a short training."""
+        """What is trained in place of `arch`: thinner, smaller, without dropout and stochastic depth, which only slow a
+        short training."""
         ideal = min(arch.resolution / self.full_resolution, 1) * self.resolution
-        return replace(arch.scaled(self.width, max(8, 4 * round(ideal / 4))), dropout=0.0)
+        return replace(arch.scaled(self.width, max(8, 4 * round(ideal / 4))), dropout=0.0, stochastic_depth=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -168,15 +169,16 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
 
 
 def _open_as_identity(network: nn.Module) -> None:
-    """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first
-    step.
+    """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first step.
+    The last norm of a branch does it, or, without norm, the last convolution; not where an activation follows, through
+    which nothing could be learnt at zero.
     """
     for module in network.modules():
-        if isinstance(module, MBConv) and module.residual:
-            last = module.layers[-1]
-            norm = last[1] if isinstance(last, nn.Sequential) else last
-            assert isinstance(norm, nn.BatchNorm2d)
-            nn.init.zeros_(norm.weight)
+        last = list(module.get_submodule("layers").children())[-1] if getattr(module, "residual", False) else None
+        if isinstance(last, ConvNormAct) and isinstance(last[2], nn.Identity):
+            weight = last[0].weight if isinstance(last[1], nn.Identity) else last[1].weight
+            assert isinstance(weight, Tensor)
+            nn.init.zeros_(weight)
 
 
 class _Weights:
@@ -261,9 +263,11 @@ def _refresh_norms(
     network: nn.Module, data: ImageData, config: ProxyConfig, resolution: int, rng: np.random.Generator
 ) -> None:
     """Batch norm statistics of the weights as they are now, from training images: those of single steps do not fit an
-    average.
+    average. Group norm has none.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    if not norms:
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all batches

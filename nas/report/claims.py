@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from nas.report.headline import noise
-from nas.report.strips import Nearest
+from nas.report.likeness import Nearest
 from nas.report.tables import Counts, Entry, number, score_of, section, settings
 from nas.report.wording import big, counted, listed, ms, percent, target
 from nas.search.record import Candidate, Record
@@ -21,8 +21,8 @@ def likeness_sentences(near: Nearest | None) -> list[str]:
     beyond = near.share > near.random_high
     verdict = "more than chance explains" if beyond else "no more than chance explains"
     return [
-        f"Nearest reference of the best network: {near.name}, with {percent(near.share)} of the choices equal (kernel, "
-        "expansion, SE and activation of every block, compared at the same depth of the feature map).",
+        f"Nearest reference of the best network: {near.name}, with {percent(near.share)} of the choices equal "
+        f"({near.choices} of every block, compared at the same depth of the feature map).",
         f"A random network of the space has {percent(near.random_mean)} in common with the reference nearest to it, "
         f"and one in twenty more than {percent(near.random_high)}; so the likeness is {verdict}.",
     ]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from nas.report.claims import can_claim, cannot_claim, likeness_sentences, search_facts
 from nas.report.headline import Headline, headline
-from nas.report.strips import Shares, Sheet, nearest, share_lines, sheet, thinned
+from nas.report.likeness import nearest
+from nas.report.strips import Shares, Sheet, share_lines, sheet, thinned
 from nas.report.tables import Counts, Entry, Step, Table, counts, course, entries, network_table, score_of, settings
 from nas.report.view import ParetoView, pareto_view
 from nas.report.wording import Score, target

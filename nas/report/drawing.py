@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.report.palette import ACT_NAMES, ACTS, DARK_ACTS, FAINT, FRONT, INK, MUTED, PAPER, REFERENCE, SHADE
-from nas.report.strips import MEASURES, Cell, Shares, Sheet, Strip
+from nas.report.strips import MEASURES, Cell, Shares, Sheet, Strip, met_measures
+from nas.report.wording import listed
+from nas.row import Block
 
 SLOT = 37.0
 GAP = 14.0  # between groups
@@ -69,8 +71,16 @@ def kernel_height(kernel: int) -> float:
 
 
 def cell_width(cell: Cell) -> float:
-    """Wider is a larger expansion; plain layers have none and are all alike."""
-    return 16 + 17 * min(cell.expand, 6) / 6 if cell.op == "mbconv" else 24
+    """Wider is a larger expansion; rows that have none are all alike."""
+    return 16 + 17 * min(cell.row.expand, 6) / 6 if cell.has("expand") else 24
+
+
+def foot_note(cell: Cell) -> str:
+    """What stands below a block: its expansion, or what kind of unit it is."""
+    row = cell.row
+    if cell.has("expand"):
+        return f"{'f' if row.op == 'fused_mbconv' else ''}×{row.expand:.3g}"
+    return {"shuffle_v1": f"v1 g{row.groups}", "shuffle_v2": "v2", "dwsep": "ds", "spatial_sep": "sp"}.get(row.op, "")
 
 
 def _columns(sheet: Sheet) -> dict[str, float]:
@@ -88,7 +98,7 @@ def strips_drawing(sheet: Sheet) -> Drawing:
     right = MARGIN + sum(slots * SLOT + GAP for _, slots in sheet.columns)
     width = max(right, MIN_WIDTH)
     height = LEGEND_HEIGHT + 22 + STRIP_HEIGHT * len(sheet.strips) + 4
-    shapes: list[Shape] = [*_bands(sheet, edges, height), *_legend()]
+    shapes: list[Shape] = [*_bands(sheet, edges, height), *_legend(sheet)]
     for at, strip in enumerate(sheet.strips):
         shapes += _strip(strip, edges, LEGEND_HEIGHT + 22 + at * STRIP_HEIGHT, width)
     names = ", ".join(strip.name for strip in sheet.strips)
@@ -125,17 +135,19 @@ def _strip(strip: Strip, edges: dict[str, float], top: float, width: float) -> l
 def _cell(cell: Cell, left: float, foot: float) -> list[Shape]:
     wide, tall = cell_width(cell), kernel_height(cell.kernel)
     x, y, middle = left + (SLOT - wide) / 2, foot - kernel_height(cell.kernel), left + SLOT / 2
-    plain = cell.op != "mbconv"
-    fill = ACTS[cell.act]
-    ink = PAPER if cell.act in DARK_ACTS and not plain else INK
+    row, plain = cell.row, not cell.is_block
+    fill = ACTS[row.act]
+    ink = PAPER if row.act in DARK_ACTS and not plain else INK
+    letters = "max" if row.op == "max_pool" else cell.kernels
+    size = 11 if len(letters) < 3 else 9.5
     shapes: list[Shape] = [
-        Rect(x, y, wide, tall, PAPER if plain else fill, fill if plain and cell.act != "none" else FAINT, str(cell)),
-        Text(middle, foot - tall / 2 + 3.6, "fc" if cell.op == "linear" else str(cell.kernel), 11, ink, "middle"),
+        Rect(x, y, wide, tall, PAPER if plain else fill, fill if plain and row.act != "none" else FAINT, str(cell)),
+        Text(middle, foot - tall / 2 + 3.6, letters, size, ink, "middle"),
     ]
-    if cell.se:
-        shapes.append(Rect(x, y - 5, wide, 3.6, INK, None, f"squeeze-and-excitation {cell.se:g}"))
-    if not plain:
-        shapes.append(Text(middle, foot + 10.5, f"×{cell.expand:.3g}", 8.5, MUTED, "middle"))
+    if row.se:
+        shapes.append(Rect(x, y - 5, wide, 3.6, INK, None, f"squeeze-and-excitation {row.se:g}"))
+    if note := foot_note(cell):
+        shapes.append(Text(middle, foot + 10.5, note, 8.5, MUTED, "middle"))
     return shapes
 
 
@@ -161,7 +173,9 @@ def _widths(strip: Strip, edges: dict[str, float], foot: float) -> list[Shape]:
     return shapes
 
 
-def _legend() -> list[Shape]:
+def _legend(sheet: Sheet) -> list[Shape]:
+    """What the cells mean; two kernels and GELU only where they occur."""
+    met = [cell for strip in sheet.strips for cell in strip.cells]
     shapes: list[Shape] = []
     foot = 42.0
     x = MARGIN
@@ -170,7 +184,7 @@ def _legend() -> list[Shape]:
         shapes.append(Text(left + width / 2, foot + 14, text, 9.5, MUTED, "middle"))
 
     def sample(left: float, kernel: int, expand: float, label: str, se: float = 0, op: str = "mbconv") -> float:
-        cell = Cell(op, kernel, expand, se, "relu", 0, 1, "stem", 0)
+        cell = Cell(Block(op, 8, kernel, expand=expand, se=se, act="relu"), 8, "stem", 0)
         wide = cell_width(cell)
         shapes.extend(s for s in _cell(cell, left - (SLOT - wide) / 2, foot) if not isinstance(s, Text))
         shapes.append(Text(left + wide / 2, foot - kernel_height(kernel) / 2 + 3.6, label, 10, INK, "middle"))
@@ -179,6 +193,8 @@ def _legend() -> list[Shape]:
     start = x
     for kernel in (3, 5, 7):
         x = sample(x, kernel, 4, str(kernel))
+    if any(cell.row.kernel_start and cell.row.kernel for cell in met):
+        x = sample(x, 5, 4, "3·5")
     caption("kernel", start, x - 5 - start)
     start = x = x + 26
     for expand in (1, 3, 6):
@@ -189,7 +205,8 @@ def _legend() -> list[Shape]:
     x += 128
     caption("plain conv., fc", x, sample(x, 3, 4, "3", op="conv") - 5 - x)
     start = x = x + 76
-    for act in ("relu", "relu6", "h_swish", "swish", "none"):
+    gelu = ("gelu",) if any(cell.row.act == "gelu" for cell in met) else ()
+    for act in ("relu", "relu6", "h_swish", "swish", *gelu, "none"):
         shapes.append(Rect(x, foot - 14, 14, 14, ACTS[act], FAINT))
         shapes.append(Text(x + 19, foot - 3, ACT_NAMES[act], 10, INK))
         x += 34 + 6 * len(ACT_NAMES[act])
@@ -200,15 +217,16 @@ def _legend() -> list[Shape]:
 def shares_drawing(lines: Sequence[Shares]) -> Drawing:
     """Small bars: for each network and measure the share in the first, middle and last third of its blocks."""
     name_width, column, line, bar = 190.0, 118.0, 40.0, 24.0
-    width = MARGIN * 2 + name_width + column * len(MEASURES)
+    shown = met_measures(lines)
+    width = MARGIN * 2 + name_width + column * len(shown)
     shapes: list[Shape] = []
-    for at, measure in enumerate(MEASURES):
-        shapes.append(Text(MARGIN + name_width + at * column, 14, measure, 11, INK, bold=True))
+    for at, measure in enumerate(shown):
+        shapes.append(Text(MARGIN + name_width + at * column, 14, MEASURES[measure], 11, INK, bold=True))
     for at, shares in enumerate(lines):
         foot = 24 + (at + 1) * line - 8
         colour = REFERENCE if shares.kind == "reference" else FRONT
         shapes.append(Text(MARGIN, foot - 6, _cut(shares.name, 30), 11, colour))
-        for m, three in enumerate(shares.values):
+        for m, three in enumerate(shares.values[at] for at in shown):
             left = MARGIN + name_width + m * column
             for t, value in enumerate(three):
                 x = left + t * (bar + 4)
@@ -220,7 +238,7 @@ def shares_drawing(lines: Sequence[Shares]) -> Drawing:
         middle = MARGIN + name_width + t * (bar + 4) + bar / 2
         shapes.append(Text(middle, height - 10, third, 9.5, MUTED, "middle"))
     shapes.append(Text(MARGIN, height - 10, "third of the blocks", 9.5, MUTED))
-    return Drawing(width, height, tuple(shapes), "Shares of kernel ≥ 5, SE, h-swish and swish by depth")
+    return Drawing(width, height, tuple(shapes), f"Shares of {listed(MEASURES[at] for at in shown)} by depth")
 
 
 def _cut(text: str, letters: int) -> str:

@@ -10,10 +10,10 @@ from importlib import resources
 from nas.report.contents import Contents
 from nas.report.drawing import shares_drawing, strips_drawing
 from nas.report.figures import Figure, course_figures, pareto_figure
-from nas.report.strips import share_table
+from nas.report.strips import cell_words, share_table
 from nas.report.svg import svg
 from nas.report.tables import Table
-from nas.report.view import ROWS_IN_WORDS
+from nas.report.view import rows_in_words
 from nas.report.wording import markup
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -58,7 +58,7 @@ def _headline(contents: Contents) -> str:
         key = best.candidate.key
         rows = (
             f"<details><summary>Its rows, and where it is saved</summary><p><code>arch/{key}.json</code></p>"
-            f"<p><code>{markup(best.candidate.arch)}</code></p><p>{markup(ROWS_IN_WORDS)}</p></details>"
+            f"<p><code>{markup(best.candidate.arch)}</code></p><p>{markup(rows_in_words([best.candidate.arch]))}</p></details>"
         )
     tiles = f'<dl class="figures">{figures}</dl>' if figures else ""
     return f'<section class="result"><h2>{markup(line.title)}</h2>{tiles}{_paragraphs(line.sentences)}{rows}</section>'
@@ -83,7 +83,7 @@ def _pareto(contents: Contents, png: bytes) -> str:
     if counts.failed:
         notes.append(f"{counts.failed:,} failed {'candidate' if counts.failed == 1 else 'candidates'} not drawn.")
     title = f"{contents.score.name.capitalize()} against latency"
-    notes.append(ROWS_IN_WORDS)
+    notes.append(rows_in_words(entry.candidate.arch for entry in contents.entries))
     return _section(title, _figure("pareto", pareto_figure(view), image), _paragraphs([" ".join(notes)], "note"))
 
 
@@ -127,6 +127,7 @@ def _strips(contents: Contents) -> str:
         "input's side) stand above each other. Taller is a larger kernel, wider a larger expansion, the dark lid is "
         "squeeze-and-excitation, the colour is the activation."
     )
+    note = f"{note} {cell_words(contents.sheet)}".strip()
     drawing = f'<div class="wide">{svg(strips_drawing(contents.sheet))}</div>'
     return _section("What the networks look like", _paragraphs([note], "note"), drawing)
 

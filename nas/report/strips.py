@@ -1,51 +1,92 @@
-"""Networks as strips of cells, one cell per block, and what can be counted on them: shares by depth, likeness."""
+"""Networks as strips of cells, one cell per block, and what can be counted on them: shares by depth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nas.arch import Arch
-from nas.report.palette import ACT_NAMES
+from nas.report.palette import ACT_NAMES, NORM_NAMES, OP_NAMES
 from nas.report.tables import Entry, Row, Table, score_of
-from nas.report.wording import ms, percent
+from nas.report.wording import listed, ms, percent
+from nas.row import BLOCK_OPS, CELLS, Block, usual_norm
 from nas.search.record import Record
 
 THIRDS = ("first", "middle", "last")
-MEASURES = ("kernel ≥ 5", "SE", "h-swish", "swish")
-RANDOM_NETWORKS = 200
+_HAS: Mapping[str, Callable[[Cell], bool]] = {
+    "kernel ≥ 5": lambda cell: cell.kernel >= 5,
+    "SE": lambda cell: cell.row.se > 0,
+    "h-swish": lambda cell: cell.row.act == "h_swish",
+    "swish": lambda cell: cell.row.act == "swish",
+    "GELU": lambda cell: cell.row.act == "gelu",
+    "two depthwise": lambda cell: bool(cell.row.kernel_start and cell.row.kernel),
+    "groups": lambda cell: cell.row.groups > 1,
+}
+MEASURES = tuple(_HAS)
+USUAL = MEASURES[:4]  # shown even where no network has them
 MOST_STRIPS = 40  # of a picture; report.html draws all
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One block of a strip. The cells mean what those of `nas.arch.Block` mean.
+    """One block of a strip.
 
     Args:
-        group: ``stem`` (plain convolutions before the first MBConv block), ``1/8`` (blocks whose output has that share
-            of the input's side) or ``head`` (after the last block).
+        row: its choices.
+        channels: it gives out.
+        group: ``stem`` (rows before the first block), ``1/8`` (blocks whose output has that share of the input's side)
+            or ``head`` (after the last block).
         slot: position inside its group, from 0.
     """
 
-    op: str
-    kernel: int
-    expand: float
-    se: float
-    act: str
+    row: Block
     channels: int
-    stride: int
     group: str
     slot: int
 
+    @property
+    def is_block(self) -> bool:
+        return self.row.op in BLOCK_OPS
+
+    def has(self, name: str) -> bool:
+        """Whether the cell of that name means something for this op."""
+        return name in CELLS[self.row.op]
+
+    @property
+    def kernel(self) -> int:
+        """The largest kernel of the block; 1 where it has none but 1x1 convolutions."""
+        return max(self.row.kernel, self.row.kernel_start, 1)
+
+    @property
+    def kernels(self) -> str:
+        """In few letters: ``5``, of a block with two depthwise layers ``3·5``, of one without any ``–``."""
+        row = self.row
+        if row.op == "linear":
+            return "fc"
+        return "·".join(str(kernel) for kernel in (row.kernel_start, row.kernel) if kernel) or "–"
+
     def __str__(self) -> str:
         """For a tooltip."""
-        name = {"conv": "convolution", "mbconv": "MBConv", "linear": "fully connected"}[self.op]
-        parts = [name] if self.op == "linear" else [f"{name} {self.kernel}×{self.kernel}"]
-        if self.op == "mbconv":
-            parts += [f"expansion {self.expand:g}", f"SE {self.se:g}" if self.se else "no SE"]
-        parts += [ACT_NAMES[self.act], *([f"stride {self.stride}"] if self.stride > 1 else [])]
+        row = self.row
+        sizes = " then ".join(f"{kernel}×{kernel}" for kernel in (row.kernel_start, row.kernel) if kernel)
+        parts = [OP_NAMES[row.op] + ("" if row.op == "linear" else f" {sizes}" if sizes else " without depthwise")]
+        if self.has("expand"):
+            parts.append(f"expansion {row.expand:g}")
+        if self.has("groups") and (row.groups > 1 or self.is_block):
+            first = f" (the first 1×1: {row.groups_in})" if row.groups_in else ""
+            parts.append((f"{row.groups} groups" if row.groups > 1 else "no groups") + first)
+        if row.depth_multiplier > 1:
+            parts.append(f"depth multiplier {row.depth_multiplier}")
+        if self.has("se"):
+            parts.append(f"SE {row.se:g}" if row.se else "no SE")
+        if self.has("act"):
+            parts.append(ACT_NAMES[row.act])
+        if self.has("norm") and row.norm != usual_norm(row.op):
+            parts.append(NORM_NAMES[str(row.norm)])
+        if row.stride > 1:
+            parts.append(f"stride {row.stride}")
         return ", ".join([*parts, f"{self.channels} channels"])
 
 
@@ -70,21 +111,21 @@ class Sheet:
 
 def cells(arch: Arch) -> tuple[Cell, ...]:
     """Every row but the pool, in order."""
-    blocks = [at for at, row in enumerate(arch.rows) if row.op == "mbconv"]
+    blocks = [at for at, row in enumerate(arch.rows) if row.op in BLOCK_OPS]
     pool = next(at for at, row in enumerate(arch.rows) if row.op == "pool")
     first, last = (blocks[0], blocks[-1]) if blocks else (0, pool - 1)
     found: list[Cell] = []
     used: dict[str, int] = {}
     reduction = 1
-    for at, row in enumerate(arch.rows):
+    for at, placed in enumerate(arch.places()):
+        row = placed.row
         reduction *= row.stride
         if row.op == "pool":
             continue
         group = "stem" if at < first else "head" if at > last else f"1/{reduction}"
         slot = used.get(group, 0)
         used[group] = slot + 1
-        choices = (row.op, row.kernel, row.expand, row.se, row.act, row.channels, row.stride)
-        found.append(Cell(*choices, group=group, slot=slot))
+        found.append(Cell(row, placed.out_channels, group, slot))
     return tuple(found)
 
 
@@ -121,9 +162,9 @@ def _order(group: str) -> int:
 
 
 def body(arch: Arch) -> list[Cell]:
-    """The MBConv blocks; of a network without any, its convolutions."""
+    """The blocks (`nas.row.BLOCK_OPS`); of a network without any, its convolutions."""
     found = cells(arch)
-    return [cell for cell in found if cell.op == "mbconv"] or [cell for cell in found if cell.op == "conv"]
+    return [cell for cell in found if cell.is_block] or [cell for cell in found if cell.row.op == "conv"]
 
 
 def shares(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
@@ -137,13 +178,7 @@ def shares(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
         thirds[3 * at // len(blocks)].append(cell)
 
     def share(third: list[Cell], measure: str) -> float | None:
-        has = {
-            "kernel ≥ 5": lambda cell: cell.kernel >= 5,
-            "SE": lambda cell: cell.se > 0,
-            "h-swish": lambda cell: cell.act == "h_swish",
-            "swish": lambda cell: cell.act == "swish",
-        }[measure]
-        return sum(map(has, third)) / len(third) if third else None
+        return sum(map(_HAS[measure], third)) / len(third) if third else None
 
     return tuple(tuple(share(third, measure) for third in thirds) for measure in MEASURES)
 
@@ -179,59 +214,35 @@ def share_lines(listed: Sequence[Entry]) -> list[Shares]:
     return lines + [Shares(e.name, e.kind, shares(e.candidate.arch)) for e in listed if e.kind == "reference"]
 
 
+def met_measures(lines: Sequence[Shares]) -> list[int]:
+    """Which of `MEASURES` to show: the usual ones, and those some network has."""
+    return [
+        at for at, measure in enumerate(MEASURES) if measure in USUAL or any(any(line.values[at]) for line in lines)
+    ]
+
+
 def share_table(lines: Sequence[Shares]) -> Table:
     """`lines` as text, one column per measure: first · middle · last third."""
-    rows = [
-        Row((line.name, *(" · ".join(percent(v) for v in three) for three in line.values)), line.kind) for line in lines
-    ]
-    return Table(("Network", *MEASURES), tuple(rows))
+    shown = met_measures(lines)
+    rows = []
+    for line in lines:
+        texts = (" · ".join(percent(value) for value in line.values[at]) for at in shown)
+        rows.append(Row((line.name, *texts), line.kind))
+    return Table(("Network", *(MEASURES[at] for at in shown)), tuple(rows))
 
 
-def likeness(one: Arch, other: Arch) -> float:
-    """The share of equal choices (kernel, expansion, SE or not, activation) of two networks, 0..1.
-
-    Blocks are compared in their places: same reduction of the input, same position there. A block that only one of the
-    two has counts as four differences. ReLU6 is taken for ReLU.
-    """
-    left, right = ({(c.group, c.slot): c for c in body(arch)} for arch in (one, other))
-    pairs = [(left.get(place), right.get(place)) for place in left.keys() | right.keys()]
-    equal = sum(sum(map(_same, _choices(a), _choices(b))) for a, b in pairs if a is not None and b is not None)
-    return equal / (4 * len(pairs))
-
-
-def _choices(cell: Cell) -> tuple[object, ...]:
-    return cell.kernel, cell.expand, cell.se > 0, cell.act.replace("relu6", "relu")
-
-
-def _same(one: object, other: object) -> bool:
-    return one == other
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The reference most like the best network, beside what chance gives.
-
-    Args:
-        name: of the reference.
-        share: `likeness` of the best network and it.
-        random_mean: mean likeness of random networks of the space to the reference nearest to each of them.
-        random_high: 95th percentile of the same.
-    """
-
-    name: str
-    share: float
-    random_mean: float
-    random_high: float
-
-
-def nearest(record: Record, listed: Sequence[Entry]) -> Nearest | None:
-    """None without a best network or without references."""
-    references = [e for e in listed if e.kind == "reference"]
-    if record.best is None or not references:
-        return None
-    closest = max(references, key=lambda e: likeness(record.best or e.candidate.arch, e.candidate.arch))
-    rng = np.random.default_rng(0)
-    drawn = [record.space.sample(rng) for _ in range(RANDOM_NETWORKS)]
-    by_chance = [max(likeness(arch, e.candidate.arch) for e in references) for arch in drawn]
-    share = likeness(record.best, closest.candidate.arch)
-    return Nearest(closest.name, share, float(np.mean(by_chance)), float(np.quantile(by_chance, 0.95)))
+def cell_words(sheet: Sheet) -> str:
+    """How the letters in and below the cells of these networks read, as far as their blocks need it."""
+    ops = {cell.row.op for strip in sheet.strips for cell in strip.cells}
+    below = {
+        "fused_mbconv": "f×4 as a fused block with expansion 4",
+        "dwsep": "ds as a depthwise separable convolution",
+        "spatial_sep": "sp as a spatially separable convolution",
+        "shuffle_v1": "v1 g3 as a ShuffleNetV1 unit with 3 groups",
+        "shuffle_v2": "v2 as a ShuffleNetV2 unit",
+    }
+    units = [text for op, text in below.items() if op in ops]
+    told = [f"Below a cell, read {listed(units)}."] if units else []
+    if "uib" in ops:
+        told.append("In a cell, 3·5 are the kernels before and after the expansion, and – is no depthwise.")
+    return " ".join(told)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nas.report.contents import Contents
-from nas.report.strips import share_table
+from nas.report.strips import cell_words, share_table
 from nas.report.tables import Table
-from nas.report.view import ROWS_IN_WORDS
+from nas.report.view import rows_in_words
 from nas.report.wording import markdown
 
 
@@ -21,7 +21,7 @@ def markdown_page(contents: Contents, pareto_image: str = "pareto.png", strips_i
         parts.append(_grid(names, [values]))
     best = next((entry.candidate for entry in contents.entries if entry.kind == "best"), None)
     if best is not None:
-        parts += [f"`{best.arch}`", markdown(ROWS_IN_WORDS)]
+        parts += [f"`{best.arch}`", markdown(rows_in_words([best.arch]))]
         parts.append(f"Saved as [arch/{best.key}.json](arch/{best.key}.json).")
     parts += [f"## {score.name.capitalize()} against latency", f"![Pareto plot]({pareto_image})"]
     notes = ["Latency is the measured one for networks measured after the search, else the predicted one."]
@@ -33,6 +33,8 @@ def markdown_page(contents: Contents, pareto_image: str = "pareto.png", strips_i
         parts.append(markdown(f"Latency: {where}. The target is judged by the measured latency where there is one."))
         parts += ["## What the networks look like", f"![One strip per network]({strips_image})"]
         drawn, everything = len(contents.picture.strips), len(contents.sheet.strips)
+        if words := cell_words(contents.picture):
+            parts.append(markdown(words))
         if drawn < everything:
             parts.append(f"The picture shows {drawn} of the {everything} networks, report.html all of them.")
     if contents.shares:

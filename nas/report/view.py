@@ -3,7 +3,7 @@ HTML and in PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
@@ -12,16 +12,33 @@ from nas.report.tables import Entry, score_of, settings
 from nas.report.wording import Score, counted, megabytes, millions, ms, target
 from nas.search.record import Candidate, Record
 
-ROWS_IN_WORDS = (
+_ROWS_IN_WORDS = (
     "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation "
-    "0.25, activation h-swish (hs; sw is swish, re ReLU, r6 ReLU6), stride 2, 40 channels."
+    "0.25, activation h-swish (hs; sw is swish, re ReLU, r6 ReLU6{gelu}), stride 2, 40 channels{ops}."
 )
+_OTHER_ROWS = {
+    "fused_mbconv": "fmb is a fused MBConv",
+    "uib": "uib3.5 a universal inverted bottleneck with kernels 3 and 5",
+    "shuffle_v1": "shv1.3 g4 a ShuffleNetV1 unit with a 3×3 kernel and 4 groups (g4/1: the first 1×1 without)",
+    "shuffle_v2": "shv2.3 a ShuffleNetV2 unit",
+    "dwsep": "ds3 a depthwise separable convolution",
+    "spatial_sep": "sp3 a spatially separable one",
+}
 
 # Where a label may stand beside its mark: signs of the offset in x and y, in order of preference.
 POSITIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
 LABEL_HEIGHT = 0.05  # of the plot
 LETTER_WIDTH = 0.0105
 LABEL_GAP = 0.014
+
+
+def rows_in_words(archs: Iterable[Arch]) -> str:
+    """How the short text of these networks reads."""
+    rows = [row for arch in archs for row in arch.rows]
+    ops = {row.op for row in rows}
+    told = "".join(f"; {text}" for op, text in _OTHER_ROWS.items() if op in ops)
+    gelu = ", ge GELU" if any(row.act == "gelu" for row in rows) else ""
+    return _ROWS_IN_WORDS.format(gelu=gelu, ops=told)
 
 
 @dataclass(frozen=True, slots=True)

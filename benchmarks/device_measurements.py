@@ -1,7 +1,7 @@
 """From how few measurements a device model can be had: error on unseen networks against the number measured.
 
-Truth: FBNet-space networks measured end to end on six machines and a phone (HELP, MIT licence). Beside our model, in the
-same run, a linear fit of one-hot choices per layer (ridge), which knows nothing of widths and sizes.
+Truth: FBNet-space networks measured end to end on six machines and a phone (HELP, MIT licence). Beside our model, in
+the same run, a linear fit of one-hot choices per layer (ridge), which knows nothing of widths and sizes.
 
     python benchmarks/device_measurements.py ../shared/data/device-latency
 """
@@ -20,7 +20,8 @@ from nas.latency.devices import device
 from nas.latency.measurements import Measured
 from nas.row import Block
 
-DEVICES = ("1080ti_1", "1080ti_64", "titanx_1", "titan_rtx_1", "silver_4114", "gold_6240", "pixel2")  # measured, not sums
+# Measured, not sums of a table.
+DEVICES = ("1080ti_1", "1080ti_64", "titanx_1", "titan_rtx_1", "silver_4114", "gold_6240", "pixel2")
 COUNTS = (8, 12, 20, 40, 80, 160, 320)
 TESTED, DRAWS = 500, 3
 WIDTHS = (16, *[24] * 4, *[32] * 4, *[64] * 4, *[112] * 4, *[184] * 4, 352)
@@ -29,7 +30,7 @@ CHOICES = ("skip", "k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "
 
 
 def network(choices: list[str]) -> Arch:
-    """A network of the FBNet space. Groups of 1x1 convolutions (``_g2``) have no cell in an inverted residual: left out."""
+    """A network of the FBNet space. Groups of 1x1 convolutions (``_g2``) have no cell: left out."""
     rows, width = [Block("conv", 16, 3, 2, act="relu")], 16
     for choice, wide, stride in zip(choices, WIDTHS, STRIDES, strict=True):
         if choice != "skip":

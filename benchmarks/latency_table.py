@@ -19,10 +19,11 @@ from scipy.stats import spearmanr
 from nas.arch import Arch
 from nas.build import build
 from nas.cost import estimate
-from nas.latency.measure import host, measure
+from nas.latency.measure import measure
 from nas.latency.runtimes import runtime_of
 from nas.latency.table import build_table
 from nas.latency.table_sample import typical_ms, visits
+from nas.machine import host
 from nas.references import reference, reference_names
 from nas.space_file import load_space
 

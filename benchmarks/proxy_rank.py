@@ -21,11 +21,11 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nas.arch import Arch
-from nas.row import Block
 from nas.cost import estimate
 from nas.evaluate import Evaluation, ProxyEvaluator
 from nas.proxy.data import load_data
 from nas.proxy.training import ProxyConfig
+from nas.row import Block
 
 Truth = list[tuple[Arch, float]]
 

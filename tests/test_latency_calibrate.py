@@ -119,7 +119,7 @@ def test_pixel1_covers_the_mbconv_family_at_any_width_and_resolution(pixel1: Lat
 def test_a_bundled_model_says_where_it_comes_from(tmp_path: Path) -> None:
     for name, path in bundled().items():
         table = LatencyTable.load(path)
-        assert table.source and table.licence and table.notes, name
+        assert all((table.source, table.licence, table.notes)), name
         table.save(tmp_path / "copy.json")
         assert LatencyTable.load(tmp_path / "copy.json") == table
 

@@ -1,5 +1,12 @@
+import json
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +18,15 @@ from nas.arch import Arch
 from nas.build import build
 from nas.errors import InputError
 from nas.latency import measure as room
-from nas.latency.measure import Latency, host, measure, measure_onnx, median_interval, sample, timed
+from nas.latency import sampling
+from nas.latency.anchor import usual_ms
+from nas.latency.isolation import isolated
+from nas.latency.measure import Latency, measure, measure_onnx, timed
 from nas.latency.runtimes import RUNTIMES, onnx_bytes, part_names, runtime_of
+from nas.latency.sampling import median_interval, sample
 from nas.latency.table_fit import parts_of_row, places
-from nas.references import reference, reference_names
+from nas.machine import host
+from nas.references import reference
 from nas.row import Block
 
 TINY = Arch(
@@ -27,6 +39,15 @@ TINY = Arch(
         Block("linear", 32, act="h_swish"),
     ),
     32,
+)
+# A network of each family, for each op.
+PROFILED = (
+    "mobilenet_v1",
+    "mobilenet_v3_large",
+    "efficientnet_v2_s",
+    "mobilenet_v4_conv_medium",
+    "shufflenet_v1_g3",
+    "shufflenet_v2",
 )
 GOOD = Latency(1.25, 0.1, 30, "a phone", "onnxruntime", 1, 1, "measured", "noisy")
 
@@ -52,44 +73,114 @@ def test_the_interval_covers_the_median_of_a_skewed_distribution_as_often_as_it_
 
 
 class Clock:
-    """Time that passes only while the measured callable runs."""
+    """Time that passes only while a callable runs; the machine may be slower for a while."""
 
-    def __init__(self, durations_s: list[float]) -> None:
-        self.now, self.runs, self._durations = 0.0, 0, durations_s
+    def __init__(self, slower: Callable[[float], float] = lambda now: 1.0) -> None:
+        self.now, self._slower = 0.0, slower
 
     def __call__(self) -> float:
         return self.now
 
-    def run(self) -> None:
-        self.now += self._durations[min(self.runs, len(self._durations) - 1)]
-        self.runs += 1
+    def takes(self, *durations_s: float) -> Callable[[], None]:
+        """A callable that takes these, the last one ever after."""
+        left = list(durations_s)
+
+        def run() -> None:
+            self.now += (left.pop(0) if len(left) > 1 else left[0]) * self._slower(self.now)
+
+        return run
 
 
 def test_a_slow_start_is_warmed_up_and_not_counted() -> None:
     """Durations that fall before they settle do not appear among the samples."""
-    clock = Clock([0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02] + [0.01] * 500)
-    assert set(np.round(sample(clock.run, clock), 9)) == {0.01}
+    clock = Clock()
+    run = clock.takes(0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02, 0.01)
+    assert set(np.round(sample(run, clock=clock).runs, 9)) == {0.01}
 
 
 def test_sampling_ends_when_the_median_is_known_and_at_the_cap_when_it_cannot_be() -> None:
-    """A steady clock needs the fewest runs or seconds; wild noise stops at the cap of time, with more runs."""
-    steady = Clock([0.01])
-    few = sample(steady.run, steady)
-    wild = Clock(list(np.random.default_rng(0).choice([0.005, 0.02], 5000)))
-    many = sample(wild.run, wild)
-    assert len(few) == room.MIN_RUNS
-    assert len(many) > 3 * len(few)
-    assert sum(many) <= room.MAX_SECONDS + 0.03
+    """A steady clock needs the fewest rounds or seconds; wild noise stops at the cap of time, with more."""
+    clock = Clock()
+    few = sample(clock.takes(0.02), clock=clock)
+    assert few.half_width < 1e-9
+    assert len(few.rounds) == sampling.MIN_ROUNDS
+    noise = np.random.default_rng(0).uniform(0.005, 0.05, 5000).tolist()
+    many = sample(clock.takes(*noise), clock=clock)
+    assert len(many.rounds) > 3 * len(few.rounds)
+    assert many.half_width > sampling.GOAL
+    assert sum(many.runs) <= sampling.MAX_SECONDS + 0.1
+
+
+@pytest.mark.parametrize(
+    "slower",
+    [
+        lambda now: 1.0 if now < 0.4 else 1.5,  # a neighbour comes
+        lambda now: 1 + 0.3 * np.sin(now),  # drift
+        lambda now: 3.0 if int(now * 3) % 5 == 0 else 1.0,  # bursts
+    ],
+)
+def test_what_the_whole_machine_suffers_cancels_against_the_anchor(slower: Callable[[float], float]) -> None:
+    """The network takes four times as long as the anchor, whatever the machine does."""
+    clock = Clock(slower)
+    found = sample(clock.takes(0.008), clock.takes(0.002), clock)
+    assert float(np.median(found.quotients)) == pytest.approx(4, rel=0.01)
+    assert found.half_width <= sampling.GOAL
 
 
 def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warning appears iff the interval stayed wider than the goal."""
-    monkeypatch.setattr(room, "sample", lambda run: [0.001, 0.002] * 30)
-    assert "noisy" in str(timed(lambda: None, "torch", 1, 1).warning)
-    monkeypatch.setattr(room, "sample", lambda run: [0.001] * 30)
-    calm = timed(lambda: None, "torch", 1, 1)
+    """The warning appears iff the interval stayed wider than the goal; the anchor's usual time scales the figure."""
+    monkeypatch.setattr(room, "usual_ms", lambda now_ms, *_: now_ms / 1.25)
+
+    def found(*rounds: float) -> None:
+        samples = sampling.Samples(rounds, rounds, (0.005,) * len(rounds))
+        monkeypatch.setattr(room, "sample", lambda run, held: samples)
+
+    found(*[0.001, 0.002] * 30)
+    assert "noisy" in str(timed(lambda: None, lambda: None, "torch", 1, 1).warning)
+    found(*[0.001] * 30)
+    calm = timed(lambda: None, lambda: None, "torch", 1, 1, keep_samples=True)
     assert calm.warning is None
-    assert (calm.ms, calm.iqr_ms, calm.runs, calm.source) == (1.0, 0.0, 30, "measured")
+    assert (calm.ms, calm.drift) == (pytest.approx(0.8), pytest.approx(0.25))
+    assert (calm.iqr_ms, calm.runs, calm.source) == (0.0, 30, "measured")
+    assert calm.samples_ms == (1.0,) * 30
+    assert Latency.from_dict(json.loads(json.dumps(calm.to_dict()))) == calm
+
+
+def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept between processes, apart for each device and number of threads; a damaged file starts anew."""
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    assert usual_ms(2.0, "cpu", 1) == 2.0
+    seen = [usual_ms(ms, "cpu", 1) for ms in (1.0, 1.1, 1.2, 9.0)]
+    assert seen[-1] == np.quantile([2.0, 1.0, 1.1, 1.2, 9.0], 0.25)
+    assert usual_ms(5.0, "cpu", 2) == 5.0
+    for path in (tmp_path / "latency").glob("anchor-*.json"):
+        path.write_text('["a", null]')
+    assert usual_ms(7.0, "cpu", 1) == 7.0
+
+
+def test_one_measurement_at_a_time(tmp_path: Path) -> None:
+    """Two processes that measure at once, in each other's way: their times within the lock do not overlap."""
+    code = (
+        "import time; from nas.latency.isolation import isolated\n"
+        "with isolated(1):\n start = time.monotonic(); time.sleep(0.3); print(start, time.monotonic())"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    spans = sorted(tuple(map(float, process.communicate()[0].split())) for process in both)
+    assert all(one[1] <= other[0] for one, other in pairwise(spans))
+
+
+def test_a_measurement_leaves_the_cores_as_they_were() -> None:
+    """Pinned within, where the system can, and free again after, also after an error."""
+    before = os.sched_getaffinity(0)
+
+    def fail() -> None:
+        with isolated(1):
+            assert len(os.sched_getaffinity(0)) == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert os.sched_getaffinity(0) == before
 
 
 def test_the_published_order_is_measured() -> None:
@@ -115,7 +206,7 @@ def test_every_runtime_measures_and_leaves_the_process_as_it_was(runtime: str) -
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("arch", [TINY, *(reference(name) for name in reference_names())], ids=lambda a: a.key)
+@pytest.mark.parametrize("arch", [TINY, *(reference(name, 0.5, 64) for name in PROFILED)], ids=lambda a: a.key)
 def test_a_profile_has_one_time_per_part_of_the_network(runtime: str, arch: Arch) -> None:
     """The parts the runtime times are the parts the table derives from the rows, one for one, all positive."""
     network = build(arch)

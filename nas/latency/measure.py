@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import platform
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
+from nas.latency.anchor import anchor, usual_ms
+from nas.latency.isolation import Say, isolated
 from nas.latency.runtimes import MAX_BATCH, onnx_session, runtime_of
-from nas.machine import usable_cores
+from nas.latency.sampling import GOAL, Run, sample
+from nas.libraries import LibraryNetwork, takes_its_images
+from nas.machine import host, usable_cores
 
-GOAL = 0.01  # half the confidence interval of the median, relative to it
-CONFIDENCE = 0.95
-MIN_RUNS = 20
-MAX_RUNS = 2000
-MIN_SECONDS = 0.15  # noise comes in bursts: runs of one burst agree among themselves
-MAX_SECONDS = 2.5
-WARM_UP_SECONDS = 0.75
-WARM_UP_RUNS = 4
-WARM_UP_GOAL = 0.02
 SOURCES = ("measured", "predicted")
-
-Run = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +35,9 @@ class Latency:
         batch: images per pass.
         source: ``measured`` or ``predicted``.
         warning: why the figure deserves less trust than usual; None if nothing was wrong.
+        drift: how much longer the anchor took than it usually does on this machine; it is taken out of `ms`. None if
+            there was no anchor.
+        samples_ms: every run as it was, in order, drift and all; None unless they were asked for.
 
     Raises:
         InputError: a time is not positive and finite, or a field is out of bounds.
@@ -60,6 +52,8 @@ class Latency:
     batch: int
     source: Literal["measured", "predicted"]
     warning: str | None = None
+    drift: float | None = None
+    samples_ms: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.ms) or self.ms <= 0:
@@ -78,6 +72,10 @@ class Latency:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or len(value) > 400):
                 raise InputError(f"{name} must be None or a text of at most 400 characters, got {value!r:.60}")
+        if self.drift is not None and (not _is_number(self.drift) or self.drift <= -1):
+            raise InputError(f"drift must be None or a number above -1, got {self.drift!r:.60}")
+        if self.samples_ms is not None and not all(_is_number(ms) and ms > 0 for ms in self.samples_ms):
+            raise InputError("samples_ms must be None or positive numbers")
         if self.source not in SOURCES:
             raise InputError(f"source is not one of the known, got {self.source!r:.60}; {known(SOURCES)}")
 
@@ -109,39 +107,40 @@ class Latency:
             raise InputError(f"a latency is an object with {', '.join(names)}; got {type(data).__name__}")
         if unknown := set(data) - set(names):
             raise InputError(f"a latency has no field {min(map(str, unknown))[:60]!r}; {known(names)}")
-        if missing := [name for name in names if name not in data]:
+        if missing := [name for name in names[:-2] if name not in data]:
             raise InputError(f"a latency needs {', '.join(missing)}")
-        return Latency(**data)
+        samples = data.get("samples_ms")
+        return Latency(**data | {"samples_ms": tuple(samples) if isinstance(samples, list) else samples})
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
-@lru_cache(maxsize=1)
-def host() -> str:
-    """This machine: CPU model and the number of cores this process may use."""
-    model = platform.processor() or platform.machine() or "unknown CPU"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux, or a CPU that does not name itself
-    cores = usable_cores()
-    return f"{model[:120]}, {cores} core{'s' if cores > 1 else ''}"
-
-
 def measure(
-    arch: Arch, runtime: str = "onnxruntime", threads: int = 1, batch: int = 1, *, num_classes: int = 1000
+    arch: Arch | LibraryNetwork,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    *,
+    num_classes: int = 1000,
+    keep_samples: bool = False,
+    say: Say | None = None,
 ) -> Latency:
-    """Build `arch`, run it on this host and time it: 0.3 to 0.6 s for a mobile network, at most about 4 s.
+    """Build `arch`, run it on this host and time it: a second for a mobile network, at most about 6 s.
+
+    Nothing else is measured on the machine meanwhile, the thread is kept on the calmest cores, and an anchor network is
+    run in turn (`nas.latency.sampling`): `Latency.ms` is what the network takes while the anchor takes its usual time.
 
     Args:
-        arch: what to time; weights are random, which does not matter for dense arithmetic.
+        arch: what to time; weights are random, which does not matter for dense arithmetic. A library's network is built
+            already (`nas.libraries.library_network`), with its own number of classes.
         runtime: ``onnxruntime`` (exported to ONNX first) or ``torch`` (eager).
         threads: inside an operator; at most the cores this process may use.
         batch: images per pass.
         num_classes: outputs of the classifier.
+        keep_samples: whether the result holds every run.
+        say: is told if another measurement has to end first.
 
     Raises:
         InputError: unknown runtime, or a number out of bounds.
@@ -150,8 +149,11 @@ def measure(
 
     runner = runtime_of(runtime)
     check_load(threads, batch)
-    with runner.prepare(build(arch, num_classes), arch.resolution, batch, threads) as run:
-        return timed(run, runtime, threads, batch)
+    guard = takes_its_images(arch) if isinstance(arch, LibraryNetwork) else nullcontext()
+    network = arch.network if isinstance(arch, LibraryNetwork) else build(arch, num_classes)
+    load = runner.prepare(network, arch.resolution, batch, threads)
+    with guard, isolated(threads, say), anchor(runner, threads) as held, load as run:
+        return timed(run, held, runtime, threads, batch, keep_samples)
 
 
 def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Latency:
@@ -180,7 +182,9 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Laten
         )
     images = np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)
     feed = {inputs[0].name: images}
-    return timed(lambda: session.run(None, feed), "onnxruntime", threads, batch)
+    runtime = runtime_of("onnxruntime")
+    with isolated(threads), anchor(runtime, threads) as held:
+        return timed(lambda: session.run(None, feed), held, runtime.name, threads, batch)
 
 
 def check_load(threads: int, batch: int) -> None:
@@ -190,82 +194,24 @@ def check_load(threads: int, batch: int) -> None:
             raise InputError(f"{name} must be a whole number from 1 to {high}, got {value!r}")
 
 
-def timed(run: Run, runtime: str, threads: int, batch: int) -> Latency:
-    """The latency of a prepared callable."""
-    sample_ms = np.array(sample(run)) * 1e3
-    low, high = median_interval(sample_ms)
-    median = float(np.median(sample_ms))
-    half = (high - low) / 2 / median
-    quartiles = np.quantile(sample_ms, [0.25, 0.75])
+def timed(run: Run, held: Run, runtime: str, threads: int, batch: int, keep_samples: bool = False) -> Latency:
+    """The latency of a prepared callable, timed in turn with the anchor `held`."""
+    found = sample(run, held)
+    now_ms = float(np.median(found.anchors)) * 1e3
+    usual = usual_ms(now_ms, host(), runtime, runtime_of(runtime).version(), threads)
+    rounds_ms = found.quotients * usual
+    quartiles = np.quantile(rounds_ms, [0.25, 0.75])
+    half = found.half_width
     return Latency(
-        ms=median,
+        ms=float(np.median(rounds_ms)),
         iqr_ms=float(quartiles[1] - quartiles[0]),
-        runs=len(sample_ms),
+        runs=len(found.runs),
         device=host(),
         runtime=runtime,
         threads=threads,
         batch=batch,
         source="measured",
         warning=None if half <= GOAL else f"noisy machine: the median is known to ±{half:.1%} only, not ±{GOAL:.0%}",
+        drift=now_ms / usual - 1,
+        samples_ms=tuple(1e3 * seconds for seconds in found.runs) if keep_samples else None,
     )
-
-
-def sample(run: Run, clock: Callable[[], float] = perf_counter) -> list[float]:
-    """Run until steady, then take durations in seconds until their median is known closely, or a cap is met."""
-
-    def once() -> float:
-        start = clock()
-        run()
-        return clock() - start
-
-    begin = clock()
-    before = math.inf
-    while clock() - begin < WARM_UP_SECONDS:
-        now = float(np.median([once() for _ in range(WARM_UP_RUNS)]))
-        if abs(now - before) <= WARM_UP_GOAL * now:
-            break
-        before = now
-    taken: list[float] = []
-    begin = clock()
-    check_at = MIN_RUNS
-    while len(taken) < MAX_RUNS:
-        taken.append(once())
-        spent = clock() - begin
-        if spent >= MAX_SECONDS and len(taken) >= 3:
-            break
-        if len(taken) >= check_at and spent >= MIN_SECONDS:
-            low, high = median_interval(taken)
-            if (high - low) / 2 <= GOAL * float(np.median(taken)):
-                break
-            check_at = math.ceil(len(taken) * 1.2)
-    return taken
-
-
-def median_interval(values: list[float] | np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """A confidence interval of the median that holds for any distribution: two order statistics.
-
-    The number of values below the true median is binomial (n, 1/2), so the k-th smallest and the k-th largest enclose
-    it with probability ``1 - 2 P(B < k)``; the largest k that gives `confidence` is taken. Values too few for any k
-    give all of their range.
-
-    >>> median_interval([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
-    (1.0, 6.0)
-    """
-    ordered = np.sort(np.asarray(values, dtype=float))
-    k = _order(len(ordered), confidence)
-    return float(ordered[k - 1]), float(ordered[-k])
-
-
-@lru_cache(maxsize=4096)
-def _order(n: int, confidence: float) -> int:
-    """The largest k >= 1 with ``P(Binomial(n, 1/2) < k) <= (1 - confidence) / 2``; 1 if there is none."""
-    allowed = (1 - confidence) / 2 * 2.0**n if n < 1000 else None
-    total, ways, k = 0, 1, 0
-    while k < n:
-        total += ways
-        below = total <= allowed if allowed is not None else total / (1 << n) <= (1 - confidence) / 2
-        if not below:
-            break
-        ways = ways * (n - k) // (k + 1)
-        k += 1
-    return max(k, 1)

@@ -18,16 +18,18 @@ from nas.arch import Arch
 from nas.errors import InputError, NasError
 from nas.files import cache_folder, write_atomic
 from nas.latency.held_out import HeldOut
-from nas.latency.measure import Latency, check_load, host
+from nas.latency.measure import Latency, check_load
 from nas.latency.runtimes import runtime_of
 from nas.latency.table_fit import Columns, fit
 from nas.latency.table_sample import Progress, draw_sets, time_networks
+from nas.machine import host
 from nas.space import Space
 
 SCHEMA = 1
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
-MAX_NETS = 10_000
+MAX_NETS = 20_000
+MAX_TEXT = 400
 BUDGET_S = 45.0
 
 
@@ -41,25 +43,31 @@ class LatencyTable:
         device: CPU model and cores it was measured on.
         runtime: that ran the networks.
         threads: they could use.
-        space_key: of the space whose networks it was fitted to.
+        space_key: of the space whose networks it was fitted to; None for measurements somebody brought.
         versions: of the libraries that decide about speed.
         groups: kinds of parts it has met.
         columns: named quantities of a network.
         coefficients: ms per unit of each unfolded column (`nas.latency.table_fit.Columns`).
         error: on networks it was not fitted to.
         fitted: number of networks it was fitted to.
+        source: where the measurements come from, if not from here.
+        licence: of those measurements.
+        notes: what people should know about it.
     """
 
     device: str
     runtime: str
     threads: int
-    space_key: str
+    space_key: str | None
     versions: dict[str, str]
     groups: tuple[str, ...]
     columns: tuple[str, ...]
     coefficients: tuple[float, ...]
     error: HeldOut
     fitted: int
+    source: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def _columns(self) -> Columns:
@@ -83,6 +91,10 @@ class LatencyTable:
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{self.device}, {self.runtime}, {threads}: {self.error}"
+
+    def terms(self) -> dict[str, float]:
+        """What a network is charged for, ms a unit."""
+        return dict(zip(self._columns.unfolded, self.coefficients, strict=True))
 
     def save(self, path: Path | str) -> None:
         """Write JSON that `load` reads back to an equal table."""
@@ -115,7 +127,8 @@ class LatencyTable:
 def _checked(data: Any) -> LatencyTable:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f"schema must be {SCHEMA}")
-    if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in data]:
+    told = ("source", "licence", "notes")
+    if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
         raise InputError(f"it lacks {', '.join(missing)}")
     error, versions = data["error"], data["versions"]
     if not isinstance(error, dict) or not isinstance(versions, dict) or len(versions) > 20:
@@ -126,13 +139,16 @@ def _checked(data: Any) -> LatencyTable:
         device=_text("device", data["device"]),
         runtime=_text("runtime", data["runtime"]),
         threads=_whole("threads", data["threads"]),
-        space_key=_text("space_key", data["space_key"]),
+        space_key=None if data["space_key"] is None else _text("space_key", data["space_key"]),
         versions={_text("a version", k): _text("a version", v) for k, v in versions.items()},
         groups=_texts("groups", data["groups"]),
         columns=_texts("columns", data["columns"]),
         coefficients=_numbers("coefficients", data["coefficients"], MAX_COLUMNS),
         error=HeldOut(predicted, measured),
         fitted=_whole("fitted", data["fitted"]),
+        source=_text("source", data["source"]) if data.get("source") else "",
+        licence=_text("licence", data["licence"]) if data.get("licence") else "",
+        notes=_texts("notes", data["notes"]) if data.get("notes") else (),
     )
     if len(predicted) != len(measured) or not predicted:
         raise InputError("predicted_ms and measured_ms must be equally many")
@@ -142,8 +158,8 @@ def _checked(data: Any) -> LatencyTable:
 
 
 def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 200:
-        raise InputError(f"{name} must be a text of 1 to 200 characters, got {value!r:.60}")
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
+        raise InputError(f"{name} must be a text of 1 to {MAX_TEXT} characters, got {value!r:.60}")
     return value
 
 

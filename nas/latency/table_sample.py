@@ -17,16 +17,21 @@ import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.genes import Gene, Scalar
+from nas.latency.anchor import anchor, usual_ms
+from nas.latency.isolation import isolated
 from nas.latency.runtimes import Prepared, Runtime
 from nas.latency.table_fit import CLASSES
-from nas.row import Block
+from nas.machine import host
+from nas.row import BLOCK_OPS, Block
 from nas.space import Space
+from nas.stage import Stage
 
 Progress = Callable[[int, int, str], None]
 
 HELD_OUT = 16
 FITTED = (16, 48)  # fewest, most; by the number of genes
-UNIFORM, SIZED, STRANGE = "uniform", "sized", "strange"
+FOREIGN_NETS = 8  # more, in spaces without MBConv blocks
+UNIFORM, SIZED, STRANGE, FOREIGN = "uniform", "sized", "strange", "foreign"
 KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the networks it is fitted to, over and over
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
 TRIES = 20
@@ -60,13 +65,24 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     """Networks to hold out, all of the space, and others to fit to. No network is drawn twice.
 
     Fitted are uniform samples, samples leaning to small or large options all at once (a uniform sample of many genes is
-    never near an end of the range), and strange ones: with activations, gates and widths the space may not have.
+    never near an end of the range), and strange ones: with activations, gates and widths the space may not have. A
+    space without MBConv blocks also gets foreign ones made of them, that the usual references can be predicted.
     """
     rng = np.random.default_rng((seed, 0x7AB1E))
     seen: set[str] = set()
     held_out = list(_drawn(space, HELD_OUT_KINDS, HELD_OUT, rng, seen))
     fewest, most = FITTED
-    return held_out, list(_drawn(space, KINDS, min(fewest + len(space.genes), most), rng, seen))
+    fitted = list(_drawn(space, KINDS, min(fewest + len(space.genes), most), rng, seen))
+    if not any("mbconv" in ops_of(stage) for stage in space.stages):
+        apart = len(fitted) // FOREIGN_NETS + 1  # spread out: on a slow machine the last of all are left out
+        for at, arch in enumerate(_drawn(space, (FOREIGN,), FOREIGN_NETS, rng, seen)):
+            fitted.insert(at * apart, arch)
+    return held_out, fitted
+
+
+def ops_of(stage: Stage) -> set[object]:
+    """What its blocks may be."""
+    return {*stage.cells.get("op", ()), *(row["op"] for row in stage.choice.values() if "op" in row)}
 
 
 def _drawn(
@@ -78,7 +94,9 @@ def _drawn(
             if STRANGE in kinds and attempt >= TRIES // 2:
                 kind = STRANGE  # a small space has been drawn empty
             arch = space.sample(rng) if kind == UNIFORM else _sized(space, rng)
-            if kind == STRANGE:
+            if kind == FOREIGN:
+                arch = foreign(arch, rng)
+            if kind in (STRANGE, FOREIGN):
                 arch = strange(arch, rng)
             if arch.key not in seen:
                 seen.add(arch.key)
@@ -105,7 +123,7 @@ def strange(arch: Arch, rng: np.random.Generator) -> Arch:
     for row in arch.rows:
         if row.op != "pool" and rng.random() < 0.6:
             row = replace(row, act=str(rng.choice(["relu", "relu6", "relu6", "h_swish", "swish"])))
-        if row.op == "mbconv" and rng.random() < 0.5:
+        if row.op in ("mbconv", "fused_mbconv") and rng.random() < 0.5:
             gate, base = str(rng.choice(["hard_sigmoid", "sigmoid"])), str(rng.choice(["expanded", "input"]))
             row = replace(row, se=float(rng.choice([0, 0.25])), se_gate=gate, se_base=base)
         if row.op != "linear" or rng.random() < 0.7:
@@ -115,6 +133,18 @@ def strange(arch: Arch, rng: np.random.Generator) -> Arch:
         return changed
     resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25]) / 8) * 8
     return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25])), min(max(resolution, 32), MAX_RESOLUTION))
+
+
+def foreign(arch: Arch, rng: np.random.Generator) -> Arch:
+    """`arch` with MBConv blocks in place of its own."""
+
+    def other(row: Block) -> Block:
+        kernel, expand = int(rng.choice([3, 5])), float(rng.choice([1, 3, 4, 6]))
+        if row.op not in BLOCK_OPS:
+            return row
+        return Block("mbconv", row.channels, kernel, row.stride, expand, act=str(rng.choice(["relu", "h_swish"])))
+
+    return replace(arch, rows=tuple(map(other, arch.rows)))
 
 
 def time_networks(
@@ -127,6 +157,8 @@ def time_networks(
     archs = [*held_out, *fitted]
     ready: list[tuple[Arch, Prepared, list[tuple[float, int]]]] = []
     with ExitStack() as stack:
+        stack.enter_context(isolated(threads))
+        held = stack.enter_context(anchor(runtime, threads))
         for arch in archs:
             late = perf_counter() - begin > PREPARE_SHARE * budget_s
             if late and len(ready) >= len(held_out) + FITTED[0]:
@@ -136,8 +168,10 @@ def time_networks(
             prepared = stack.enter_context(runtime.prepare(network, arch.resolution, 1, threads))
             ready.append((arch, prepared, prepared.profile()))
         progress(len(archs), len(archs), "latency table: profiling networks")
-        runs = [prepared for _, prepared, _ in ready]
-        medians = typical_ms(*visits(runs, *ROUNDS, begin + budget_s, progress))
+        runs = [held, *(prepared for _, prepared, _ in ready)]
+        held_ms, *medians = typical_ms(*visits(runs, *ROUNDS, begin + budget_s, progress))
+    usual = usual_ms(float(held_ms), host(), runtime.name, runtime.version(), threads)
+    medians = [ms / held_ms * usual for ms in medians]  # as `nas.latency.measure` tells them
     timed = [
         Timed(arch, float(ms), _settled(parts, float(ms))) for (arch, _, parts), ms in zip(ready, medians, strict=True)
     ]

@@ -1,0 +1,66 @@
+"""How well a measurement repeats: ten medians of one network, quiet and with a second process on a core half the time.
+
+Beside the figure that is told, in the same run, the plain median of the same samples, without the anchor.
+
+    python benchmarks/repeated_measure.py [mobilenet_v3_large]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from nas.latency.measure import measure
+from nas.machine import host
+from nas.references import reference
+
+REPEATS, PAUSE_S = 10, 2.0
+LOAD = """
+import time, numpy as np
+a = np.random.rand(700, 700)
+while True:
+    end = time.time() + 1.0
+    while time.time() < end:
+        a @ a
+    time.sleep(1.0)
+"""
+
+
+def spread(values: list[float]) -> float:
+    return max(values) / min(values) - 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", nargs="?", default="mobilenet_v3_large")
+    arch = reference(parser.parse_args().network)
+    print(f"{host()}; {REPEATS} measurements, {PAUSE_S:g} s apart; spread: largest over smallest median, less 1")
+    for name in ("quiet", "loaded"):
+        command = [sys.executable, "-c", LOAD]
+        load = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1"}) if name == "loaded" else None
+        try:
+            told, plain, noisy, seconds = [], [], 0, 0.0
+            for _ in range(REPEATS):
+                begin = time.perf_counter()
+                found = measure(arch, keep_samples=True)
+                seconds += time.perf_counter() - begin
+                told.append(found.ms)
+                plain.append(float(np.median(found.samples_ms or ())))
+                noisy += found.warning is not None
+                time.sleep(PAUSE_S)
+        finally:
+            if load:
+                load.kill()
+        print(
+            f"{name:8} told {np.median(told):.3f} ms, spread {spread(told):.1%}; plain {np.median(plain):.3f} ms,"
+            f" spread {spread(plain):.1%}; {noisy} of {REPEATS} said noisy; {seconds / REPEATS:.1f} s each",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

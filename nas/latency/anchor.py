@@ -1,0 +1,79 @@
+"""The network every measurement is held against, and how long it usually takes on this machine.
+
+It has one row of each kind that mobile networks are made of, touches about as much memory as their middle stages, and
+takes a millisecond or two: what slows a network down slows it down alike. Its usual time is the lower quartile of what
+past measurements saw, kept in the cache, so that a figure does not depend on the hour it was taken at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from nas.arch import Arch
+from nas.files import cache_folder, write_atomic
+from nas.latency.runtimes import Prepared, Runtime
+from nas.row import Block
+
+ANCHOR = Arch(
+    (
+        Block("conv", 16, 3, 2, act="h_swish"),
+        Block("mbconv", 24, 3, 2, 4, 0, "relu"),
+        Block("mbconv", 40, 5, 2, 3, 0.25, "relu"),
+        Block("mbconv", 80, 3, 2, 6, 0, "h_swish"),
+        Block("mbconv", 112, 5, 1, 6, 0.25, "h_swish"),
+        Block("conv", 480, act="h_swish"),
+        Block("pool"),
+    ),
+    192,
+)
+CLASSES = 10
+REMEMBERED = 64
+USUAL = 0.25
+MAX_BYTES = 64 << 10
+
+
+@contextmanager
+def anchor(runtime: Runtime, threads: int) -> Iterator[Prepared]:
+    """Within the context, the anchor can be run."""
+    from nas.build import build
+
+    with runtime.prepare(build(ANCHOR, CLASSES), ANCHOR.resolution, 1, threads) as run:
+        yield run
+
+
+def usual_ms(now_ms: float, *circumstances: object) -> float:
+    """The anchor's usual time, with `now_ms`, what it took just now, taken into account.
+
+    Args:
+        now_ms: median of a measurement's anchor runs.
+        circumstances: what a time depends on: device, runtime, its version, threads.
+    """
+    identity = json.dumps([ANCHOR.key, *map(str, circumstances)])
+    name = f"anchor-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.json"
+    try:
+        path = cache_folder("latency") / name
+        seen = [*_read(path), now_ms][-REMEMBERED:]
+        write_atomic(path, json.dumps(seen))
+    except OSError:  # nothing can be kept here: the figure stands for this hour
+        seen = [now_ms]
+    return float(np.quantile(seen, USUAL))
+
+
+def _read(path: Path) -> list[float]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return []
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    good = isinstance(values, list) and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and v > 0 for v in values
+    )
+    return [float(v) for v in values][-REMEMBERED:] if good else []

@@ -1,0 +1,135 @@
+"""How a network is timed: in turn with an anchor, until the median is known. Needs numpy alone; agents carry a copy.
+
+On a shared machine everything may take a tenth longer for minutes, or twice as long for a moment. A fixed small
+network, the anchor, is therefore run before and after every few runs of the network in question; what both suffer
+cancels in their quotient. On a 2-core machine with four busy processes, ten medians of one network differed by 126 %,
+the quotients by 9 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+
+import numpy as np
+
+GOAL = 0.01  # half the confidence interval of the median, relative to it
+CONFIDENCE = 0.95
+MIN_ROUNDS = 12
+MIN_SECONDS = 0.3  # noise comes in bursts: runs of one burst agree among themselves
+MAX_SECONDS = 4.0
+WARM_UP_SECONDS = 0.75
+WARM_UP_RUNS = 4
+WARM_UP_GOAL = 0.02
+BURST = 3  # runs in a row, of which the median counts
+BURST_SECONDS = 0.05  # fewer of a slow network
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Durations in seconds, in order of time.
+
+    Args:
+        runs: of the network, every one.
+        rounds: of the network, the median of each burst.
+        anchors: of the anchor around each burst; all 1 without an anchor.
+    """
+
+    runs: tuple[float, ...]
+    rounds: tuple[float, ...]
+    anchors: tuple[float, ...]
+
+    @property
+    def quotients(self) -> np.ndarray:
+        """Each burst over its anchor, shape ``(rounds,)``."""
+        return np.asarray(np.array(self.rounds) / np.array(self.anchors))
+
+    @property
+    def half_width(self) -> float:
+        """Half the confidence interval of the median of `quotients`, relative to it."""
+        low, high = median_interval(self.quotients)
+        return float((high - low) / 2 / np.median(self.quotients))
+
+
+def sample(run: Run, anchor: Run | None = None, clock: Callable[[], float] = perf_counter) -> Samples:
+    """Run until steady, then in turn with the anchor until the median is known closely, or a cap is met."""
+
+    def burst(one: Run, count: int) -> list[float]:
+        taken = []
+        for _ in range(count):
+            start = clock()
+            one()
+            taken.append(clock() - start)
+        return taken
+
+    def held() -> float:
+        return float(np.median(burst(anchor, BURST))) if anchor else 1.0
+
+    typical = max(_warm(lambda: burst(run, WARM_UP_RUNS), clock), 1e-9)
+    if anchor:
+        _warm(lambda: burst(anchor, WARM_UP_RUNS), clock)
+    count = max(1, min(BURST, int(BURST_SECONDS / typical)))
+    runs: list[float] = []
+    rounds: list[float] = []
+    around = [held()]
+    begin = clock()
+    check_at = MIN_ROUNDS
+    while True:
+        taken = burst(run, count)
+        runs += taken
+        rounds.append(float(np.median(taken)))
+        around.append(held())
+        spent = clock() - begin
+        found = Samples(tuple(runs), tuple(rounds), tuple(np.convolve(around, [0.5, 0.5], "valid")))
+        if spent >= MAX_SECONDS and len(rounds) >= 3:
+            return found
+        if len(rounds) >= check_at and spent >= MIN_SECONDS:
+            if found.half_width <= GOAL:
+                return found
+            check_at = math.ceil(len(rounds) * 1.2)
+
+
+def _warm(burst: Callable[[], list[float]], clock: Callable[[], float]) -> float:
+    """Run until two bursts agree; the median of the last, in seconds."""
+    begin = clock()
+    before = math.inf
+    while True:
+        now = float(np.median(burst()))
+        if abs(now - before) <= WARM_UP_GOAL * now or clock() - begin >= WARM_UP_SECONDS:
+            return now
+        before = now
+
+
+def median_interval(values: list[float] | np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """A confidence interval of the median that holds for any distribution: two order statistics.
+
+    The number of values below the true median is binomial (n, 1/2), so the k-th smallest and the k-th largest enclose
+    it with probability ``1 - 2 P(B < k)``; the largest k that gives `confidence` is taken. Values too few for any k
+    give all of their range.
+
+    >>> median_interval([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
+    (1.0, 6.0)
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    k = _order(len(ordered), confidence)
+    return float(ordered[k - 1]), float(ordered[-k])
+
+
+@lru_cache(maxsize=4096)
+def _order(n: int, confidence: float) -> int:
+    """The largest k >= 1 with ``P(Binomial(n, 1/2) < k) <= (1 - confidence) / 2``; 1 if there is none."""
+    allowed = (1 - confidence) / 2 * 2.0**n if n < 1000 else None
+    total, ways, k = 0, 1, 0
+    while k < n:
+        total += ways
+        below = total <= allowed if allowed is not None else total / (1 << n) <= (1 - confidence) / 2
+        if not below:
+            break
+        ways = ways * (n - k) // (k + 1)
+        k += 1
+    return max(k, 1)

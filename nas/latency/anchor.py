@@ -56,9 +56,9 @@ def usual_ms(now_ms: float, *circumstances: object) -> float:
         circumstances: what a time depends on: device, runtime, its version, threads.
     """
     identity = json.dumps([ANCHOR.key, *map(str, circumstances)])
-    name = f"anchor-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.json"
+    name = f"{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.json"
     try:
-        path = cache_folder("latency") / name
+        path = cache_folder("anchor") / name
         seen = [*_read(path), now_ms][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
     except OSError:  # nothing can be kept here: the figure stands for this hour

@@ -35,6 +35,15 @@ ALIKE = {  # what stands in for a kind never met
 }
 JOINTS = ("add", "shuffle", "concat", "split", "avg_pool")  # run between the parts of a row
 STEPS_M = (1.0, 2.0, 4.0, 8.0, 16.0)  # million floats: 4 to 64 MB
+ACTS_ALIKE = {  # what an activation costs where nobody has measured it, nearest first
+    "relu": ("relu6",),
+    "relu6": ("relu",),
+    "h_swish": ("swish",),
+    "swish": ("h_swish",),
+    "gelu": ("swish", "h_swish"),
+    "sigmoid": ("hard_sigmoid",),
+    "hard_sigmoid": ("sigmoid",),
+}
 PART_SIGMA = 0.7  # relative; loose: parts shape the model, whole networks, timed without a profiler, settle it
 PART_FLOOR_MS = 0.002
 NET_SIGMA = 0.01
@@ -203,10 +212,17 @@ class Columns:
         """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched."""
         vector = np.zeros(len(self.names) + 1)
         for name, value in part_columns(part, self._known(group_of(part))).items():
-            if (at := self._at.get(name)) is not None:  # an activation or gate the table never met adds nothing
+            if (at := self._at.get(self._met(name))) is not None:
                 vector[at] += value
         vector[-1] = sum(layer.params + layer.elements for layer in part)
         return vector
+
+    def _met(self, name: str) -> str:
+        """A column of the table: that of the most similar activation or gate where it never met this one."""
+        kind, _, rest = name.partition(" ")
+        own, colon, quantity = rest.partition(":")
+        likes = [f"{kind} {like}{colon}{quantity}" for like in ACTS_ALIKE.get(own, ())] if kind in ("act", "gate") else []
+        return next((column for column in (name, *likes) if column in self._at), name)
 
     def _known(self, group: str) -> str:
         if group in self.groups:

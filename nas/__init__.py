@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nas.api import search as search
     from nas.arch import Arch as Arch
     from nas.build import build as build
+    from nas.comparison import compare_references as compare_references
     from nas.cost import Cost as Cost
     from nas.cost import count as count
     from nas.errors import InfeasibleError as InfeasibleError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nas.row import Block as Block
     from nas.space import Space as Space
     from nas.space_file import load_space as load_space
+    from nas.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -44,10 +46,12 @@ _OFFERS = {
     "NasError": "errors",
     "Space": "space",
     "build": "build",
+    "compare_references": "comparison",
     "count": "cost",
     "device": "latency.devices",
     "export": "api",
     "load_space": "space_file",
+    "load_weights": "weights",
     "measure": "latency.measure",
     "profile": "api",
     "reference": "references",

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 # In the order in which `nas --help` lists their verbs.
-from nas.commands import devices, measure, references, runs, spaces  # noqa: F401  # importing them adds their verbs
+from nas.commands import agent, count, devices, measure, references, runs, spaces  # noqa: F401  # importing them adds their verbs
 from nas.commands.app import app
 from nas.errors import InputError, NasError
 

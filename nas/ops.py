@@ -28,8 +28,9 @@ def norm_layer(name: str, channels: int) -> nn.Module:
     """The normalisation of that name over the channels of a map; ``none`` is the identity."""
     if name == "batch":
         return nn.BatchNorm2d(channels)
-    if name == "group":  # arXiv 1803.08494, with 8 channels a group
-        return nn.GroupNorm(channels // math.gcd(channels, 8), channels)
+    if name == "group":  # arXiv 1803.08494, with 8 channels a group, or 4 or 2; one group for odd widths
+        share = math.gcd(channels, 8)
+        return nn.GroupNorm(channels // share if share > 1 else 1, channels)
     return nn.Identity()
 
 

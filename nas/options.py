@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.arch import Arch
@@ -106,6 +106,7 @@ class Custom:
     evaluate: Callable[[Arch], float] | None = None
     device: Callable[[Arch], float] | None = None
     sampler: BaseSampler | None = None
+    token: str | None = field(default=None, repr=False)  # of an agent; kept nowhere
 
     def names(self) -> tuple[str, ...]:
         return tuple(name for name in ("evaluate", "device", "sampler") if getattr(self, name) is not None)

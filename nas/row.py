@@ -108,8 +108,8 @@ class Block:
             greatest common divisor is taken.
         groups_in: of the first 1x1 of a ``shuffle_v1``; 0 is `groups` (the paper's first unit has 1).
         depth_multiplier: of a ``dwsep``: outputs per input channel of its depthwise.
-        norm: ``batch``, ``group`` (8 channels a group) or ``none`` (then a bias); None is the op's usual: none for
-            ``linear``, batch for all others.
+        norm: ``batch``, ``group`` (of 8 channels where they divide) or ``none`` (then a bias); None is the op's usual:
+            none for ``linear``, batch for all others.
         bias: whether a ``linear`` without norm has a bias.
 
     Raises:
@@ -146,6 +146,8 @@ class Block:
             raise InputError("kernel must be at least 1, got 0; only a uib can be without its middle depthwise")
         if self.stride == 2 and not self.kernel and not self.kernel_start:
             raise InputError("a uib of stride 2 needs a depthwise: kernel or kernel_start must not be 0")
+        if self.norm == "group" and self.channels < 2:
+            raise InputError("group norm takes at least 2 channels, got 1; one value has no spread")
         if self.op == "shuffle_v2" and self.channels % 2:
             raise InputError(f"channels of shuffle_v2 must be even, for its two halves, got {self.channels}")
 

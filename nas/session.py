@@ -105,7 +105,7 @@ class Session:
         options = self.options
         kind, _, path = options.device.partition(":")
         spec = self.custom.device or (f"table:{self._from_here(path)}" if kind == "table" else options.device)
-        device(spec, self.space, runtime=options.runtime, threads=options.threads)
+        device(spec, self.space, runtime=options.runtime, threads=options.threads, token=self.custom.token)
         if options.workers > MAX_WORKERS:
             raise InputError(f"workers must be a whole number from 1 to {MAX_WORKERS}, got {options.workers}")
         if options.ray not in (None, "auto"):
@@ -153,14 +153,15 @@ class Session:
         return ProxyEvaluator(data, config, threads=None)
 
     def _model(self) -> LatencyModel:
-        from nas.latency.devices import device
+        from nas.latency.devices import device, is_agent
 
         options = self.options
         kept = self.store.folder / "latency_table.json" if self.store else None
         kind, _, path = options.device.partition(":")
         spec = self.custom.device or (f"table:{self._from_here(path)}" if kind == "table" else options.device)
-        if kept and kept.exists() and self.custom.device is None:
-            spec = f"table:{kept}"  # one run, one table: what was predicted with another cannot be compared
+        again = kept if kept and kept.exists() and self.custom.device is None else None
+        if again and not is_agent(options.device):
+            spec = f"table:{again}"  # one run, one table: what was predicted with another cannot be compared
         model = device(
             spec,
             self.space,
@@ -168,6 +169,8 @@ class Session:
             threads=options.threads,
             seed=options.seed,
             progress=self.watch.step,
+            token=self.custom.token,
+            kept=again,
         )
         table = model.table
         if table is not None:

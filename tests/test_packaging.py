@@ -28,4 +28,4 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path: Path) -> None:
 
     assert str(tmp_path / "venv") in output(str(python), "-c", "import nas; print(nas.__file__)")
     assert "mbconv" in output(str(tmp_path / "venv" / "bin" / "nas"), "spaces")
-    assert "5,288,548" in output(str(tmp_path / "venv" / "bin" / "nas"), "references")
+    assert "5,288,548" in output(str(tmp_path / "venv" / "bin" / "nas"), "references", "--device", "none")

@@ -24,9 +24,12 @@ Examples, one for each verb:
   nas report results/mbconv-20260131-101500
   nas export results/mbconv-20260131-101500 --out shipped/
   nas measure mobilenet_v3_large efficientnet_b0@resolution=160
+  nas count mobilenet_v2 --by block
   nas profile --space mbconv --out table.json
   nas spaces mbconv
   nas references
+  nas devices show pixel1
+  nas agent --write agent.py
 """,
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 no network can meet the target, 130 interrupted (resumable).",
 )
@@ -35,6 +38,9 @@ Space = Annotated[str, typer.Option("--space", help="A space by name (`nas space
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Runtime = Annotated[str, typer.Option("--runtime", help="What runs the network: onnxruntime or torch.")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of the timed network.")]
+Token = Annotated[
+    str | None, typer.Option("--token", help="Of an agent (http://HOST:PORT).  [default: $NAS_AGENT_TOKEN]")
+]
 Run = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
 
 

@@ -30,8 +30,8 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from nas.latency.devices import bundled
-    from nas.latency.measure import host
     from nas.latency.table import LatencyTable
+    from nas.machine import host
 
     models = {name: LatencyTable.load(path) for name, path in bundled().items()}
     facts: list[dict[str, Any]] = [{"name": "host", "device": host(), "runtime": None, "error": None}]

@@ -7,28 +7,32 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.app import Json, Runtime, Threads, app
+from nas.commands.app import Json, Runtime, Threads, Token, app
 
 
 @app.command()
 def measure(
-    networks: Annotated[list[str], typer.Argument(help="References, arch.json files or exported .onnx files.")],
+    networks: Annotated[
+        list[str], typer.Argument(help="References, arch.json or exported .onnx files, torchvision:NAME, timm:NAME.")
+    ],
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
     batch: Annotated[int, typer.Option(help="Images per inference.")] = 1,
+    device: Annotated[str, typer.Option(help="host, or http://HOST:PORT of an agent.")] = "host",
+    token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Time networks on this host.
+    """Time networks on this host, or on the device of an agent.
 
     \b
     Example:
-      nas measure mobilenet_v3_large efficientnet_b0@resolution=160 shipped/model.onnx
+      nas measure mobilenet_v3_large efficientnet_b0@resolution=160 shipped/model.onnx torchvision:resnet50
     """
     from nas import api
 
     found = {}
     for name in networks:
-        found[name] = api.measure_named(name, runtime, threads, batch)
+        found[name] = api.measure_named(name, runtime, threads, batch, device, token)
         if not as_json:
             typer.echo(f"{name}: {found[name]}")
     if as_json:

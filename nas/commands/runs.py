@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.commands.app import Json, Run, Runtime, Space, Threads, app, show, split_names, watcher_for
+from nas.commands.app import Json, Run, Runtime, Space, Threads, Token, app, show, split_names, watcher_for
 from nas.errors import TargetMissedError
 
 
@@ -21,7 +21,10 @@ def search(
         str | None,
         typer.Option(help="Folder of images, one subfolder per class, or cifar10, ... None: a generated set."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Whose latency counts: host, or table:PATH.")] = "host",
+    device: Annotated[
+        str, typer.Option(help="Whose latency counts: host, pixel1, table:PATH or http://HOST:PORT.")
+    ] = "host",
+    token: Token = None,
     budget: Annotated[str | None, typer.Option(help="Time for training candidates: 10m, 2h.  [default: 4m]")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train; what ends first ends it.")] = None,
     sampler: Annotated[str, typer.Option(help="auto (tpe), tpe, nsga2 or random.")] = "auto",
@@ -63,6 +66,7 @@ def search(
             space,
             latency_target=latency_target,
             device=device,
+            token=token,
             data=data,
             trials=trials,
             budget=budget,
@@ -88,6 +92,7 @@ def resume(
     budget: Annotated[str | None, typer.Option(help="Train for this much longer.  [default: what is left]")] = None,
     trials: Annotated[int | None, typer.Option(help="New total number of candidates.")] = None,
     ray: Annotated[str | None, typer.Option(help="Address of the Ray cluster, if the run joined one.")] = None,
+    token: Annotated[str | None, typer.Option(help="Of the run's agent, if it measures on one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Go on with an interrupted search, or a longer one.
@@ -100,7 +105,7 @@ def resume(
 
     with watcher_for(as_json) as watch:
         watch.resume_with = f"nas resume {run}"
-        record = api.resume(run, budget=budget, trials=trials, ray=ray, watch=watch)
+        record = api.resume(run, budget=budget, trials=trials, ray=ray, token=token, watch=watch)
     _show_run(record, run, as_json)
 
 
@@ -127,6 +132,10 @@ def export(
     classes: Annotated[
         int | None, typer.Option(help="Outputs of the classifier.  [default: classes of the run's images, else 1000]")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="torchvision, timm (both downloaded), or a file.  [default: initial weights]")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="Of the run's agent: measure the file there.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX and as one Python file.
@@ -137,10 +146,12 @@ def export(
     \b
     Example:
       nas export results/mbconv-20260131-101500 --out shipped/
+      nas export mobilenet_v3_large --weights torchvision
     """
     from nas import api
 
-    done = api.export(run, out, tuple(filter(None, formats.split(","))), arch=arch, num_classes=classes)
+    names = tuple(filter(None, formats.split(",")))
+    done = api.export(run, out, names, arch=arch, num_classes=classes, weights=weights, token=token)
     lines = [str(path) for path in done.files]
     if done.max_abs_diff is not None:
         lines.append(f"ONNX Runtime and PyTorch differ by at most {done.max_abs_diff:.2g}")
@@ -148,12 +159,18 @@ def export(
         lines.append(f"the exported file takes {done.measured}")
     if done.target_ms is None:
         lines.append("no target of this machine to hold it to")
-    lines.append(f"weights are initial ones for {done.num_classes} classes: train the network at full size before use")
+    if done.weights is not None:
+        lines.append(f"weights are {done.weights}, for {done.num_classes} classes")
+    else:
+        lines.append(
+            f"weights are initial ones for {done.num_classes} classes: train the network at full size before use"
+        )
     data = {
         "key": done.arch.key,
         "files": [str(path) for path in done.files],
         "max_abs_diff": done.max_abs_diff,
         "num_classes": done.num_classes,
+        "weights": done.weights,
         "latency": done.measured.to_dict() if done.measured else None,
         "target_ms": done.target_ms,
     }

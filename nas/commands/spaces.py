@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.app import Json, Runtime, Space, Threads, app, show, watcher_for
+from nas.commands.app import Json, Runtime, Space, Threads, Token, app, show, watcher_for
 
 
 @app.command()
@@ -16,9 +16,11 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="Also write the table here, for --device table:PATH.")] = None,
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
+    device: Annotated[str, typer.Option(help="host, or http://HOST:PORT of an agent.")] = "host",
+    token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Fit the latency model of a space on this host.
+    """Fit the latency model of a space on this host, or on the device of an agent.
 
     Prints its error on networks it has not seen.
 
@@ -29,7 +31,7 @@ def profile(
     from nas import api
 
     with watcher_for(as_json) as watch:
-        table = api.profile(space, runtime=runtime, threads=threads, out=out, watch=watch)
+        table = api.profile(space, runtime=runtime, threads=threads, out=out, watch=watch, device=device, token=token)
     show({"device": table.device, "space": table.space_key, "error": table.error.to_dict()}, str(table), as_json)
 
 

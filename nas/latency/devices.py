@@ -12,10 +12,11 @@ import numpy as np
 
 from nas.arch import Arch
 from nas.errors import InputError, known
-from nas.latency.measure import Latency, check_load, host, measure
+from nas.latency.measure import Latency, check_load, measure
 from nas.latency.runtimes import runtime_of
 from nas.latency.table import LatencyTable, cached_table
 from nas.latency.table_sample import Progress
+from nas.machine import host
 from nas.space import Space
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -146,6 +147,11 @@ class CallableModel:
         return None
 
 
+def is_agent(spec: str) -> bool:
+    """Whether `spec` is the address of an agent."""
+    return spec.startswith(("http://", "https://"))
+
+
 def device(
     spec: str | Callable[[Arch], float] | LatencyModel,
     space: Space | None = None,
@@ -154,21 +160,26 @@ def device(
     threads: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
+    token: str | None = None,
+    kept: Path | None = None,
 ) -> LatencyModel:
     """The latency model a user names.
 
     Args:
         spec: ``host`` (this machine), the name of a bundled model (``pixel1``), ``table:PATH`` (what
-            `LatencyTable.save` or ``nas devices calibrate`` wrote), a function from `Arch` to ms, or a ready
-            `LatencyModel`.
+            `LatencyTable.save` or ``nas devices calibrate`` wrote), ``http://HOST:PORT`` (an agent, `nas agent`), a
+            function from `Arch` to ms, or a ready `LatencyModel`.
         space: whose table the host predicts by; None measures every network that is asked about.
         runtime: of the host.
         threads: of the host.
         seed: of the networks a new table is fitted to.
         progress: called as ``progress(done, total, text)`` while one is measured.
+        token: of an agent; None is that of ``NAS_AGENT_TOKEN``.
+        kept: table that an agent's device is to be predicted by, in place of a new one.
 
     Raises:
-        InputError: `spec` is unknown, or a table cannot be read.
+        InputError: `spec` is unknown, a table cannot be read, or an agent does not take the token.
+        NasError: an agent cannot be reached.
     """
     if isinstance(spec, str):
         kind, _, rest = spec.partition(":")
@@ -178,9 +189,15 @@ def device(
             return Saved(Path(rest))
         if spec in bundled():
             return Saved(bundled()[spec])
+        if is_agent(spec):
+            from nas.latency.remote import Agent
+
+            if runtime != Agent.runtime:
+                raise InputError(f"an agent runs networks under {Agent.runtime}, got runtime {runtime!r}")
+            return Agent(spec, space, token, threads, seed, progress, kept)
     elif isinstance(spec, LatencyModel):
         return spec
     elif callable(spec):
         return CallableModel(spec)
-    names = ("host", *bundled(), "table:PATH", "a function of an Arch")
+    names = ("host", *bundled(), "table:PATH", "http://HOST:PORT", "a function of an Arch")
     raise InputError(f"no device is called {spec!r:.80}; {known(names)}")

@@ -1,0 +1,272 @@
+"""A device across the wire: networks are sent to an agent (`nas agent`) as ONNX, and timed there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+
+from nas.arch import Arch
+from nas.errors import InputError, NasError
+from nas.files import cache_folder, write_atomic
+from nas.latency.agent_client import Link, NoAnchor, facts_of, is_duration, samples_of
+from nas.latency.anchor import ANCHOR, CLASSES, USUAL, usual_ms
+from nas.latency.calibrate import calibrate
+from nas.latency.held_out import HeldOut
+from nas.latency.measure import Latency
+from nas.latency.measurements import Measured
+from nas.latency.runtimes import MAX_BATCH, onnx_bytes
+from nas.latency.sampling import GOAL, Samples
+from nas.latency.table import LatencyTable
+from nas.latency.table_fit import CLASSES as TABLE_CLASSES
+from nas.latency.table_sample import Progress, draw_sets
+from nas.libraries import LibraryNetwork, takes_its_images
+from nas.machine import host
+from nas.space import Space
+
+MAX_FILE = 512 << 20
+GRACE_S = 60.0
+SLOWER = 0.15
+TABLE_SCHEMA = 1
+
+
+class Agent:
+    """A device that runs an agent. With a space it predicts by a table, which is measured on first use through the
+    agent and kept in the cache; without one it measures every network it is asked about.
+
+    Args:
+        url: ``http://HOST:PORT``.
+        space: whose networks are to be predicted.
+        token: the agent's; None is that of ``NAS_AGENT_TOKEN``. It is neither kept nor shown.
+        threads: of the timed network.
+        seed: of the networks that a new table is fitted to.
+        progress: called as ``progress(done, total, text)``.
+        kept: table to predict by, in place of one of its own.
+
+    Raises:
+        InputError: not an agent's address, a wrong token, or more threads than the device offers.
+        NasError: it cannot be reached.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(
+        self,
+        url: str,
+        space: Space | None = None,
+        token: str | None = None,
+        threads: int = 1,
+        seed: int = 0,
+        progress: Progress | None = None,
+        kept: Path | None = None,
+    ) -> None:
+        self._link = Link(url, token)
+        self._space, self._threads, self._seed = space, threads, seed
+        self._progress, self._kept = progress or _silent, kept
+        facts = self._link.ask("GET", "/v1/device")
+        self._facts = facts_of(facts, self._link.url)
+        most = self._facts["threads"]
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most:
+            raise InputError(f"threads must be a whole number from 1 to {most} on {self.device}, got {threads!r}")
+
+    @property
+    def device(self) -> str:
+        """The agent's name for its device; never that of this host, where an agent may run too."""
+        name = str(self._facts["name"])
+        return f"{name} (agent)" if name == host() else name
+
+    @property
+    def version(self) -> str:
+        """Of ONNX Runtime there."""
+        return str(self._facts["version"])
+
+    @cached_property
+    def table(self) -> LatencyTable | None:
+        if self._kept is not None:
+            return LatencyTable.load(self._kept)
+        return None if self._space is None else self._cached(self._space)
+
+    def __call__(self, arch: Arch) -> Latency:
+        return self.measure(arch) if self.table is None else self.table(arch)
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        if self.table is not None:
+            return self.table.many(archs)
+        return np.array([self.measure(arch).ms for arch in archs], dtype=float)
+
+    def measure(self, arch: Arch | LibraryNetwork, batch: int = 1) -> Latency:
+        """Time a network there; at batch `batch`, with initial weights.
+
+        Raises:
+            NasError: it could not be measured; names the network and what to do.
+        """
+        from nas.build import build
+
+        _check_batch(batch)
+        if isinstance(arch, LibraryNetwork):
+            with takes_its_images(arch):
+                model = onnx_bytes(arch.network, arch.resolution, batch)
+            return self._measured(model, arch.name, batch)
+        return self._measured(onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution, batch), arch.key, batch)
+
+    def measure_onnx(self, model: bytes | Path, batch: int = 1) -> Latency:
+        """Time an ONNX model there, as `nas.latency.measure.measure_onnx` does here."""
+        _check_batch(batch)
+        if isinstance(model, bytes):
+            return self._measured(model, "the model", batch)
+        try:
+            if model.stat().st_size > MAX_FILE:
+                raise InputError(f"{model} has more than {MAX_FILE >> 20} MB, which no agent takes")
+            content = model.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {model}: {error.strerror}; give an exported .onnx file") from None
+        return self._measured(content, str(model), batch)
+
+    def _measured(self, model: bytes, name: str, batch: int) -> Latency:
+        found = self._samples(model, f"network {name}", batch)
+        anchor_ms = float(np.median(found.anchors)) * 1e3
+        usual = usual_ms(anchor_ms, *self._circumstances())
+        times_ms = found.quotients * usual
+        low, high = np.quantile(times_ms, [0.25, 0.75])
+        return Latency(
+            ms=float(np.median(times_ms)),
+            iqr_ms=float(high - low),
+            runs=len(found.runs),
+            device=self.device,
+            runtime=self.runtime,
+            threads=self._threads,
+            batch=batch,
+            source="measured",
+            warning=_warning(found, anchor_ms / usual - 1),
+        )
+
+    def _circumstances(self) -> tuple[object, ...]:
+        return ("agent", self._facts["identity"], self.runtime, self.version, self._threads)
+
+    def _samples(self, model: bytes, about: str, batch: int) -> Samples:
+        """Durations of a model there, held against the anchor, which is sent first where it is missing."""
+        if len(model) > self._facts["max_bytes"]:
+            raise NasError(
+                f"{about} has {len(model) >> 20} MB, more than the agent at {self._link.url} takes; start it with a "
+                "larger --max-mb"
+            )
+        anchor, anchor_hash = _anchor()
+        query = urlencode({"threads": self._threads, "batch": batch, "anchor": anchor_hash})
+        patience_s = self._facts["limit_s"] * self._facts["places"] + GRACE_S
+        for _ in range(4):  # other clients may bring anchors of their own meanwhile
+            if self._facts["anchor"] != anchor_hash:
+                self._link.ask("PUT", "/v1/anchor", anchor, about, patience_s)
+                self._facts["anchor"] = anchor_hash
+            try:
+                told = self._link.ask("POST", f"/v1/measure?{query}", model, about, patience_s)
+                return samples_of(told, self._link.url, about)
+            except NoAnchor:
+                self._facts["anchor"] = None
+        raise NasError(
+            f"the agent at {self._link.url} keeps forgetting the anchor of {about}: other versions of this program use "
+            "it too; use it alone"
+        )
+
+    def _cached(self, space: Space) -> LatencyTable:
+        """The table of `space` there from the cache, else measured now. What was measured before an interruption is
+        not measured again."""
+        identity = json.dumps([space.key, *self._circumstances(), self._seed, ANCHOR.key, TABLE_SCHEMA])
+        name = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+        path, part = cache_folder("latency") / f"agent-{name}.json", cache_folder("latency") / f"agent-{name}.part.json"
+        try:
+            return LatencyTable.load(path)
+        except InputError:
+            pass  # none yet, or damaged
+        table = self._fitted(space, part)
+        table.save(path)
+        part.unlink(missing_ok=True)
+        return table
+
+    def _fitted(self, space: Space, part: Path) -> LatencyTable:
+        held_out, fitted = draw_sets(space, self._seed)
+        archs = [*held_out, *fitted]
+        known = _read_part(part)
+        text = f"latency table: measuring networks on {self.device}"
+        for at, arch in enumerate(archs):
+            self._progress(at, len(archs), text)
+            if arch.key not in known:
+                known[arch.key] = self._quotient_and_anchor(arch)
+                write_atomic(part, json.dumps(known))
+        self._progress(len(archs), len(archs), text)
+        usual = float(np.quantile([known[arch.key][1] for arch in archs], USUAL))
+        ms = [known[arch.key][0] * usual for arch in archs]
+        return self._calibrated(space, archs, ms, len(held_out))
+
+    def _quotient_and_anchor(self, arch: Arch) -> tuple[float, float]:
+        """A network's time over the anchor's, and the anchor's in ms."""
+        from nas.build import build
+
+        model = onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution)
+        found = self._samples(model, f"network {arch.key}", 1)
+        anchor_ms = float(np.median(found.anchors)) * 1e3
+        usual_ms(anchor_ms, *self._circumstances())
+        return float(np.median(found.quotients)), anchor_ms
+
+    def _calibrated(self, space: Space, archs: Sequence[Arch], ms: Sequence[float], held_out: int) -> LatencyTable:
+        """Fitted to all of them; the error told is that of a fit that had not seen the first `held_out`."""
+        from nas.latency.devices import bundled
+
+        prior = LatencyTable.load(bundled()["pixel1"]) if "pixel1" in bundled() else None
+        measured = [Measured(arch, one) for arch, one in zip(archs, ms, strict=True)]
+        seen = measured[held_out:]
+        error = calibrate(seen, self.device, prior=prior, seed=self._seed).table
+        predicted = np.maximum(error.many(archs[:held_out]), 1e-6)
+        table = calibrate(measured, self.device, prior=prior, seed=self._seed).table
+        return replace(
+            table,
+            runtime=self.runtime,
+            threads=self._threads,
+            space_key=space.key,
+            versions={self.runtime: self.version},
+            error=HeldOut(tuple(predicted.tolist()), tuple(ms[:held_out])),
+            notes=("measured through an agent; its error is that of a fit without the held-out networks",),
+        )
+
+
+@cache
+def _anchor() -> tuple[bytes, str]:
+    """The anchor as ONNX, and its hash."""
+    from nas.build import build
+
+    model = onnx_bytes(build(ANCHOR, CLASSES), ANCHOR.resolution)
+    return model, hashlib.sha256(model).hexdigest()
+
+
+def _warning(found: Samples, slower: float) -> str | None:
+    if found.half_width > GOAL:
+        return f"noisy device: the median is known to ±{found.half_width:.1%} only, not ±{GOAL:.0%}"
+    if slower > SLOWER:
+        return f"the device was {slower:.0%} slower than usual, which is taken off; it may be hot or busy"
+    return None
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    pass
+
+
+def _check_batch(batch: int) -> None:
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_BATCH:
+        raise InputError(f"batch must be a whole number from 1 to {MAX_BATCH}, got {batch!r}")
+
+
+def _read_part(path: Path) -> dict[str, tuple[float, float]]:
+    """What an interrupted profile had measured: quotient and anchor's ms by network."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < 1 << 20 else None
+    except (OSError, ValueError):
+        return {}
+    good = isinstance(data, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(is_duration, pair)) for pair in data.values()
+    )
+    return {str(key): (pair[0], pair[1]) for key, pair in data.items()} if good and isinstance(data, dict) else {}

@@ -11,8 +11,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import export as export
-    from nas.api import profile as profile
     from nas.api import report as report
     from nas.api import resume as resume
     from nas.api import search as search
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     from nas.latency.devices import device as device
     from nas.latency.measure import Latency as Latency
     from nas.latency.measure import measure as measure
+    from nas.networks import export as export
+    from nas.networks import profile as profile
     from nas.references import reference as reference
     from nas.references import reference_names as reference_names
     from nas.row import Block as Block
@@ -49,11 +49,11 @@ _OFFERS = {
     "compare_references": "comparison",
     "count": "cost",
     "device": "latency.devices",
-    "export": "api",
+    "export": "networks",
     "load_space": "space_file",
     "load_weights": "weights",
     "measure": "latency.measure",
-    "profile": "api",
+    "profile": "networks",
     "reference": "references",
     "reference_names": "references",
     "report": "api",

@@ -146,8 +146,6 @@ class Block:
             raise InputError("kernel must be at least 1, got 0; only a uib can be without its middle depthwise")
         if self.stride == 2 and not self.kernel and not self.kernel_start:
             raise InputError("a uib of stride 2 needs a depthwise: kernel or kernel_start must not be 0")
-        if self.norm == "group" and self.channels < 2:
-            raise InputError("group norm takes at least 2 channels, got 1; one value has no spread")
         if self.op == "shuffle_v2" and self.channels % 2:
             raise InputError(f"channels of shuffle_v2 must be even, for its two halves, got {self.channels}")
 

@@ -99,7 +99,10 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "corrupt run": (lambda t: ["resume", str(corrupt(t / "run"))], "run.json:1: broken JSON"),
     "corrupt run report": (lambda t: ["report", str(corrupt(t / "run"))], "run.json:1: broken JSON"),
     "not a run": (lambda t: ["resume", str(t)], "is not a run folder"),
-    "unknown reference": (lambda t: ["measure", "mobilenet_v9"], "no reference is called 'mobilenet_v9'; known: "),
+    "unknown reference": (
+        lambda t: ["measure", "mobilenet_v9"],
+        "no reference is called 'mobilenet_v9'; did you mean mobilenet_v2",
+    ),
     "unknown format": (lambda t: ["export", "mobilenet_v2", "--format", "tflite"], "known: onnx, python"),
     "unknown verb": (lambda t: ["serch"], "No such command 'serch'. Did you mean 'search'?"),
     "unknown option": (lambda t: ["search", "--spaec", "mbconv"], "No such option"),

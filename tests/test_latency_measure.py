@@ -129,7 +129,9 @@ def test_what_the_whole_machine_suffers_cancels_against_the_anchor(slower: Calla
 
 def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warning appears iff the interval stayed wider than the goal; the anchor's usual time scales the figure."""
-    monkeypatch.setattr(room, "usual_ms", lambda now_ms, *_: now_ms / 1.25)
+    monkeypatch.setattr(room, "usual_ms", lambda now_ms, *_: now_ms / slower)
+
+    slower = 1.05
 
     def found(*rounds: float) -> None:
         samples = sampling.Samples(rounds, rounds, (0.005,) * len(rounds))
@@ -140,10 +142,12 @@ def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     found(*[0.001] * 30)
     calm = timed(lambda: None, lambda: None, "torch", 1, 1, keep_samples=True)
     assert calm.warning is None
-    assert (calm.ms, calm.drift) == (pytest.approx(0.8), pytest.approx(0.25))
+    assert (calm.ms, calm.drift) == (pytest.approx(1 / 1.05), pytest.approx(0.05))
     assert (calm.iqr_ms, calm.runs, calm.source) == (0.0, 30, "measured")
     assert calm.samples_ms == (1.0,) * 30
     assert Latency.from_dict(json.loads(json.dumps(calm.to_dict()))) == calm
+    slower = 1.25
+    assert "everything took 25% longer than usual" in str(timed(lambda: None, lambda: None, "torch", 1, 1).warning)
 
 
 def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,33 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
-    *("errors", "units", "files", "machine", "torchvision_schemas", "row", "arch", "yaml_nodes", "genes", "stage"),
-    *("automaton", "space", "space_file", "ops", "blocks", "build", "layers", "trace", "cost", "guidelines"),
-    *(
-        "convolutions",
-        "references",
-        "published",
-        "weights",
-        "pretrained",
-        "libraries",
-        "breakdown",
-        "pareto",
-        "latency",
-    ),
-    *(
-        "proxy",
-        "evaluate",
-        "search",
-        "report",
-        "standalone",
-        "export",
-        "comparison",
-        "options",
-        "session",
-        "api",
-        "progress",
-    ),
-    *("commands", "cli", "__main__"),
+    *("errors", "units", "files", "machine", "torchvision_schemas", "row", "arch", "yaml_nodes", "genes"),
+    *("stage", "automaton", "space", "space_file", "ops", "blocks", "build", "layers", "trace", "cost"),
+    *("guidelines", "convolutions", "references", "published", "weights", "pretrained", "libraries", "named"),
+    *("breakdown", "pareto", "latency", "proxy", "evaluate", "search", "report", "standalone", "export"),
+    *("comparison", "options", "session", "api", "networks", "progress", "commands", "cli", "__main__"),
 ]
 STRANGERS = {"latency": "proxy", "proxy": "latency", "report": "proxy"}
 HEAVY = ("torch", "ray", "torchvision", "onnxruntime", "matplotlib", "plotly", "pandas", "optuna", "sklearn")

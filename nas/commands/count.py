@@ -98,13 +98,13 @@ def _count(
 
 
 def _network(name: str, resolution: int | None, classes: int) -> Arch | LibraryNetwork:
-    from nas import api
     from nas.arch import Arch
     from nas.libraries import is_library
+    from nas.named import named
 
     if resolution is not None and is_library(name):
         name = f"{name.partition('@')[0]}@resolution={resolution}"
-    network = api.named(name, classes)
+    network = named(name, classes)
     return replace(network, resolution=resolution) if resolution and isinstance(network, Arch) else network
 
 

@@ -13,7 +13,7 @@ devices = typer.Typer(
     help="""Devices that latency can be asked of: this host, bundled models, models of your own.
 
 \b
-Examples:
+Example:
   nas devices
   nas devices show pixel1
   nas devices calibrate phone.csv --name "My phone" --out phone.json

@@ -28,11 +28,11 @@ def measure(
     Example:
       nas measure mobilenet_v3_large efficientnet_b0@resolution=160 shipped/model.onnx torchvision:resnet50
     """
-    from nas import api
+    from nas.networks import measure_named
 
     found = {}
     for name in networks:
-        found[name] = api.measure_named(name, runtime, threads, batch, device, token)
+        found[name] = measure_named(name, runtime, threads, batch, device, token)
         if not as_json:
             typer.echo(f"{name}: {found[name]}")
     if as_json:

@@ -148,10 +148,10 @@ def export(
       nas export results/mbconv-20260131-101500 --out shipped/
       nas export mobilenet_v3_large --weights torchvision
     """
-    from nas import api
+    from nas import networks
 
     names = tuple(filter(None, formats.split(",")))
-    done = api.export(run, out, names, arch=arch, num_classes=classes, weights=weights, token=token)
+    done = networks.export(run, out, names, arch=arch, num_classes=classes, weights=weights, token=token)
     lines = [str(path) for path in done.files]
     if done.max_abs_diff is not None:
         lines.append(f"ONNX Runtime and PyTorch differ by at most {done.max_abs_diff:.2g}")

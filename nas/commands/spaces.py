@@ -28,10 +28,12 @@ def profile(
     Example:
       nas profile --space mbconv --out table.json
     """
-    from nas import api
+    from nas import networks
 
     with watcher_for(as_json) as watch:
-        table = api.profile(space, runtime=runtime, threads=threads, out=out, watch=watch, device=device, token=token)
+        table = networks.profile(
+            space, runtime=runtime, threads=threads, out=out, watch=watch, device=device, token=token
+        )
     show({"device": table.device, "space": table.space_key, "error": table.error.to_dict()}, str(table), as_json)
 
 

@@ -19,6 +19,7 @@ from nas.libraries import LibraryNetwork, takes_its_images
 from nas.machine import host, usable_cores
 
 SOURCES = ("measured", "predicted")
+DISTURBED = 0.08  # drift beyond which taking it out leaves more than a few percent of doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def timed(run: Run, held: Run, runtime: str, threads: int, batch: int, keep_samp
     usual = usual_ms(now_ms, host(), runtime, runtime_of(runtime).version(), threads)
     rounds_ms = found.quotients * usual
     quartiles = np.quantile(rounds_ms, [0.25, 0.75])
-    half = found.half_width
+    drift = now_ms / usual - 1
     return Latency(
         ms=float(np.median(rounds_ms)),
         iqr_ms=float(quartiles[1] - quartiles[0]),
@@ -211,7 +212,15 @@ def timed(run: Run, held: Run, runtime: str, threads: int, batch: int, keep_samp
         threads=threads,
         batch=batch,
         source="measured",
-        warning=None if half <= GOAL else f"noisy machine: the median is known to ±{half:.1%} only, not ±{GOAL:.0%}",
-        drift=now_ms / usual - 1,
+        warning=_warning(found.half_width, drift),
+        drift=drift,
         samples_ms=tuple(1e3 * seconds for seconds in found.runs) if keep_samples else None,
     )
+
+
+def _warning(half_width: float, drift: float) -> str | None:
+    if half_width > GOAL:
+        return f"noisy machine: the median is known to ±{half_width:.1%} only, not ±{GOAL:.0%}"
+    if drift > DISTURBED:
+        return f"noisy machine: everything took {drift:.0%} longer than usual; that is taken out, but not exactly"
+    return None

@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.arch import MAX_JSON_BYTES, Arch
+from nas.arch import Arch
 from nas.errors import InputError
-from nas.references import reference
+from nas.named import named_arch
+from nas.space_file import SUFFIXES
 
 MAX_BYTES = 256 << 20
 MAX_ROWS = 20_000
@@ -78,14 +79,5 @@ def _network(text: str, folder: Path) -> Arch:
     if text.startswith("{"):
         return Arch.from_json(text)
     name, at, multipliers = text.partition("@")
-    if Path(name).suffix == ".json":
-        path = folder / name
-        try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise InputError(f"{path} is larger than an architecture can be")
-            return Arch.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read architecture {path}: {getattr(error, 'strerror', 'not text')}") from None
-    if Path(name).suffix in (".yaml", ".yml"):
-        return reference(f"{folder / name}{at}{multipliers}")
-    return reference(text)
+    filed = Path(name).suffix in (".json", *SUFFIXES)
+    return named_arch(f"{folder / name}{at}{multipliers}" if filed else text)

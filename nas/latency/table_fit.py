@@ -221,7 +221,8 @@ class Columns:
         """A column of the table: that of the most similar activation or gate where it never met this one."""
         kind, _, rest = name.partition(" ")
         own, colon, quantity = rest.partition(":")
-        likes = [f"{kind} {like}{colon}{quantity}" for like in ACTS_ALIKE.get(own, ())] if kind in ("act", "gate") else []
+        alike = ACTS_ALIKE.get(own, ()) if kind in ("act", "gate") else ()
+        likes = (f"{kind} {like}{colon}{quantity}" for like in alike)
         return next((column for column in (name, *likes) if column in self._at), name)
 
     def _known(self, group: str) -> str:

@@ -31,7 +31,7 @@ while True:
 
 
 def spread(values: list[float]) -> float:
-    return max(values) / min(values) - 1
+    return max(values) / min(values) - 1 if values else 0.0
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
         command = [sys.executable, "-c", LOAD]
         load = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1"}) if name == "loaded" else None
         try:
-            told, plain, noisy, seconds = [], [], 0, 0.0
+            told, plain, calm, noisy, seconds = [], [], [], 0, 0.0
             for _ in range(REPEATS):
                 begin = time.perf_counter()
                 found = measure(arch, keep_samples=True)
@@ -51,13 +51,15 @@ def main() -> None:
                 told.append(found.ms)
                 plain.append(float(np.median(found.samples_ms or ())))
                 noisy += found.warning is not None
+                calm += [] if found.warning else [found.ms]
                 time.sleep(PAUSE_S)
         finally:
             if load:
                 load.kill()
         print(
             f"{name:8} told {np.median(told):.3f} ms, spread {spread(told):.1%}; plain {np.median(plain):.3f} ms,"
-            f" spread {spread(plain):.1%}; {noisy} of {REPEATS} said noisy; {seconds / REPEATS:.1f} s each",
+            f" spread {spread(plain):.1%}; {noisy} of {REPEATS} said noisy, the others spread {spread(calm):.1%};"
+            f" {seconds / REPEATS:.1f} s each",
             flush=True,
         )
 

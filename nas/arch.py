@@ -20,6 +20,7 @@ SCHEMA = 1
 MAX_ROWS = 256
 MAX_RESOLUTION = 2048
 MAX_JSON_BYTES = 1 << 20
+MAX_CLASSES = 100_000
 IMAGE_CHANNELS = 3
 
 
@@ -146,3 +147,9 @@ def _block(cells: Any, at: int) -> Block:
         return Block(**cells)
     except InputError as error:
         raise InputError(f"row {at} of an architecture: {error}") from None
+
+
+def check_classes(num_classes: int) -> None:
+    """Raises `InputError` unless it is a whole number within bounds."""
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
+        raise InputError(f"num_classes must be a whole number from 1 to {MAX_CLASSES}, got {num_classes!r:.40}")

@@ -8,11 +8,8 @@ import torch
 from torch import nn
 
 from nas import blocks, ops
-from nas.arch import Arch
-from nas.errors import InputError
+from nas.arch import Arch, check_classes
 from nas.row import Placed
-
-MAX_CLASSES = 100_000
 
 
 def recipe(placed: Placed) -> tuple[type[nn.Module], dict[str, Any]]:
@@ -68,8 +65,7 @@ def build(arch: Arch, num_classes: int = 1000, seed: int = 0) -> ops.Network:
     Raises:
         InputError: `num_classes` is out of bounds.
     """
-    if not 1 <= num_classes <= MAX_CLASSES:
-        raise InputError(f"num_classes must be from 1 to {MAX_CLASSES}, got {num_classes!r}")
+    check_classes(num_classes)
     places = list(arch.places())
     with torch.random.fork_rng(devices=[]):  # constructors draw weights that `initialise` replaces
         network = ops.Network(

@@ -14,6 +14,7 @@ from nas.cost import estimate
 from nas.errors import InputError, nearest
 from nas.latency.devices import Host, LatencyModel, device
 from nas.latency.measure import Latency, measure
+from nas.latency.remote import Agent
 from nas.libraries import LibraryNetwork, is_library, library_cost, library_network
 from nas.published import Published, left_out, published, published_libraries
 from nas.references import reference, reference_names, split_name
@@ -47,6 +48,7 @@ def compare_references(
     all_sizes: bool = False,
     runtime: str = "onnxruntime",
     threads: int = 1,
+    token: str | None = None,
     progress: Progress | None = None,
 ) -> ReferenceTable:
     """Count published networks, time them, and set the published figures beside.
@@ -54,11 +56,12 @@ def compare_references(
     Args:
         select: names, patterns (``mobilenet*``), paths to ``.yaml`` files of references, ``torchvision:NAME`` and
             ``timm:NAME``; in one text with commas, or listed. None is every reference.
-        device: where latency holds: ``host`` measures here and now, others (`nas.device`) predict; None or ``none``
-            leaves latency out.
+        device: where latency holds: ``host`` measures here and now, an agent (``http://HOST:PORT``) there and now,
+            others (`nas.device`) predict; None or ``none`` leaves latency out.
         all_sizes: also every width and resolution something is published for.
         runtime: of the host.
-        threads: of the host.
+        threads: of the timed network, on the host or an agent.
+        token: of an agent; None is that of ``NAS_AGENT_TOKEN``.
         progress: called as ``progress(done, total, text)`` before each network.
 
     Returns:
@@ -66,8 +69,9 @@ def compare_references(
 
     Raises:
         InputError: a name, pattern, file or device that cannot be used.
+        NasError: an agent cannot be reached.
     """
-    clock = None if device in (None, "none") else _clock(device, runtime, threads)
+    clock = None if device in (None, "none") else _clock(device, runtime, threads, token)
     sizes = _sizes(select, all_sizes)
     tell = progress or (lambda done, total, text: None)
     rows = [_row(size) for size in sizes]  # all names are read before the first is timed
@@ -75,7 +79,7 @@ def compare_references(
         rows = _timed(sizes, rows, clock, tell)
     return ReferenceTable(
         rows=tuple(rows),
-        left_out=left_out(),
+        left_out=left_out() if select is None else {},
         made=datetime.now().astimezone().isoformat(timespec="seconds"),
         device=None if clock is None else clock.words([row.latency for row in rows]),
         version=_version(),
@@ -102,7 +106,9 @@ class _Clock:
 
     def __call__(self, network: Arch | LibraryNetwork) -> Latency | None:
         """None where the model cannot tell: it has never met such an operator, or the network is a library's."""
-        if self.measures:
+        if isinstance(self.model, Agent) and self.model.table is None:
+            return self.model.measure(network)
+        if isinstance(self.model, Host) and self.model.table is None:
             return measure(network, self.runtime, self.threads)
         if not isinstance(network, Arch):
             return None
@@ -112,10 +118,6 @@ class _Clock:
             if self.model.table is None:
                 raise  # a caller's own function is at fault
             return None
-
-    @property
-    def measures(self) -> bool:
-        return isinstance(self.model, Host) and self.model.table is None
 
     def words(self, latencies: Sequence[Latency | None]) -> str:
         """Measured or predicted, device, runtime, threads."""
@@ -129,9 +131,11 @@ class _Clock:
         return ", ".join([*parts, f"batch {known.batch}"]) + unknown
 
 
-def _clock(spec: str | Callable[[Arch], float] | LatencyModel | None, runtime: str, threads: int) -> _Clock:
+def _clock(
+    spec: str | Callable[[Arch], float] | LatencyModel | None, runtime: str, threads: int, token: str | None
+) -> _Clock:
     assert spec is not None
-    return _Clock(device(spec, runtime=runtime, threads=threads), runtime, threads)
+    return _Clock(device(spec, runtime=runtime, threads=threads, token=token), runtime, threads)
 
 
 def _version() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nas.arch import IMAGE_CHANNELS, MAX_RESOLUTION
+from nas.arch import IMAGE_CHANNELS, MAX_RESOLUTION, check_classes
 from nas.cost import BYTES, Cost, traced_cost
 from nas.errors import InputError, NasError, known, nearest
 from nas.trace import trace
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 LIBRARIES = ("torchvision", "timm")
-MAX_CLASSES = 100_000
 REST = "(between)"
 
 
@@ -70,8 +69,7 @@ def library_network(name: str, num_classes: int = 1000) -> LibraryNetwork:
     plain, _, multipliers = rest.partition("@")
     if library not in LIBRARIES:
         raise InputError(f"no library is called {library!r}; {known(LIBRARIES)}")
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
-        raise InputError(f"num_classes must be from 1 to {MAX_CLASSES}, got {num_classes!r}")
+    check_classes(num_classes)
     resolution = _resolution(multipliers) if multipliers else None
     make = _of_torchvision if library == "torchvision" else _of_timm
     import torch

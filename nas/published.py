@@ -13,6 +13,7 @@ from nas.arch import MAX_RESOLUTION
 from nas.space_file import REFERENCES, read_text, space_path, spaces_root
 from nas.yaml_nodes import Node, Reader, compose
 
+UNKNOWN = "cause unknown"  # says an explanation of a difference that nobody can explain
 TOLERANCE = 0.005  # a larger difference between a published and a counted figure wants an explanation
 MAX_ENTRIES = 200
 MAX_LATENCIES = 64
@@ -87,7 +88,7 @@ class Difference:
         counted: in millions.
         relative: counted to published, minus 1.
         source: of the published figure.
-        explanation: why; None if nobody has told.
+        explanation: why, or that the `UNKNOWN` cause has not been found; None if nobody has told.
     """
 
     quantity: str
@@ -96,6 +97,11 @@ class Difference:
     relative: float
     source: str
     explanation: str | None
+
+    @property
+    def unknown(self) -> bool:
+        """Nobody knows why."""
+        return self.explanation is None or UNKNOWN in self.explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,7 @@ class _PublishedReader(Reader):
         side = self.number(found["resolution"], "resolution", 8, MAX_RESOLUTION) if "resolution" in found else None
         if side is not None and side != int(side):
             raise self.fault(found["resolution"], f"resolution must be a whole number, got {found['resolution']}")
-        return Published(
+        entry = Published(
             width=width,
             resolution=None if side is None else int(side),
             params_m=self.figure(found["params_m"], "params_m") if "params_m" in found else None,
@@ -200,6 +206,9 @@ class _PublishedReader(Reader):
             source=self.text(found["source"], "source"),
             differs=self.text(found["differs"], "differs", 400) if "differs" in found else None,
         )
+        if not (entry.params_m or entry.macs_m or entry.top1 or entry.latency):
+            raise self.fault(node, f"a published entry needs params_m, macs_m, top1 or latency, got {node!s:.60}")
+        return entry
 
     def top1(self, node: Node) -> dict[str, float]:
         if not node.is_mapping or len(node.pairs()) > MAX_LABELS:

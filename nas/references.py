@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
 from nas.genes import Gene, Scalar
-from nas.space_file import REFERENCES, load_space, names
+from nas.row import number
+from nas.space_file import REFERENCES, SUFFIXES, load_space, names
 
 
 def reference_names() -> list[str]:
@@ -36,13 +38,9 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
     resolution = told_resolution if resolution is None else resolution
     space = load_space(name, REFERENCES)
     if width is not None:
-        if not 0.05 <= width <= 16:
-            raise InputError(f"width must be a number from 0.05 to 16, got {width!r}")
-        space = replace(space, width=(width,))
+        space = replace(space, width=(number("width", width, 0.05, 16, whole=False),))
     if resolution is not None:
-        if not 8 <= resolution <= MAX_RESOLUTION:
-            raise InputError(f"resolution must be a whole number from 8 to {MAX_RESOLUTION}, got {resolution!r}")
-        space = replace(space, resolution=(resolution,))
+        space = replace(space, resolution=(int(number("resolution", resolution, 8, MAX_RESOLUTION, whole=True)),))
     return space.unfold(_no_choice)
 
 
@@ -52,12 +50,16 @@ def split_name(text: str) -> tuple[str, float | None, int | None]:
     Raises:
         InputError: another multiplier, or one that is no number.
     """
-    name, _, multipliers = text.partition("@")
+    name, at, multipliers = text.rpartition("@")
+    if not at or ("=" not in multipliers and Path(text).suffix in SUFFIXES):  # an @ may stand in a path
+        return text, None, None
     told: dict[str, float] = {}
-    for item in filter(None, multipliers.split(",")):
+    for item in multipliers.split(","):
         key, _, value = item.partition("=")
         if key not in ("width", "resolution"):
             raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
+        if key in told:
+            raise InputError(f"{key} stands twice in {text!r:.80}")
         try:
             told[key] = float(value) if key == "width" else int(value)
         except ValueError:

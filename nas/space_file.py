@@ -161,7 +161,7 @@ class _SpaceReader(Reader):
         for name, node in self._rows(top):
             stage = replace(self.stage(node, name, stages[-1] if stages else None), rounding=rounding)
             if name.startswith("s") and name != "stem":  # stem and head are not deepened (arXiv 1905.11946)
-                stage = replace(stage, repeat=tuple(math.ceil(depth[0] * repeat) for repeat in stage.repeat))
+                stage = replace(stage, repeat=tuple(dict.fromkeys(math.ceil(depth[0] * n) for n in stage.repeat)))
             self._fits(stage, node, widths)
             stages.append(stage)
         if "head" not in top:
@@ -204,10 +204,9 @@ class _SpaceReader(Reader):
             choice=choice,
             scale=self.one_of(found["scale"], "scale", SCALES) if "scale" in found else "always",
             channels_at=channels_at,
-            may_open_with_skip=_keeps_shape(cells, before),
         )
         self._complete(stage, node)
-        return stage
+        return replace(stage, may_open_with_skip=_keeps_shape(stage, before))
 
     def choice(self, node: Node, name: str) -> dict[str, dict[str, Any]]:
         if not node.is_list:
@@ -289,7 +288,12 @@ class _SpaceReader(Reader):
                 )
 
 
-def _keeps_shape(cells: Mapping[str, tuple[Any, ...]], before: Stage | None) -> bool:
-    width = cells.get("channels", ())
-    same = before is not None and len(width) == 1 and before.cells.get("channels") == width
-    return same and cells.get("stride", (1,)) == (1,)
+def _keeps_shape(stage: Stage, before: Stage | None) -> bool:
+    """Whether a stage's blocks all write what the stage before, which is never empty, writes, at any width."""
+    if before is None or min(before.repeat) == 0:
+        return False
+    width = stage.cells.get("channels", ())
+    alike = (stage.scale, stage.channels_at) == (before.scale, before.channels_at)
+    return (
+        alike and len(width) == 1 and before.cells.get("channels") == width and stage.cells.get("stride", (1,)) == (1,)
+    )

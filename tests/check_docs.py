@@ -1,4 +1,4 @@
-"""Doc checks: links lead somewhere, dependencies have their lines, commands exist, published results are small."""
+"""Doc checks: links lead somewhere, dependencies have lines, commands exist, no placeholders, results are small."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_RESULT_BYTES = 600_000
 
 
 def documents() -> list[Path]:
-    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "results").glob("*.md")]
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "results").glob("**/*.md")]
 
 
 def broken_links(path: Path) -> list[str]:
@@ -39,6 +39,11 @@ def unknown_commands(path: Path) -> list[str]:
     return [f"{path.relative_to(ROOT)}: nas {name}" for name in used if name not in command_names()]
 
 
+def placeholders(text: str) -> list[str]:
+    """Lines that stand for text still to come: nothing but capitals with an underscore."""
+    return re.findall(r"(?m)^[ \t]*((?=[A-Z_]*_)(?=[A-Z_]*[A-Z])[A-Z_]+)[ \t]*$", text)
+
+
 def large_results() -> list[str]:
     """Published runs: what git tracks under results/ stays small (the ignored HTML and exports may lie beside it)."""
     import subprocess
@@ -54,6 +59,7 @@ def main() -> int:
     faults = undocumented_dependencies() + large_results()
     for path in documents():
         faults += broken_links(path) + unknown_commands(path)
+        faults += [f"{path.relative_to(ROOT)}: placeholder {line}" for line in placeholders(path.read_text("utf-8"))]
     print("\n".join(faults) if faults else f"{len(documents())} documents checked")
     return 1 if faults else 0
 

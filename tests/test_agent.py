@@ -1,8 +1,13 @@
 import ast
+import fcntl
+import inspect
+import ipaddress
+import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +22,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from nas.arch import MAX_RESOLUTION
-from nas.latency import isolation
+from nas.commands.agent import agent as agent_command
+from nas.latency import agent_main, agent_worker, isolation
+from nas.latency.agent_bounds import LIMIT_S as USUAL_LIMIT_S
+from nas.latency.agent_bounds import MAX_BODY, PORT
 from nas.latency.agent_check import MESSAGES, Refused, check_model
 from nas.latency.agent_file import agent_source
 from nas.latency.agent_server import CONNECTIONS, PLACES
@@ -127,6 +135,79 @@ def test_a_wrong_token_gets_nothing(agent: RunningAgent, token: str | None) -> N
         connection.sendall(b"POST /v1/measure HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
         assert b" 401 " in connection.recv(100)
     assert time.monotonic() - begun < 2
+
+
+def test_a_wrong_token_cannot_make_it_read_on(agent: RunningAgent) -> None:
+    """Of a body of 60 MB it takes one, and what the system had taken in advance."""
+    head = f"PUT /v1/anchor HTTP/1.1\r\nAuthorization: Bearer wrong\r\nContent-Length: {60 * MB}\r\n\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", agent.port), timeout=5) as connection, suppress(OSError):
+        connection.sendall(head.encode())
+        while sent < 60 * MB:
+            sent += connection.send(bytes(MB))
+    assert sent < 25 * MB
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_an_address_that_cannot_be_had_is_told(agent: RunningAgent, written: bool) -> None:
+    """A busy port, a foreign address: one line and 1, from the file and from `nas agent`; nothing is left behind."""
+    command = [str(agent.path)] if written else ["-m", "nas", "agent"]
+    for options in (["--port", str(agent.port)], ["--host", "203.0.113.7"]):
+        done = subprocess.run(
+            [sys.executable, *command, *options],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=os.environ | {"TMPDIR": str(agent.path.parent)},
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.search(r"^\w+: cannot listen at [\d.:]+: .*; give another --host or --port\n$", done.stderr)
+        assert len(list(agent.path.parent.glob("nas-agent-*"))) == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_the_address_printed_can_be_typed_elsewhere(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All addresses are none: one of the network is told, or the machine's name where there is no network."""
+    with suppress(ValueError):  # a name
+        assert not ipaddress.ip_address(agent_main.reachable(host)).is_unspecified
+    assert [agent_main.reachable(own) for own in ("::1", "10.0.0.9", "pi.local")] == ["::1", "10.0.0.9", "pi.local"]
+
+    def unreachable(*arguments: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(socket, "socket", unreachable)
+    assert agent_main.reachable(host) == socket.gethostname()
+
+
+def test_the_command_and_the_file_have_the_same_defaults() -> None:
+    """Port, limit and size of `nas agent` are those of the agent."""
+    given = inspect.signature(agent_command).parameters
+    own = inspect.signature(agent_main.serve).parameters
+    assert [given[name].default for name in ("port", "limit", "max_mb")] == [PORT, USUAL_LIMIT_S, MAX_BODY >> 20]
+    assert [own[name].default for name in ("port", "limit_s", "max_mb")] == [PORT, USUAL_LIMIT_S, MAX_BODY >> 20]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_the_lock_of_the_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: bool) -> None:
+    """While another measures, also if the file is another user's, which cannot be written; no longer than asked."""
+    opened = os.open
+
+    def denied(path: str, flags: int, mode: int = 0o777) -> int:
+        if str(path).endswith(LOCK) and flags & os.O_RDWR:
+            raise PermissionError
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (tmp_path / LOCK).open("w") as held:
+        if foreign:
+            monkeypatch.setattr(os, "open", denied)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        begun = time.monotonic()
+        with agent_worker._alone(0.4):
+            assert time.monotonic() - begun >= 0.4
+        fcntl.flock(held, fcntl.LOCK_UN)
+        with agent_worker._alone(60), pytest.raises(BlockingIOError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_neither_the_log_nor_the_greeting_has_the_token(agent: RunningAgent) -> None:
@@ -244,13 +325,18 @@ def test_clients_killed_amid_an_upload(agent: RunningAgent) -> None:
         "print('sent', flush=True); time.sleep(60)"
     )
     clients = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(PLACES)]
-    for client in clients:
-        assert client.stdout is not None
-        assert client.stdout.readline() == b"sent\n"
-    assert agent.spooled()
-    for client in clients:
-        client.kill()
-        client.wait()
+    try:
+        for client in clients:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"sent\n"
+        patience = time.monotonic() + 1.5  # a busy machine may not have begun to keep what was sent
+        while not agent.spooled() and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert agent.spooled()
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
     time.sleep(0.3)
     assert not agent.spooled()
     assert agent.measures()

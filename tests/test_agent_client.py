@@ -10,6 +10,7 @@ import pytest
 
 import nas
 from nas.arch import Arch
+from nas.cli import main
 from nas.errors import InputError, NasError
 from nas.latency import agent_client
 from nas.latency.agent_client import TRIES, Link, check_address
@@ -80,6 +81,7 @@ def test_an_agent_is_a_device(agent: RunningAgent) -> None:
     assert (found.device, found.source, found.runtime, found.threads) == ("test bench", "measured", "onnxruntime", 1)
     assert found.runs is not None
     assert found.iqr_ms is not None
+    assert found.drift is not None
     assert model.many([small, large])[1] > found.ms
 
 
@@ -104,6 +106,22 @@ def test_another_clients_anchor_does_not_matter(agent: RunningAgent) -> None:
     assert agent.request("PUT", "/v1/anchor", small_model())[0] == 200
     again = asked.measure(TINY.sample(0))
     assert 0.5 < first.ms / again.ms < 2
+
+
+def test_the_table_of_references_is_measured_there(agent: RunningAgent, capsys: pytest.CaptureFixture[str]) -> None:
+    """References and networks of libraries alike; the command takes the token."""
+    table = nas.compare_references("mobilenet_v3_small@resolution=96,torchvision:squeezenet1_1", agent.url, token=TOKEN)
+    for row in table.rows:
+        assert row.latency is not None
+        assert (row.latency.source, row.latency.device) == ("measured", "test bench")
+    assert str(table.device).startswith("measured, test bench, onnxruntime")
+    command = ["references", "--select", "torchvision:squeezenet1_1", "--device", agent.url, "--token", TOKEN, "--json"]
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["device"].startswith("measured, test bench")
+    assert shown["networks"][0]["latency_ms"] > 0
 
 
 def test_a_wrong_token_is_told_at_once(agent: RunningAgent, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,31 @@ def test_the_worked_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert [way["macs"] for way in ways][:2] == [1_228_800, 53_952]
 
 
+def test_the_steps_in_the_file_are_plain_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "ways.csv"
+    code, _, _ = run(capsys, "count", "--conv", "12x12x3:5:256", "--padding", "0", "--csv", str(path))
+    assert code == 0
+    with path.open() as file:
+        steps = {row["way"]: row["steps"] for row in csv.DictReader(file)}
+    assert steps["depthwise separable"] == "5x5 on each of 3: 4800; 1x1, 3 to 256: 49152"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        (("mobilenet_v2", "--by", "block"), True),
+        (("mobilenet_v2", "--by", "layer"), False),
+        (("torchvision:squeezenet1_1", "--by", "block", "--resolution", "64"), False),
+    ],
+)
+def test_a_column_of_flags_only_where_there_can_be_flags(
+    arguments: tuple[str, ...], there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "count", *arguments)
+    assert code == 0
+    assert out.splitlines()[1].endswith("flags") == there
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -101,6 +126,13 @@ def test_the_worked_example(capsys: pytest.CaptureFixture[str]) -> None:
         (("mobilenet_v2", "--by", "row"), "got 'row'; known: block, layer"),
         (("mobilenet_v2", "--classes", "0"), "--classes must be from 1"),
         (("mobilenet_v2", "--resolution", "5"), "resolution must be"),
+        (("mobilenet_v2", "--resolution", "0"), "resolution must be"),
+        (("torchvision:squeezenet1_1", "--resolution", "0"), "resolution must be"),
+        (("mobilenet_v2", "--padding", "0"), "--padding belongs to --conv, got networks"),
+        (("mobilenet_v2", "--stride", "1", "--padding", "1"), "--padding, --stride belong to --conv"),
+        (("--conv", "12x12x3:5:256", "--by", "block"), "--by belongs to networks, got --conv"),
+        (("--conv", "12x12x3:5:256", "--classes", "1000"), "--classes belongs to networks"),
+        (("--conv", "12x12x3:5:256", "--resolution", "32"), "--resolution belongs to networks"),
         (("mobilenet_v2", "--csv", "absent/cost.csv"), "cannot write absent/cost.csv"),
         (("mobilenet_v9",), "mobilenet_v2"),
         (("torchvision:vgg61",), "did you mean"),

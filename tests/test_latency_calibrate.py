@@ -145,6 +145,7 @@ def test_networks_may_be_named_filed_or_written_out(tmp_path: Path) -> None:
         ("network,ms\n", "no measurements below its header"),
         ("network,ms\nmobilenet_v2,0\n", ":2: ms must be a positive number, got '0'"),
         ("network,ms\nmobilenet_v2,3\nmobilenet_v2,nan\n", ":3: ms must be a positive number, got 'nan'"),
+        ("ms,network\n5\n", ":2: a line has no network"),
         ("network,ms\nmobilenet_v2\n", ":2: ms must be a positive number, got ''"),
         ("network,ms\nmobilnet_v2,3\n", ":2: no reference is called 'mobilnet_v2'; did you mean mobilenet_v2"),
         ("network,ms\nnet.json,3\n", ":2: cannot read "),

@@ -17,8 +17,8 @@ from scipy.stats import binom
 from nas.arch import Arch
 from nas.build import build
 from nas.errors import InputError
+from nas.latency import isolation, sampling
 from nas.latency import measure as room
-from nas.latency import sampling
 from nas.latency.anchor import usual_ms
 from nas.latency.isolation import isolated
 from nas.latency.measure import Latency, measure, measure_onnx, timed
@@ -127,6 +127,14 @@ def test_what_the_whole_machine_suffers_cancels_against_the_anchor(slower: Calla
     assert found.half_width <= sampling.GOAL
 
 
+def test_a_slow_network_is_not_run_more_often_than_it_takes() -> None:
+    """A network of ten seconds a run: one to warm up, twice, and three rounds."""
+    clock = Clock()
+    found = sample(clock.takes(10.0), clock.takes(0.004), clock)
+    assert len(found.runs) == 3
+    assert clock.now < 10 * 5 + 2
+
+
 def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warning appears iff the interval stayed wider than the goal; the anchor's usual time scales the figure."""
     monkeypatch.setattr(room, "usual_ms", lambda now_ms, *_: now_ms / slower)
@@ -171,6 +179,27 @@ def test_one_measurement_at_a_time(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     spans = sorted(tuple(map(float, process.communicate()[0].split())) for process in both)
     assert all(one[1] <= other[0] for one, other in pairwise(spans))
+
+
+def test_who_waits_is_told_and_another_users_lock_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held lock that may only be read is waited for, with a word, and not for ever."""
+    monkeypatch.setattr(isolation.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(isolation, "PATIENCE_S", 0.3)
+    opened = os.open
+
+    def foreign(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError
+        return opened(path, flags, *mode)
+
+    (tmp_path / isolation.LOCK).touch()
+    monkeypatch.setattr(isolation.os, "open", foreign)
+    said: list[str] = []
+    with isolated(1, said.append), isolated(1, said.append):
+        assert [text.split(";")[0] for text in said] == [
+            "another measurement is running on this machine",
+            "it has not ended in 0.3 s",
+        ]
 
 
 def test_a_measurement_leaves_the_cores_as_they_were() -> None:

@@ -19,11 +19,11 @@ from nas.cost import estimate
 from nas.errors import InputError
 from nas.latency.devices import LatencyModel
 from nas.latency.measure import Latency
-from nas.published import published
+from nas.published import published, published_libraries
 from nas.references import reference_names
-from nas.report.reference_page import reference_page
+from nas.report.reference_page import LABELS, reference_page
 from nas.report.reference_plot import BOTTOM, LEFT, RIGHT, TOP, place_labels, top1_drawing, top1_png
-from nas.report.reference_table import ReferenceTable
+from nas.report.reference_table import DIFFER_UNKNOWN, ReferenceTable, top1_cells
 
 PNG = b"\x89PNG\r\n\x1a\n"
 EVIL = "<script>alert('x')</script>"
@@ -86,6 +86,44 @@ def test_a_row_bears_a_mark_exactly_where_figures_differ(table: ReferenceTable) 
         assert texts == {one.explanation for one in row.differences}
     assert table.marks["mobilenet_v3_small_minimalistic"]
     assert not table.marks["mobilenet_v1"]
+
+
+def test_unknown_causes_stand_apart_on_the_terminal_and_the_page(table: ReferenceTable) -> None:
+    """Their notes come last, under words of their own."""
+    kinds = [note.unknown for note in table.notes]
+    assert kinds == sorted(kinds)
+    assert set(kinds) == {False, True}
+    first = kinds.index(True) + 1
+    for text, mark in ((str(table), f"[{first}] "), (reference_page(table), f'id="note-{first}"')):
+        before, after = text.split(DIFFER_UNKNOWN)
+        assert "ause unknown" not in before
+        assert mark in after
+        assert "Why: cause unknown" not in after
+
+
+def test_top1_is_the_papers_else_the_authors_else_torchvisions_timms_others(table: ReferenceTable) -> None:
+    """One order for terminal, file and plot."""
+    rows = {row.name: row for row in table.rows}
+    order = [("paper",), ("authors", "slim"), ("torchvision",), ("timm",)]
+    for row in table.rows:
+        ranks = [next((at for at, who in enumerate(order) if source.split()[0] in who), 4) for source in row.top1]
+        assert ranks == sorted(ranks)
+        assert row.plotted_top1 == next(iter(row.top1.items()))
+    assert rows["efficientnet_v2_s"].plotted_top1 == ("authors", 83.9)
+    assert rows["mobilenet_v3_small_minimalistic"].plotted_top1 == ("slim", 61.9)
+    assert top1_cells(rows["mobilenet_v3_small_minimalistic"]) == ("61.9a", "–", "62.9")
+    assert top1_cells(rows["proxylessnas_cpu"])[0] == "75.2o"
+    assert top1_cells(rows["mobilenet_v3_large"])[1] == "74.0/75.3"
+
+
+def test_the_page_explains_every_word_beside_a_top1(table: ReferenceTable) -> None:
+    entries = [entry for name in (*reference_names(), *published_libraries()) for entry in published(name)]
+    words = {word for entry in entries for source in entry.top1 for word in source.split(" ")}
+    plain = {"paper", "torchvision", "timm", "of", "table", "3", "MobileNet", "MobileNetV3"}
+    assert words - plain == set(LABELS)
+    page = reference_page(table)
+    for word in ("tf_", "aa", "ra4", "lamb", "ICML"):
+        assert f"{word}: {LABELS[word]}" in page.replace("&#x27;", "'")
 
 
 def test_all_sizes_show_every_published_entry_once() -> None:
@@ -250,3 +288,8 @@ def test_labels_stay_in_the_frame_and_apart(places: list[tuple[float, float]]) -
         assert top >= TOP
         assert bottom <= BOTTOM
     assert not list(overlapping(boxes))
+
+
+def test_what_is_left_out_is_told_with_the_whole_table_only() -> None:
+    assert "Left out" in str(compare_references(None, None))
+    assert "Left out" not in str(compare_references("mobilenet_v2", None))

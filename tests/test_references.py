@@ -16,7 +16,7 @@ from nas.errors import InputError
 from nas.references import reference, reference_names
 from nas.row import Block
 from nas.space import Space
-from nas.space_file import load_space
+from nas.space_file import load_space, parse_space
 
 
 def test_multipliers_in_text_and_as_arguments_agree() -> None:
@@ -183,6 +183,23 @@ def test_compound_scaling_is_width_depth_and_resolution_of_one_table() -> None:
     assert len(wider) == sum(math.ceil(3.1 * repeat) for repeat in (1, 2, 2, 3, 3, 4, 1))
     assert sorted(set(wider)) == [2 * channels for channels in sorted(set(widths))]
     assert (large.resolution, large.dropout, large.stochastic_depth) == (600, 0.5, 0.2)
+
+
+def test_depth_keeps_options_apart() -> None:
+    """Repeats that become equal are one option."""
+    text = "name: a\nresolution: 32\ndepth: 0.5\nstages:\n  - {op: conv, repeat: [1, 2, 3], channels: 8, act: relu}\n"
+    assert [gene.options for gene in parse_space(text, "a").genes] == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [("repeat: 1, channels: 24", 2), ("repeat: [0, 1], channels: 24", 2), ("channels: 24, scale: never", 1)],
+)
+def test_a_block_that_changes_width_is_never_skipped(before: str, size: int) -> None:
+    """A stage may begin with nothing only if the stage before always is there and as wide, at any width."""
+    rows = f"  - {{op: conv, act: relu, {before}}}\n  - {{op: [conv, skip], kernel: 3, channels: 24, act: relu}}\n"
+    text = f"name: a\nresolution: 32\nwidth: 0.5\nstem: {{op: conv, channels: 8, act: relu}}\nstages:\n{rows}"
+    assert parse_space(text, "a").size == size
 
 
 def test_each_family_rounds_by_its_own_rule() -> None:

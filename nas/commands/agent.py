@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nas.commands.app import app
+from nas.latency.agent_bounds import LIMIT_S, MAX_BODY, PORT
 
 
 @app.command()
@@ -17,14 +18,14 @@ def agent(
         Path | None, typer.Option(help="Write the agent as one file, to copy to a device, and do nothing else.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is all of this machine's.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.")] = 8421,
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.")] = PORT,
     token: Annotated[
         str | None, typer.Option(help="That clients must bring.  [default: $NAS_AGENT_TOKEN, else a random one]")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of this device, for people.  [default: its CPU]")] = None,
     threads: Annotated[int | None, typer.Option(help="A measurement may use at most.  [default: all cores]")] = None,
-    limit: Annotated[float, typer.Option(help="Seconds a measurement may take.")] = 120.0,
-    max_mb: Annotated[int, typer.Option(help="Largest model.")] = 256,
+    limit: Annotated[float, typer.Option(help="Seconds a measurement may take.")] = LIMIT_S,
+    max_mb: Annotated[int, typer.Option(help="Largest model.")] = MAX_BODY >> 20,
 ) -> None:
     """Measure networks on this device for a search that runs elsewhere.
 
@@ -53,6 +54,6 @@ def agent(
     except ValueError as error:
         raise InputError(str(error)) from None
     except OSError as error:
-        raise NasError(f"cannot listen at {host}:{port}: {error.strerror or error}; give another --port") from None
+        raise NasError(f"the agent cannot start: {error}; make room on this device") from None
     except Broken as error:
         raise NasError(str(error)) from None

@@ -31,12 +31,12 @@ def count(
     ] = None,
     by: Annotated[str | None, typer.Option(help="Break the cost down: block or layer.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of the input.  [default: the network's own]")] = None,
-    classes: Annotated[int, typer.Option(help="Outputs of the classifier.")] = 1000,
+    classes: Annotated[int | None, typer.Option(help="Outputs of the classifier.  [default: 1000]")] = None,
     conv: Annotated[
         str | None, typer.Option(help="Take this convolution apart: HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS.")
     ] = None,
     padding: Annotated[int | None, typer.Option(help="Of --conv: zeros on each side.  [default: KERNEL // 2]")] = None,
-    stride: Annotated[int, typer.Option(help="Of --conv.")] = 1,
+    stride: Annotated[int | None, typer.Option(help="Of --conv.  [default: 1]")] = None,
     to_csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -55,21 +55,24 @@ def count(
 
     if (conv is None) == (not networks):
         raise InputError("give networks, or --conv HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS: nas count mobilenet_v2")
+    whole, alone = {"by": by, "resolution": resolution, "classes": classes}, {"padding": padding, "stride": stride}
+    if given := [f"--{name}" for name, value in (alone if conv is None else whole).items() if value is not None]:
+        one, other = ("--conv", "networks") if conv is None else ("networks", "--conv")
+        raise InputError(f"{', '.join(given)} belong{'s' * (len(given) == 1)} to {one}, got {other}; leave out either")
     if conv is not None:
-        shape = Convolution.parse(conv, stride, padding)
+        shape = Convolution.parse(conv, 1 if stride is None else stride, padding)
         rows = _ways_rows(shape)
-        _write_csv(to_csv, rows)
+        _write_csv(to_csv, [row | {"steps": _steps_text(row["steps"])} for row in rows])
         show({"convolution": str(shape), "ways": rows}, _ways_text(shape), as_json)
         return
-    _count(networks or [], by, resolution, classes, to_csv, as_json)
+    _count(networks or [], by, resolution, 1000 if classes is None else classes, to_csv, as_json)
 
 
 def _count(
     names: list[str], by: str | None, resolution: int | None, classes: int, to_csv: Path | None, as_json: bool
 ) -> None:
-    from nas.arch import Arch
+    from nas.arch import MAX_CLASSES, Arch
     from nas.breakdown import figures, lines, stem, total
-    from nas.build import MAX_CLASSES
 
     if not 1 <= classes <= MAX_CLASSES:
         raise InputError(f"--classes must be from 1 to {MAX_CLASSES}, got {classes}")
@@ -87,8 +90,8 @@ def _count(
             continue
         parts = lines(network, by, classes)
         facts[name]["by"] = [line.to_dict() for line in parts]
-        rows += [{"network": name} | _flat(line) for line in parts]
-        texts.append(_parts_text(name, side, parts, cost))
+        rows += [{"network": name} | _flat(line, by) for line in parts]
+        texts.append(_parts_text(name, side, parts, cost, flagged=by == "block" and isinstance(network, Arch)))
         conv = stem(network) if isinstance(network, Arch) and by == "block" else None
         if conv is not None:
             texts.append(_ways_text(conv))
@@ -105,7 +108,7 @@ def _network(name: str, resolution: int | None, classes: int) -> Arch | LibraryN
     if resolution is not None and is_library(name):
         name = f"{name.partition('@')[0]}@resolution={resolution}"
     network = named(name, classes)
-    return replace(network, resolution=resolution) if resolution and isinstance(network, Arch) else network
+    return replace(network, resolution=resolution) if resolution is not None and isinstance(network, Arch) else network
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:
@@ -113,16 +116,16 @@ def _cells(cost: Cost) -> tuple[str, ...]:
     return f"{cost.params:,}", f"{cost.macs / 1e6:,.2f}", f"{cost.memory_bytes / 1e6:,.2f}", intensity
 
 
-def _parts_text(name: str, side: int, parts: list[Line], cost: Cost) -> str:
+def _parts_text(name: str, side: int, parts: list[Line], cost: Cost, flagged: bool) -> str:
     rows = []
     for line in parts:
         share = f"{line.cost.macs / cost.macs:.1%}" if cost.macs else ""
         at = "" if line.at is None else str(line.at)
-        flags = ", ".join(_flags(line))
-        rows.append((at, line.name, line.shape, *_cells(line.cost), share, flags))
-    rows.append(("", "total", "", *_cells(cost), "", ""))
+        flags = (", ".join(_flags(line)),) if flagged else ()
+        rows.append((at, line.name, line.shape, *_cells(line.cost), share, *flags))
+    rows.append(("", "total", "", *_cells(cost), "", *([""] * flagged)))
     shape = "channels, size" if any(line.at is not None for line in parts) else "kind"
-    heads = ("", "part", shape, *_HEADS, "share", "flags")
+    heads = ("", "part", shape, *_HEADS, "share", *(["flags"] * flagged))
     text = f"{name}, {side} px\n{_table(heads, rows, left=(1, 2, 8))}"
     return "\n".join([text, *_legend(parts)])
 
@@ -142,8 +145,17 @@ def _legend(parts: list[Line]) -> list[str]:
     return [f"{guideline}  {text}" for guideline, text in GUIDELINES.items() if guideline in broken]
 
 
-def _flat(line: Line) -> dict[str, Any]:
-    return line.to_dict() | {"findings": "; ".join(f"{found}: {found.text}" for found in line.findings)}
+def _flat(line: Line, by: str) -> dict[str, Any]:
+    """One line of the CSV; layers bear no findings."""
+    plain = line.to_dict()
+    del plain["findings"]
+    told = "; ".join(f"{found}: {found.text}" for found in line.findings)
+    return plain | {"findings": told} if by == "block" else plain
+
+
+def _steps_text(steps: list[dict[str, Any]]) -> str:
+    """One cell of the CSV, e.g. ``5x5 on each of 3: 4800; 1x1, 3 to 256: 49152``."""
+    return "; ".join(f"{step['convolution']}: {step['multiplications']}" for step in steps)
 
 
 def _ways_rows(conv: Convolution) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.app import Json, Runtime, Threads, app, show, watcher_for
+from nas.commands.app import Json, Runtime, Threads, Token, app, show, watcher_for
 
 Select = Annotated[
     str | None,
@@ -23,6 +23,7 @@ def references(
     device: Device = "host",
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
+    token: Token = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with table, plot and notes here.")] = None,
     png: Annotated[Path | None, typer.Option(help="Also write the plot of top-1 against latency here.")] = None,
@@ -46,7 +47,7 @@ def references(
         raise InputError("a plot needs latency; choose a --device other than none")
     with watcher_for(as_json) as watch:
         table = compare_references(
-            select, device, all_sizes=all_sizes, runtime=runtime, threads=threads, progress=watch.step
+            select, device, all_sizes=all_sizes, runtime=runtime, threads=threads, token=token, progress=watch.step
         )
         write_table(table, files)
         for path in files.values():

@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from nas.errors import InputError, NasError
+from nas.latency.agent_bounds import PORT
 from nas.latency.agent_main import TOKEN_VARIABLE
-from nas.latency.agent_server import PORT, PROTOCOL
+from nas.latency.agent_server import PROTOCOL
 from nas.latency.agent_worker import one_line
 from nas.latency.sampling import Samples
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 MODULES = (
     "sampling",
+    "agent_bounds",
     "agent_check",
     "agent_worker",
     "agent_machine",

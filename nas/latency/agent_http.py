@@ -26,6 +26,7 @@ HEAD_S, HEAD_BYTES = 8.0, 32 << 10
 IDLE_S, BODY_S = 10.0, 180.0
 ANSWER_S = 10.0
 DRAIN_S, DRAIN_BYTES = 2.0, 64 << 20
+STRANGER_BYTES = 1 << 20  # in place of DRAIN_BYTES
 CHUNK = 256 << 10
 
 Verb = Callable[[dict[str, str]], dict[str, Any]]
@@ -85,7 +86,7 @@ class Request(BaseHTTPRequestHandler):
         self.rfile.close()
         self._reader = BoundedReader(self.connection)
         self.rfile = io.BufferedReader(self._reader)
-        self._begun, self._unread = time.monotonic(), False
+        self._begun, self._unread, self._drained = time.monotonic(), False, STRANGER_BYTES
 
     def check(self) -> None:
         """Raises `Fault` unless this client may ask at all; the body has not been read yet."""
@@ -109,6 +110,7 @@ class Request(BaseHTTPRequestHandler):
             url = urlsplit(self.path)
             self._unread = any(name in self.headers for name in ("Content-Length", "Transfer-Encoding"))
             self.check()
+            self._drained = DRAIN_BYTES
             verbs = self.verbs()
             if (self.command, url.path) not in verbs:
                 raise Fault(404, "there are " + ", ".join(f"{method} {path}" for method, path in verbs))
@@ -175,7 +177,7 @@ class Request(BaseHTTPRequestHandler):
     def _drain(self) -> None:
         """Read on for a moment: closed with bytes unread, a connection is reset and the answer with it."""
         self.connection.shutdown(socket.SHUT_WR)
-        self._reader.allow(DRAIN_BYTES, DRAIN_S)
+        self._reader.allow(self._drained, DRAIN_S)
         buffer = bytearray(CHUNK)
         try:
             while self._reader.readinto(buffer):

@@ -8,10 +8,13 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
+from contextlib import suppress
 
+from nas.latency.agent_bounds import LIMIT_S, MAX_BODY, PORT
 from nas.latency.agent_process import Broken
-from nas.latency.agent_server import LIMIT_S, MAX_BODY, PORT, AgentServer
+from nas.latency.agent_server import AgentServer
 from nas.latency.agent_worker import work
 
 TOKEN_VARIABLE = "NAS_AGENT_TOKEN"
@@ -40,8 +43,8 @@ def serve(
 
     Raises:
         ValueError: an option out of bounds; one line.
-        OSError: the address cannot be listened at.
-        Broken: ONNX Runtime does not load.
+        OSError: the device has no room for what the agent keeps.
+        Broken: the address cannot be listened at, or ONNX Runtime does not load.
     """
     made = secrets.token_urlsafe(24) if not token else None
     token = token or made or ""
@@ -56,7 +59,8 @@ def serve(
         if not good:
             raise ValueError(f"--{option} must be {rule}")
     with AgentServer((host, port), token, name, threads, limit_s, max_mb << 20) as server:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_address[1]}"
+        reached = reachable(host)
+        address = f"http://{f'[{reached}]' if ':' in reached else reached}:{server.server_address[1]}"
         say(f"agent of {server.name}, ONNX Runtime {server.worker.versions.get('onnxruntime')}, at {address}")
         if made:
             say(f"token: {made}")
@@ -86,6 +90,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def reachable(host: str) -> str:
+    """What others can type for `host`: where that is all addresses, the one towards the network, else the name."""
+    with suppress(ValueError):
+        if host and not ipaddress.ip_address(host).is_unspecified:
+            return host
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # of no machine (RFC 5737): a route is looked up, nothing is sent
+            return str(probe.getsockname()[0])
+        return socket.gethostname()
+    return host
 
 
 def main() -> int:

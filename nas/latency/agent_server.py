@@ -24,18 +24,17 @@ from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
+from nas.latency.agent_bounds import LIMIT_S, MAX_BODY
 from nas.latency.agent_http import Fault, Request, Verb, log, remove
 from nas.latency.agent_machine import cores, device_name, machine
 from nas.latency.agent_process import Broken, Gone, TooLong, Worker
 from nas.latency.agent_worker import one_line
 
 PROTOCOL = 1
-PORT = 8421
 PLACES = 4  # measurements under way: one runs, others upload or wait
 CONNECTIONS = 24
-MAX_BODY, MAX_ANCHOR = 256 << 20, 16 << 20
+MAX_ANCHOR = 16 << 20
 MAX_BATCH = 1024
-LIMIT_S = 120.0
 RETRY_AFTER_S = 2
 CANCEL_S = 0.25  # how often the one who waits is looked at
 
@@ -50,6 +49,9 @@ class AgentServer(ThreadingMixIn, TCPServer):
         threads: that a measurement may use at most; None is all cores.
         limit_s: for one measurement.
         max_body: bytes of a model.
+
+    Raises:
+        Broken: the address cannot be listened at, or ONNX Runtime does not load.
     """
 
     daemon_threads = True
@@ -74,7 +76,12 @@ class AgentServer(ThreadingMixIn, TCPServer):
         self.anchor: str | None = None
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        super().__init__(address, Handler)
+        try:
+            super().__init__(address, Handler)
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "no such address"
+            text = f"cannot listen at {address[0]}:{address[1]}: {why}; give another --host or --port"
+            raise Broken(one_line(text)) from None
         self.folder = Path(tempfile.mkdtemp(prefix="nas-agent-"))
         try:
             self.worker = Worker(self.folder)
@@ -86,7 +93,8 @@ class AgentServer(ThreadingMixIn, TCPServer):
         super().server_close()
         if hasattr(self, "worker"):
             self.worker.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if hasattr(self, "folder"):  # not where the address could not be listened at
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def facts(self) -> dict[str, Any]:
         """What ``GET /v1/device`` tells."""

@@ -138,9 +138,8 @@ def _alone(patience_s: float) -> Iterator[None]:
     try:
         import fcntl
 
-        path = os.path.join(tempfile.gettempdir(), LOCK)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except (ImportError, OSError):  # Windows, or another user's file: a lock is a courtesy, not a need
+        handle = _opened(os.path.join(tempfile.gettempdir(), LOCK))
+    except (ImportError, OSError):  # Windows, or no such folder: a lock is a courtesy, not a need
         yield
         return
     try:
@@ -154,3 +153,10 @@ def _alone(patience_s: float) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # which also frees the lock
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except PermissionError:  # another user made it: to lock it, reading is enough
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from time import monotonic
 
 from nas.machine import host
 
@@ -14,10 +17,15 @@ Say = Callable[[str], None]
 
 LOCK = "nas-measuring.lock"
 LOOK_S = 0.1
+PATIENCE_S = 300.0
+
+
+def _aloud(text: str) -> None:
+    print(f"nas: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def isolated(threads: int, say: Say | None = None) -> Iterator[None]:
+def isolated(threads: int, say: Say = _aloud) -> Iterator[None]:
     """Within the context no other process of this machine measures, and this thread stays on `threads` cores.
 
     Threads started within inherit the cores. Where the system cannot pin (macOS) or lock (Windows), that part is left
@@ -25,7 +33,7 @@ def isolated(threads: int, say: Say | None = None) -> Iterator[None]:
 
     Args:
         threads: cores to keep.
-        say: is told if another measurement has to end first.
+        say: is told if another measurement has to end first; it is waited for, up to `PATIENCE_S`.
     """
     host()  # names the machine by its cores, and is remembered: look before fewer are to be seen
     with _alone(say), _pinned(threads):
@@ -33,7 +41,7 @@ def isolated(threads: int, say: Say | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(say: Say | None) -> Iterator[None]:
+def _alone(say: Say) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows
@@ -42,20 +50,34 @@ def _alone(say: Say | None) -> Iterator[None]:
     # The temporary folder is the machine's: caches are per user. No link is followed there.
     path = Path(tempfile.gettempdir()) / LOCK
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError:  # another user's file that may not be written: a lock is a courtesy, not a need
+        handle = _opened(path)
+    except OSError:  # a lock is a courtesy, not a need
         yield
         return
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if say:
-                say("another measurement is running on this machine; waiting for it to end")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        begin, told = monotonic(), False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    say("another measurement is running on this machine; waiting for it to end")
+                    told = True
+                if monotonic() - begin > PATIENCE_S:
+                    say(f"it has not ended in {PATIENCE_S:g} s; measuring beside it")
+                    break
+                Event().wait(LOOK_S)
         yield
     finally:
         os.close(handle)  # which also frees the lock
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except PermissionError:  # another user made it: to lock it, reading is enough
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 @contextmanager

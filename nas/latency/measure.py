@@ -12,9 +12,9 @@ import numpy as np
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
 from nas.latency.anchor import anchor, usual_ms
-from nas.latency.isolation import Say, isolated
+from nas.latency.isolation import isolated
 from nas.latency.runtimes import MAX_BATCH, onnx_session, runtime_of
-from nas.latency.sampling import GOAL, Run, sample
+from nas.latency.sampling import GOAL, Run, Samples, sample
 from nas.libraries import LibraryNetwork, takes_its_images
 from nas.machine import host, usable_cores
 
@@ -36,8 +36,8 @@ class Latency:
         batch: images per pass.
         source: ``measured`` or ``predicted``.
         warning: why the figure deserves less trust than usual; None if nothing was wrong.
-        drift: how much longer the anchor took than it usually does on this machine; it is taken out of `ms`. None if
-            there was no anchor.
+        drift: how much longer the anchor took than it usually does on this machine; it is taken out: the network itself
+            took ``ms * (1 + drift)``. None if there was no anchor.
         samples_ms: every run as it was, in order, drift and all; None unless they were asked for.
 
     Raises:
@@ -126,9 +126,9 @@ def measure(
     *,
     num_classes: int = 1000,
     keep_samples: bool = False,
-    say: Say | None = None,
 ) -> Latency:
-    """Build `arch`, run it on this host and time it: a second for a mobile network, at most about 6 s.
+    """Build `arch`, run it on this host and time it: one to two seconds for a mobile network, up to six on a
+    noisy machine, and about ten runs of a slow network.
 
     Nothing else is measured on the machine meanwhile, the thread is kept on the calmest cores, and an anchor network is
     run in turn (`nas.latency.sampling`): `Latency.ms` is what the network takes while the anchor takes its usual time.
@@ -141,7 +141,6 @@ def measure(
         batch: images per pass.
         num_classes: outputs of the classifier.
         keep_samples: whether the result holds every run.
-        say: is told if another measurement has to end first.
 
     Raises:
         InputError: unknown runtime, or a number out of bounds.
@@ -153,7 +152,7 @@ def measure(
     guard = takes_its_images(arch) if isinstance(arch, LibraryNetwork) else nullcontext()
     network = arch.network if isinstance(arch, LibraryNetwork) else build(arch, num_classes)
     load = runner.prepare(network, arch.resolution, batch, threads)
-    with guard, isolated(threads, say), anchor(runner, threads) as held, load as run:
+    with guard, isolated(threads), anchor(runner, threads) as held, load as run:
         return timed(run, held, runtime, threads, batch, keep_samples)
 
 
@@ -166,6 +165,11 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Laten
     check_load(threads, batch)
     if isinstance(model, Path) and not model.is_file():
         raise InputError(f"no such file: {model}; give an exported .onnx file")
+    with isolated(threads):  # before the session, whose threads inherit the cores
+        return _measured_onnx(model, threads, batch)
+
+
+def _measured_onnx(model: bytes | Path, threads: int, batch: int) -> Latency:
     session = onnx_session(model, threads)
     inputs = session.get_inputs()
     shape = list(inputs[0].shape) if len(inputs) == 1 else []
@@ -184,7 +188,7 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Laten
     images = np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)
     feed = {inputs[0].name: images}
     runtime = runtime_of("onnxruntime")
-    with isolated(threads), anchor(runtime, threads) as held:
+    with anchor(runtime, threads) as held:
         return timed(lambda: session.run(None, feed), held, runtime.name, threads, batch)
 
 
@@ -198,16 +202,30 @@ def check_load(threads: int, batch: int) -> None:
 def timed(run: Run, held: Run, runtime: str, threads: int, batch: int, keep_samples: bool = False) -> Latency:
     """The latency of a prepared callable, timed in turn with the anchor `held`."""
     found = sample(run, held)
-    now_ms = float(np.median(found.anchors)) * 1e3
-    usual = usual_ms(now_ms, host(), runtime, runtime_of(runtime).version(), threads)
-    rounds_ms = found.quotients * usual
+    usual = usual_ms(found.anchor_ms, host(), runtime, runtime_of(runtime).version(), threads)
+    here = {"device": host(), "runtime": runtime, "threads": threads, "batch": batch}
+    return told(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
+
+
+def told(
+    found: Samples,
+    usual_ms: float,
+    *,
+    device: str,
+    runtime: str,
+    threads: int,
+    batch: int,
+    keep_samples: bool = False,
+) -> Latency:
+    """What samples say: the median of the quotients, times what the anchor usually takes."""
+    rounds_ms = found.quotients * usual_ms
     quartiles = np.quantile(rounds_ms, [0.25, 0.75])
-    drift = now_ms / usual - 1
+    drift = found.anchor_ms / usual_ms - 1
     return Latency(
         ms=float(np.median(rounds_ms)),
         iqr_ms=float(quartiles[1] - quartiles[0]),
         runs=len(found.runs),
-        device=host(),
+        device=device,
         runtime=runtime,
         threads=threads,
         batch=batch,

@@ -72,6 +72,8 @@ def _measured(line: dict[str, str], folder: Path) -> Measured:
         ms = math.nan
     if not math.isfinite(ms) or ms <= 0:
         raise InputError(f"ms must be a positive number, got {line.get('ms', '')!r:.40}")
+    if not line.get("network", "").strip():
+        raise InputError("a line has no network; its columns are those of the header")
     return Measured(_network(line["network"].strip(), folder), ms)
 
 

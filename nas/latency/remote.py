@@ -19,10 +19,10 @@ from nas.latency.agent_client import Link, NoAnchor, facts_of, is_duration, samp
 from nas.latency.anchor import ANCHOR, CLASSES, USUAL, usual_ms
 from nas.latency.calibrate import calibrate
 from nas.latency.held_out import HeldOut
-from nas.latency.measure import Latency
+from nas.latency.measure import Latency, told
 from nas.latency.measurements import Measured
 from nas.latency.runtimes import MAX_BATCH, onnx_bytes
-from nas.latency.sampling import GOAL, Samples
+from nas.latency.sampling import Samples
 from nas.latency.table import LatencyTable
 from nas.latency.table_fit import CLASSES as TABLE_CLASSES
 from nas.latency.table_sample import Progress, draw_sets
@@ -32,7 +32,6 @@ from nas.space import Space
 
 MAX_FILE = 512 << 20
 GRACE_S = 60.0
-SLOWER = 0.15
 TABLE_SCHEMA = 1
 
 
@@ -130,21 +129,8 @@ class Agent:
 
     def _measured(self, model: bytes, name: str, batch: int) -> Latency:
         found = self._samples(model, f"network {name}", batch)
-        anchor_ms = float(np.median(found.anchors)) * 1e3
-        usual = usual_ms(anchor_ms, *self._circumstances())
-        times_ms = found.quotients * usual
-        low, high = np.quantile(times_ms, [0.25, 0.75])
-        return Latency(
-            ms=float(np.median(times_ms)),
-            iqr_ms=float(high - low),
-            runs=len(found.runs),
-            device=self.device,
-            runtime=self.runtime,
-            threads=self._threads,
-            batch=batch,
-            source="measured",
-            warning=_warning(found, anchor_ms / usual - 1),
-        )
+        usual = usual_ms(found.anchor_ms, *self._circumstances())
+        return told(found, usual, device=self.device, runtime=self.runtime, threads=self._threads, batch=batch)
 
     def _circumstances(self) -> tuple[object, ...]:
         return ("agent", self._facts["identity"], self.runtime, self.version, self._threads)
@@ -164,8 +150,8 @@ class Agent:
                 self._link.ask("PUT", "/v1/anchor", anchor, about, patience_s)
                 self._facts["anchor"] = anchor_hash
             try:
-                told = self._link.ask("POST", f"/v1/measure?{query}", model, about, patience_s)
-                return samples_of(told, self._link.url, about)
+                answer = self._link.ask("POST", f"/v1/measure?{query}", model, about, patience_s)
+                return samples_of(answer, self._link.url, about)
             except NoAnchor:
                 self._facts["anchor"] = None
         raise NasError(
@@ -209,9 +195,8 @@ class Agent:
 
         model = onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution)
         found = self._samples(model, f"network {arch.key}", 1)
-        anchor_ms = float(np.median(found.anchors)) * 1e3
-        usual_ms(anchor_ms, *self._circumstances())
-        return float(np.median(found.quotients)), anchor_ms
+        usual_ms(found.anchor_ms, *self._circumstances())
+        return float(np.median(found.quotients)), found.anchor_ms
 
     def _calibrated(self, space: Space, archs: Sequence[Arch], ms: Sequence[float], held_out: int) -> LatencyTable:
         """Fitted to all of them; the error told is that of a fit that had not seen the first `held_out`."""
@@ -241,14 +226,6 @@ def _anchor() -> tuple[bytes, str]:
 
     model = onnx_bytes(build(ANCHOR, CLASSES), ANCHOR.resolution)
     return model, hashlib.sha256(model).hexdigest()
-
-
-def _warning(found: Samples, slower: float) -> str | None:
-    if found.half_width > GOAL:
-        return f"noisy device: the median is known to ±{found.half_width:.1%} only, not ±{GOAL:.0%}"
-    if slower > SLOWER:
-        return f"the device was {slower:.0%} slower than usual, which is taken off; it may be hot or busy"
-    return None
 
 
 def _silent(done: int, total: int, text: str) -> None:

@@ -50,6 +50,11 @@ class Samples:
         return np.asarray(np.array(self.rounds) / np.array(self.anchors))
 
     @property
+    def anchor_ms(self) -> float:
+        """Median of the anchor, in milliseconds."""
+        return float(np.median(self.anchors)) * 1e3
+
+    @property
     def half_width(self) -> float:
         """Half the confidence interval of the median of `quotients`, relative to it."""
         low, high = median_interval(self.quotients)
@@ -60,8 +65,8 @@ def sample(run: Run, anchor: Run | None = None, clock: Callable[[], float] = per
     """Run until steady, then in turn with the anchor until the median is known closely, or a cap is met."""
 
     def burst(one: Run, count: int) -> list[float]:
-        taken = []
-        for _ in range(count):
+        taken: list[float] = []
+        while len(taken) < count and sum(taken) < WARM_UP_SECONDS:  # one run of a slow network is enough
             start = clock()
             one()
             taken.append(clock() - start)
@@ -100,7 +105,9 @@ def _warm(burst: Callable[[], list[float]], clock: Callable[[], float]) -> float
     before = math.inf
     while True:
         now = float(np.median(burst()))
-        if abs(now - before) <= WARM_UP_GOAL * now or clock() - begin >= WARM_UP_SECONDS:
+        if clock() - begin >= WARM_UP_SECONDS:
+            return now
+        if abs(now - before) <= WARM_UP_GOAL * now:
             return now
         before = now
 

@@ -26,6 +26,7 @@ from nas.machine import host
 from nas.space import Space
 
 SCHEMA = 1
+COLUMNS = 2  # raised when `nas.latency.table_fit` charges for other things: tables kept before are built anew
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
 MAX_NETS = 20_000
@@ -259,7 +260,7 @@ def cached_table(
     runtime_of(runtime)
     check_load(threads, 1)
     versions = _versions(runtime)
-    identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA])
+    identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA, COLUMNS])
     path = cache_folder("latency") / f"{hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()}.json"
     if path.exists() and not refresh:
         try:

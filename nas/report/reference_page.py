@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from nas.published import Figure
 from nas.report.reference_plot import display_name, top1_drawing
-from nas.report.reference_table import Note, ReferenceRow, ReferenceTable, percent_text
+from nas.report.reference_table import DIFFER_UNKNOWN, Note, ReferenceRow, ReferenceTable, percent_text
 from nas.report.svg import svg
 from nas.report.wording import NONE, markup, megabytes, ms
 
@@ -34,6 +34,24 @@ COUNTED = (
     "reading and writing on its own. Small numbers beside a name lead to the explanation of a figure that differs by "
     "more than 0.5 % beyond the digits printed."
 )
+
+
+# What the words beside a top-1 stand for.
+LABELS = {
+    "authors": "the authors' repository",
+    "slim": "the authors' repository, tensorflow/models",
+    "osmr": "trained again by osmr/imgclsmob",
+    "ICML": "the version printed in the proceedings, earlier than the latest on arXiv",
+    "10-crop": "ten crops of each image",
+    "V1": "torchvision's first weights",
+    "V2": "torchvision's second weights, of a longer recipe",
+    "tf_": "the authors' TensorFlow weights, converted",
+    "aa": "trained with AutoAugment",
+    "ra": "timm's recipe with RandAugment",
+    "ra4": "a later timm recipe with RandAugment",
+    "lamb": "timm's recipe with the LAMB optimizer",
+    "a1": "timm's recipe A1 of ResNet strikes back",
+}
 
 
 def reference_page(table: ReferenceTable) -> str:
@@ -92,7 +110,15 @@ def _networks(table: ReferenceTable) -> str:
                 "* The measurement deserves less trust: " + str(warned[0].latency and warned[0].latency.warning) + "."
             )
         )
+    if labels := labels_used(table.rows):
+        notes.append(_note("Beside a top-1: " + "; ".join(f"{word}: {text}" for word, text in labels.items()) + "."))
     return _section("Networks", _grid(header, body), *notes)
+
+
+def labels_used(rows: Iterable[ReferenceRow]) -> dict[str, str]:
+    """What the words beside the top-1 of some rows stand for, in the order of `LABELS`."""
+    words = {word for row in rows for source in row.top1 for word in source.split(" ")}
+    return {word: text for word, text in LABELS.items() if word in words}
 
 
 def _network(row: ReferenceRow, marks: tuple[int, ...], timed: bool) -> str:
@@ -126,9 +152,16 @@ def _top1(row: ReferenceRow) -> list[str]:
     return [f"{who} {', '.join(figures)}" for who, figures in lines.items()]
 
 
-def _notes(notes: Iterable[Note]) -> str:
+def _notes(notes: Sequence[Note]) -> str:
+    known, unknown = [note for note in notes if not note.unknown], [note for note in notes if note.unknown]
+    parts = [_list(known)] if known else []
+    parts += [f"<p>{markup(DIFFER_UNKNOWN)}</p>", _list(unknown)] if unknown else []
+    return _section("Where ours and theirs differ", *parts) if parts else ""
+
+
+def _list(notes: Sequence[Note]) -> str:
     items = "".join(f'<li id="note-{note.number}">{markup(note.lines())}</li>' for note in notes)
-    return _section("Where ours and theirs differ", f'<ol class="notes">{items}</ol>') if items else ""
+    return f'<ol class="notes" start="{notes[0].number}">{items}</ol>'
 
 
 def _phones(rows: Iterable[ReferenceRow]) -> str:

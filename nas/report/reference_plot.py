@@ -170,7 +170,7 @@ def _legend(shown: Sequence[Point]) -> list[Shape]:
         shapes.append(Text(x + 13, 17, name, 10, INK))
         x += 13 + 6.0 * len(name) + 14
     if any(not point.source.startswith("paper") for point in shown):
-        text = "hollow: no figure of a paper; torchvision's, timm's or the authors' repository's"
+        text = "hollow: no paper's figure, but the authors' repository's, else torchvision's, timm's or others'"
         shapes.append(Text(RIGHT, TOP - 12, text, 9.5, MUTED, "end"))
     return shapes
 

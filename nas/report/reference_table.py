@@ -15,16 +15,18 @@ from nas.report.wording import NONE, megabytes, ms, relative
 if TYPE_CHECKING:
     import pandas as pd
 
-AUTHORS = ("authors", "slim")  # their repositories
 _UNIT = re.compile(r"(?<=\d) (?=M\b|MB\b|%|ms\b)")
-SOURCES = ("paper", "torchvision", "timm")  # of top-1, the one to plot by first
+# Of top-1 by the first word of who states it, the one to plot by first: paper, authors' repository, torchvision, timm.
+SOURCES, OTHERS = {"paper": 0, "authors": 1, "slim": 1, "torchvision": 2, "timm": 3}, 4
 WIDTH = 120
 UNEXPLAINED = "not explained"
 LEGEND = (
     "params and MACs (in millions) are counted here, beside them as published",
     "memory: MB of float32 weights and activations read and written",
-    "top-1 in % as published (a: by the authors' repository, o: by others who trained it)",
+    "top-1 in % as published (a: by the authors' repository, o: by others; 71.9/72.2: two trainings of one source)",
 )
+DIFFER = "Ours and theirs differ by more than 0.5 %:"
+DIFFER_UNKNOWN = "Ours and theirs differ, and we do not know why:"
 MAX_CASES = 3  # of a note, on the terminal; the page has all
 
 
@@ -54,15 +56,13 @@ class ReferenceRow:
 
     @property
     def top1(self) -> dict[str, float]:
-        """Top-1 in percent by source, all entries together, the papers' first, then torchvision's and timm's."""
-        found: dict[str, float] = {}
-        for entry in self.published:
-            found = entry.top1 | found
+        """Top-1 in percent by source, all entries together, in the order of `SOURCES`, then others."""
+        found = {who: value for entry in reversed(self.published) for who, value in entry.top1.items()}
         return dict(sorted(found.items(), key=lambda item: (_source_rank(item[0]), item[0])))
 
     @property
     def plotted_top1(self) -> tuple[str, float] | None:
-        """The source and the figure a plot shows: the paper's, else torchvision's, timm's, the authors'."""
+        """The source and the figure a plot shows: the first of `top1`."""
         return next(iter(self.top1.items()), None)
 
     @property
@@ -122,11 +122,13 @@ class Note:
     Args:
         number: the mark, from 1.
         text: why figures differ.
+        unknown: nobody knows why; the text says what is known.
         cases: the rows and what differs in them.
     """
 
     number: int
     text: str
+    unknown: bool
     cases: tuple[tuple[str, Difference], ...]
 
     def lines(self, most: int | None = None) -> str:
@@ -135,8 +137,9 @@ class Note:
         for name, one in self.cases:
             by_place.setdefault((name, one.source), []).append(_told(one))
         cases = [f"{name}: {' and '.join(told)} in {source}" for (name, source), told in by_place.items()]
+        why = self.text[0].upper() + self.text[1:] if self.unknown else f"Why: {self.text}"
         rest = len(cases) - (most or len(cases))
-        return "; ".join(cases[:most]) + (f"; and {rest} more" if rest > 0 else "") + f". Why: {self.text}."
+        return "; ".join(cases[:most]) + (f"; and {rest} more" if rest > 0 else "") + f". {why}."
 
 
 @dataclass(frozen=True)
@@ -159,12 +162,15 @@ class ReferenceTable:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """One per explanation, in the order in which rows need them."""
-        found: dict[str, list[tuple[str, Difference]]] = {}
+        """One per explanation, in the order in which rows need them; last those of unknown cause."""
+        found: dict[tuple[bool, str], list[tuple[str, Difference]]] = {}
         for row in self.rows:
             for one in row.differences:
-                found.setdefault(one.explanation or UNEXPLAINED, []).append((row.name, one))
-        return tuple(Note(at, text, tuple(cases)) for at, (text, cases) in enumerate(found.items(), start=1))
+                found.setdefault((one.unknown, one.explanation or UNEXPLAINED), []).append((row.name, one))
+        kinds = sorted(found, key=lambda kind: kind[0])
+        return tuple(
+            Note(at, text, unknown, tuple(found[unknown, text])) for at, (unknown, text) in enumerate(kinds, 1)
+        )
 
     @property
     def marks(self) -> dict[str, tuple[int, ...]]:
@@ -197,9 +203,10 @@ class ReferenceTable:
         phones = [line for row in self.rows for line in _phone_lines(row)]
         if phones:
             parts.append("\n".join(["Published latency, which compares only within one source:", *phones]))
-        notes = [_wrapped(f"[{note.number}] ", note.lines(MAX_CASES)) for note in self.notes]
-        if notes:
-            parts.append("\n".join(["Ours and theirs differ by more than 0.5 %:", *notes]))
+        for unknown, head in enumerate((DIFFER, DIFFER_UNKNOWN)):
+            notes = (note for note in self.notes if note.unknown == bool(unknown))
+            told = [_wrapped(f"[{note.number}] ", note.lines(MAX_CASES)) for note in notes]
+            parts += ["\n".join([head, *told])] if told else []
         if self.left_out:
             out = [_wrapped(f"{name}: ", reason) for name, reason in self.left_out.items()]
             parts.append("\n".join(["Left out:", *out]))
@@ -207,7 +214,7 @@ class ReferenceTable:
 
 
 def _source_rank(source: str) -> int:
-    return next((at for at, known in enumerate(SOURCES) if source.startswith(known)), len(SOURCES))
+    return SOURCES.get(source.split(" ")[0], OTHERS)
 
 
 def _told(one: Difference) -> str:
@@ -237,18 +244,16 @@ def percent_text(value: float) -> str:
 
 
 def top1_cells(row: ReferenceRow, most: int = 2) -> tuple[str, ...]:
-    """One cell for each of `SOURCES`, `most` figures of each. Where no paper states one, the authors' repository or
-    others do, marked by ``a`` or ``o``."""
-    found: list[list[str]] = [[] for _ in SOURCES]
-    beside: list[str] = []
+    """Three cells: the paper's, torchvision's and timm's figures, `most` of each. Where no paper states one, the first
+    has that of the authors' repository, marked ``a``; where nobody of these does, that of others, marked ``o``."""
+    found: list[list[str]] = [[] for _ in range(OTHERS + 1)]
     for source, value in row.top1.items():
-        at = _source_rank(source)
-        if at < len(SOURCES):
-            found[at].append(f"{value:.1f}")
-        else:
-            beside.append(f"{value:.1f}{'a' if source in AUTHORS else 'o'}")
-    found[0] = found[0][:1] or beside[:1]  # a paper's other figures are those of its earlier versions
-    return tuple("/".join(dict.fromkeys(cell[:most])) or NONE for cell in found)
+        rank = _source_rank(source)
+        found[rank].append(f"{value:.1f}" + {1: "a", OTHERS: "o"}.get(rank, ""))
+    paper, authors, *libraries, others = found
+    first = paper or authors or ([] if any(libraries) else others)
+    cells = (first[:1], *libraries)  # a paper's other figures are those of its earlier versions
+    return tuple("/".join(dict.fromkeys(cell[:most])) or NONE for cell in cells)
 
 
 def _grid(table: ReferenceTable) -> str:

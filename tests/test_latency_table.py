@@ -234,7 +234,7 @@ def test_kernels_and_acts_the_table_has_not_met_are_predicted_from_the_nearest()
         columns.of_networks([reference("mobilenet_v3_small")])
 
 
-@pytest.mark.parametrize(("text", "nets"), [(SMALL, HELD_OUT), (ONE, 1)])
+@pytest.mark.parametrize(("text", "nets"), [(SMALL, HELD_OUT), pytest.param(ONE, 1, marks=pytest.mark.slow)])
 def test_tables_of_small_spaces_are_measured(
     text: str, nets: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

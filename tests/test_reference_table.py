@@ -277,7 +277,7 @@ def test_no_label_of_the_plot_lies_on_another(table: ReferenceTable) -> None:
     assert {"MobileNetV3-Large", "ShuffleNetV1 g=3", "EfficientNetV2-S", "MobileNetV4-Conv-Small"} <= names
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.floats(LEFT, RIGHT), st.floats(TOP, BOTTOM)), min_size=1, max_size=24))
 def test_labels_stay_in_the_frame_and_apart(places: list[tuple[float, float]]) -> None:
     """Two dozen points anywhere, even all in one place."""

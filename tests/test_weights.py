@@ -69,7 +69,7 @@ def test_every_writing_of_a_state_dict_maps_alike(library: str, name: str, tmp_p
         assert equal(copied(ours), expected), variant
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(archs)
 def test_any_arch_takes_its_own_weights_under_any_prefix_and_by_its_own_names_in_any_order(arch: Arch) -> None:
     state = copied(build(arch, 3, seed=1))

@@ -29,7 +29,7 @@ def references(
     png: Annotated[Path | None, typer.Option(help="Also write the plot of top-1 against latency here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The published networks: counted and timed here beside what is published, every difference explained.
+    """The published networks: counted and timed here beside what is published, with what differs and why.
 
     \b
     Example:

@@ -5,6 +5,7 @@ Begins the run, or goes on with it. Prints one line per finished network.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -43,4 +44,5 @@ def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have left it ignored
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from nas.genes import Choose, Scalar, pick
@@ -83,7 +84,7 @@ class Stage:
                 row[name] = cell(name)
         if "channels" in row:
             row["channels"] = self._scaled(row["channels"], width)
-        return Block(op, **row)
+        return _block(op, tuple(row.items()))
 
     def _may_skip(self, at: int) -> bool:
         return at > 0 or self.may_open_with_skip
@@ -104,3 +105,9 @@ class Stage:
             return self.channels_at[width]
         factor = {"always": width, "never": 1, "up": max(width, 1)}[self.scale]
         return channels if factor == 1 else rounded(channels * factor, self.rounding)
+
+
+@lru_cache(maxsize=1 << 16)
+def _block(op: str, cells: tuple[tuple[str, Any], ...]) -> Block:
+    """Equal rows of a space are one object: it need not be checked again, and looking it up elsewhere is quick."""
+    return Block(op, **dict(cells))

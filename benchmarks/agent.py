@@ -26,7 +26,7 @@ import nas
 from nas.latency.agent_client import Link
 from nas.latency.agent_file import agent_source
 from nas.latency.remote import Agent
-from nas.latency.runtimes import onnx_bytes
+from nas.latency.runtime_onnx import onnx_bytes
 
 TOKEN = "benchmark-of-the-agent"
 NETWORKS = ("mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2", "efficientnet_b0", "mnasnet_a1", "mobilenet_v1")

@@ -1,16 +1,18 @@
-"""How well the latency table of a space predicts networks it has never seen, beside counting MACs.
+"""How well the latency table of a space predicts networks it has never seen, beside counting MACs and summing blocks.
 
-Builds a fresh table of this host, times random networks (in rounds, all in turn) and the references, and prints, all
-from one run: the time the table took, its error on the random networks, the error of a line fitted to MACs on the very
-networks it is judged by (an advantage it is given), and the references one by one. Usage::
+Builds a fresh table of this host, measures random networks over the space's whole range (as many of every order of
+MACs) and the references with `nas.measure`, and prints, all from one run: the time the table took, its error, that of a
+line through MACs fitted to the very networks it is judged by (an advantage it is given), that of the plain sum of their
+blocks, each measured alone, and of such sums after a line through them, fitted likewise; predictions a second; and the
+references one by one. Some networks are measured twice: so far the measured figures can be trusted. Usage::
 
-    python benchmarks/latency_table.py [--nets 40] [--space mbconv] [--runtime onnxruntime] [--seed 1000]
+    python benchmarks/latency_table.py [--nets 100] [--sums 40] [--space mbconv] [--seed 1000]
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+import warnings
 from time import perf_counter
 
 import numpy as np
@@ -19,25 +21,77 @@ from scipy.stats import spearmanr
 from nas.arch import Arch
 from nas.build import build
 from nas.cost import estimate
+from nas.errors import InputError
+from nas.latency.anchor import anchor
+from nas.latency.isolation import isolated
 from nas.latency.measure import measure
+from nas.latency.runtime_onnx import OPSET, onnx_session
 from nas.latency.runtimes import runtime_of
-from nas.latency.table import build_table
-from nas.latency.table_sample import typical_ms, visits
+from nas.latency.table import LatencyTable
+from nas.latency.table_build import build_table
+from nas.latency.table_draw import sized
+from nas.latency.table_time import calm_ms
 from nas.machine import host
 from nas.references import reference, reference_names
+from nas.row import Placed
+from nas.space import Space
 from nas.space_file import load_space
 
-ROUNDS = 8
+REPEATED = 20
 
 
-def timed_in_rounds(archs: list[Arch], runtime: str) -> tuple[np.ndarray, float]:
-    """Typical ms over rounds of each network, and the repeatability: mean difference between odd and even rounds."""
-    with ExitStack() as stack:
-        runner = runtime_of(runtime)
-        runs = [stack.enter_context(runner.prepare(build(a), a.resolution, 1, 1)) for a in archs]
-        taken, order = visits(runs, ROUNDS, ROUNDS, 0.0, lambda *_: None)
-    odd, even = typical_ms(taken[::2], order[::2]), typical_ms(taken[1::2], order[1::2])
-    return typical_ms(taken, order), float(np.abs(odd / even - 1).mean())
+def over_the_range(space: Space, count: int, seed: int) -> list[Arch]:
+    """Random networks, as many of every order of MACs between the smallest and the largest that are met."""
+    rng = np.random.default_rng(seed)
+    pool = list({arch.key: arch for arch in [sized(space, rng) for _ in range(30 * count)]}.values())
+    logs = np.log([estimate(arch).macs for arch in pool])
+    chosen: list[int] = []
+    for goal in np.linspace(logs.min(), logs.max(), count):
+        far = np.abs(logs - goal)
+        far[chosen] = np.inf
+        chosen.append(int(np.argmin(far)))
+    return [pool[at] for at in chosen]
+
+
+def sums_of_blocks(archs: list[Arch]) -> np.ndarray:
+    """Each distinct block in its place measured alone, added up."""
+    import io
+
+    import torch
+    from torch import nn
+
+    known: dict[object, float] = {}
+
+    def alone(module: nn.Module, shape: tuple[int, ...]) -> float:
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter announces that it is the old one
+            torch.onnx.export(module.eval(), (torch.zeros(shape),), file, dynamo=False, opset_version=OPSET)
+        session = onnx_session(file.getvalue(), 1)
+        feed = {session.get_inputs()[0].name: np.zeros(shape, np.float32)}
+        for _ in range(3):
+            session.run(None, feed)
+        return calm_ms(lambda: session.run(None, feed))
+
+    def total(arch: Arch) -> float:
+        network = build(arch)
+        placed: list[Placed] = list(arch.places())
+        ms = 0.0
+        for module, place in zip(network.get_submodule("features").children(), placed, strict=True):
+            if place not in known:
+                flat = place.row.op == "linear"
+                size = () if flat else (place.in_size, place.in_size)
+                known[place] = alone(module, (1, place.in_channels, *size))
+            ms += known[place]
+        width = placed[-1].out_channels
+        if width not in known:
+            known[width] = alone(network.get_submodule("classifier"), (1, width))
+        return ms + known[width]
+
+    with isolated(1):
+        found = np.array([total(arch) for arch in archs])
+    print(f"{len(known)} distinct blocks of {len(archs)} networks measured alone")
+    return found
 
 
 def line(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:
@@ -46,43 +100,74 @@ def line(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:
     common = np.median(predicted / measured)
     alike = np.abs(predicted / measured / common - 1).mean()
     return (
-        f"{name:<18} mean error {error.mean():5.1%}   worst {error.max():5.1%}   Spearman {rank:.4f}   "
-        f"common to all {common - 1:+.1%}, mean error beside it {alike:.1%}"
+        f"{name:<28} mean error {error.mean():6.2%}   worst {error.max():6.1%}   Spearman {rank:.4f}   "
+        f"common to all {common - 1:+.1%}, mean error beside it {alike:.2%}"
     )
+
+
+def through(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """The best line through `values`, by relative error."""
+    columns = np.column_stack([values, np.ones_like(values)])
+    slope = np.linalg.lstsq(columns / measured[:, None], np.ones_like(measured), rcond=None)[0]
+    return np.asarray(columns @ slope)
+
+
+def many_a_second(table: LatencyTable, space: Space) -> tuple[float, float]:
+    """Predictions a second of networks never asked about before, and of the same ones again."""
+    archs = [space.sample(at) for at in range(20_000)]
+    seconds = []
+    for _ in range(3):
+        start = perf_counter()
+        table.many(archs)
+        seconds.append(perf_counter() - start)
+    return len(archs) / seconds[0], len(archs) / min(seconds[1:])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", type=int, default=40)
+    parser.add_argument("--nets", type=int, default=100)
+    parser.add_argument("--sums", type=int, default=40, help="networks whose blocks are measured alone")
     parser.add_argument("--space", default="mbconv")
-    parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--seed", type=int, default=1000)
     options = parser.parse_args()
     space = load_space(options.space)
-    print(f"{host()}, {options.runtime}, 1 thread")
+    print(f"{host()}, onnxruntime, 1 thread")
+    runtime = runtime_of("onnxruntime")
+    with isolated(1), anchor(runtime, 1) as held:
+        for _ in range(3):
+            print(f"anchor {calm_ms(held):.3f} ms")
     start = perf_counter()
-    table = build_table(space, options.runtime)
+    table = build_table(space)
     print(f"table of {space.name} built in {perf_counter() - start:.1f} s, fitted to {table.fitted} networks")
-    print(f"its own test: {table.error}\n")
+    print(f"its own test: {table.error}\n", flush=True)
 
-    archs = [space.sample(options.seed + at) for at in range(options.nets)]
-    measured, repeat = timed_in_rounds(archs, options.runtime)
-    predicted = table.many(archs)
-    crowd = [space.sample(at) for at in range(2000)]
-    start = perf_counter()
-    table.many(crowd)
-    per_net_us = (perf_counter() - start) / len(crowd) * 1e6
-    macs = np.array([estimate(arch).macs for arch in archs], dtype=float)
-    fitted = np.column_stack([macs, np.ones_like(macs)]) / measured[:, None]
-    slope = np.linalg.lstsq(fitted, np.ones_like(macs), rcond=None)[0]
+    archs = over_the_range(space, options.nets, options.seed)
+    measured = np.array([measure(arch).ms for arch in archs])
+    some = list(range(0, len(archs), max(1, len(archs) // REPEATED)))
+    again = np.array([measure(archs[at]).ms for at in some])
+    twice = np.abs(again / measured[some] - 1)
     print(f"{options.nets} random networks, {measured.min():.2f} to {measured.max():.2f} ms")
-    print(line("latency table", predicted, measured))
-    print(line("line through MACs", np.column_stack([macs, np.ones_like(macs)]) @ slope, measured))
-    print(f"two halves of the rounds differ by {repeat:.1%} on average; a prediction takes {per_net_us:.0f} µs\n")
+    print(f"{len(some)} of them measured twice differ by {twice.mean():.2%} on average, {twice.max():.1%} at most")
+    print(line("latency table", table.many(archs), measured))
+    macs = np.array([estimate(arch).macs for arch in archs], dtype=float)
+    print(line("line through their MACs", through(macs, measured), measured), flush=True)
+    if options.sums:
+        part = list(range(0, len(archs), max(1, len(archs) // options.sums)))
+        sums = sums_of_blocks([archs[at] for at in part])
+        print(line(f"latency table, those {len(part)}", table.many([archs[at] for at in part]), measured[part]))
+        print(line("plain sums of blocks", sums, measured[part]))
+        print(line("line through those sums", through(sums, measured[part]), measured[part]))
+    fresh, again_s = many_a_second(table, space)
+    print(f"predictions a second, one core: {again_s:,.0f}; while rows are still new: {fresh:,.0f}\n", flush=True)
     for name in reference_names():
         arch = reference(name)
-        latency, guess = measure(arch, options.runtime), table(arch).ms
-        print(f"{name:<22} measured {latency.ms:7.2f} ms   predicted {guess:7.2f} ms   {guess / latency.ms - 1:+.1%}")
+        try:
+            guess = table(arch).ms
+        except InputError as error:
+            print(f"{name:<28} {error}")
+            continue
+        ms = measure(arch).ms
+        print(f"{name:<28} measured {ms:7.2f} ms   predicted {guess:7.2f} ms   {guess / ms - 1:+.1%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 
 from nas.arch import Arch
 from nas.latency.calibrate import calibrate
-from nas.latency.devices import BUNDLED
 from nas.latency.measurements import Measured
+from nas.latency.models import FOLDER
 from nas.latency.table import LatencyTable
 from nas.references import reference
 from nas.row import Block
@@ -169,7 +169,7 @@ def main() -> None:
     for name, (early, final) in V3_TABLE.items():
         print(f"{name:32} {table(reference(name)).ms:6.1f} {early:6.1f} {final:6.1f}")
     if options.write:
-        path = BUNDLED / "pixel1.json"
+        path = FOLDER / "pixel1.json"
         fitted(both, tuple(notes)).save(path)
         print(f"\nwritten: {path.name}, {path.stat().st_size >> 10} KB")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nas.arch import IMAGE_CHANNELS, MAX_RESOLUTION, check_classes
+from nas.arch import IMAGE_CHANNELS, MAX_RESOLUTION, Arch, check_classes
 from nas.cost import BYTES, Cost, traced_cost
 from nas.errors import InputError, NasError, known, nearest
 from nas.trace import trace
@@ -122,6 +122,19 @@ def library_parts(net: LibraryNetwork, leaves: bool = False) -> list[LibraryPart
         BYTES * traced.elements - sum(part.cost.memory_bytes for part in parts),
     )
     return parts if rest == Cost(0, 0, 0) else [*parts, LibraryPart(REST, "", rest)]
+
+
+def at_resolution(arch: Arch | LibraryNetwork, resolution: int | None) -> Arch | LibraryNetwork:
+    """The same layers for square images of that side in pixels; None leaves it as it is.
+
+    Raises:
+        InputError: it is out of bounds.
+    """
+    if resolution is None:
+        return arch
+    if isinstance(resolution, bool) or not isinstance(resolution, int) or not 8 <= resolution <= MAX_RESOLUTION:
+        raise InputError(f"resolution must be a whole number from 8 to {MAX_RESOLUTION}, got {resolution!r:.40}")
+    return replace(arch, resolution=resolution)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from nas.latency import agent_client
 from nas.latency.agent_client import TRIES, Link, check_address
 from nas.latency.devices import LatencyModel, device
 from nas.latency.remote import Agent
-from nas.latency.runtimes import onnx_bytes
+from nas.latency.runtime_onnx import onnx_bytes
+from nas.networks import measure_named
 from nas.space_file import parse_space
 from tests.agents import TOKEN, RunningAgent, endless_model, small_model
 
@@ -43,8 +44,8 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
 def few_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tables of a dozen networks, in a cache of the test's own."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("nas.latency.table_sample.FITTED", (8, 8))
-    monkeypatch.setattr("nas.latency.table_sample.HELD_OUT", 3)
+    monkeypatch.setattr("nas.latency.table_draw.FITTED", (8, 8))
+    monkeypatch.setattr("nas.latency.table_draw.HELD_OUT", 3)
     monkeypatch.delenv("NAS_AGENT_TOKEN", raising=False)
 
 
@@ -97,6 +98,22 @@ def test_the_exported_file_is_measured_there(agent: RunningAgent, tmp_path: Path
         asked.measure_onnx(endless_model())
     with pytest.raises(InputError, match="cannot read"):
         asked.measure_onnx(tmp_path / "none.onnx")
+
+
+def test_size_and_samples_are_asked_for_by_name_and_other_types_refused(agent: RunningAgent, tmp_path: Path) -> None:
+    """An agent measures at another resolution, with every run on request; it has ONNX Runtime and float32 alone."""
+    larger = measure_named("mobilenet_v3_small", device=agent.url, token=TOKEN, resolution=96, keep_samples=True)
+    assert (larger.resolution, larger.dtype, larger.device) == (96, "float32", "test bench")
+    assert larger.samples_ms is not None
+    assert len(larger.samples_ms) == larger.runs
+    for name, options, told in (
+        ("mobilenet_v2", {"dtype": "float16"}, r"agent runs ONNX in float32, .*; got dtype 'float16'"),
+        (str(tmp_path / "net.pte"), {}, r"agent runs ONNX in float32, .*; got a .pte file"),
+        ("mobilenet_v2", {"runtime": "executorch"}, r"agent runs networks under onnxruntime, got runtime 'executorch'"),
+        ("mobilenet_v2", {"resolution": 4}, r"resolution must be a whole number from 8"),
+    ):
+        with pytest.raises(InputError, match=told):
+            measure_named(name, device=agent.url, token=TOKEN, **options)  # type: ignore[arg-type]
 
 
 def test_another_clients_anchor_does_not_matter(agent: RunningAgent) -> None:

@@ -14,8 +14,9 @@ from nas.arch import Arch
 from nas.cli import main
 from nas.errors import InputError
 from nas.latency.calibrate import FEWEST, TRUSTED, calibrate
-from nas.latency.devices import bundled, device
+from nas.latency.devices import device
 from nas.latency.measurements import Measured, read_measurements
+from nas.latency.models import bundled
 from nas.latency.table import LatencyTable
 from nas.references import reference
 from nas.space_file import load_space

@@ -13,7 +13,7 @@ from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut
 from nas.latency.measure import Latency
 from nas.latency.table import LatencyTable
-from nas.latency.table_fit import Columns
+from nas.latency.table_columns import Columns
 from nas.machine import host
 from nas.references import reference
 from nas.space_file import load_space, parse_space

@@ -11,7 +11,7 @@ import pytest
 from nas.cost import Cost, count
 from nas.errors import InputError, NasError
 from nas.latency.measure import measure
-from nas.latency.runtimes import RUNTIMES, onnx_bytes
+from nas.latency.runtime_onnx import onnx_bytes
 from nas.libraries import LibraryNetwork, is_library, library_cost, library_network, library_parts
 from nas.references import reference
 from nas.trace import trace
@@ -108,7 +108,9 @@ def test_weights_are_fresh_the_same_each_time_and_leave_the_global_state() -> No
         assert torch.equal(left, right)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "runtime", ["onnxruntime", "torch", "openvino", pytest.param("executorch", marks=pytest.mark.slow)]
+)
 def test_they_are_measured(runtime: str) -> None:
     """A network without `features` or `classifier`, in every runtime."""
     assert measure(library_network("torchvision:resnet18@resolution=32"), runtime).ms > 0

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nas.latency.runtimes import RUNTIMES
+
 app = typer.Typer(
     name="nas",
     add_completion=False,
@@ -36,7 +38,7 @@ Examples, one for each verb:
 
 Space = Annotated[str, typer.Option("--space", help="A space by name (`nas spaces`) or a path to a .yaml file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Runtime = Annotated[str, typer.Option("--runtime", help="What runs the network: onnxruntime or torch.")]
+Runtime = Annotated[str, typer.Option("--runtime", help=f"What runs the network: {', '.join(RUNTIMES)}.")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of the timed network.")]
 Token = Annotated[
     str | None, typer.Option("--token", help="Of an agent (http://HOST:PORT).  [default: $NAS_AGENT_TOKEN]")

@@ -29,7 +29,7 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
     """Devices that latency can be asked of: this host, bundled models, models of your own."""
     if context.invoked_subcommand is not None:
         return
-    from nas.latency.devices import bundled
+    from nas.latency.models import bundled
     from nas.latency.table import LatencyTable
     from nas.machine import host
 
@@ -57,7 +57,8 @@ def show_device(
       nas devices show pixel1
     """
     from nas.errors import InputError, known
-    from nas.latency.devices import bundled, device
+    from nas.latency.devices import device
+    from nas.latency.models import bundled
 
     table = device(name).table if name != "host" else None
     if table is None:

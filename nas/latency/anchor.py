@@ -11,15 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from nas.arch import Arch
 from nas.files import cache_folder, write_atomic
-from nas.latency.runtimes import Prepared, Runtime
+from nas.latency.runtimes import Load, Runtime
 from nas.row import Block
 
 ANCHOR = Arch(
@@ -39,13 +38,17 @@ USUAL = 0.25
 MAX_BYTES = 64 << 10
 
 
-@contextmanager
-def anchor(runtime: Runtime, threads: int) -> Iterator[Prepared]:
-    """Within the context, the anchor can be run."""
+def anchor(runtime: Runtime, threads: int) -> Load:
+    """Within the context, the anchor can be run, in float32. It is prepared once in a process: for some runtimes that
+    takes longer than to measure."""
+    return _load(type(runtime), threads)
+
+
+@cache
+def _load(kind: type[Runtime], threads: int) -> Load:
     from nas.build import build
 
-    with runtime.prepare(build(ANCHOR, CLASSES), ANCHOR.resolution, 1, threads) as run:
-        yield run
+    return kind().prepare(build(ANCHOR, CLASSES), ANCHOR.resolution, 1, threads)
 
 
 def usual_ms(now_ms: float, *circumstances: object) -> float:

@@ -1,6 +1,6 @@
 """A device model from measurements of whole networks: the columns of a latency table, fitted without a profiler.
 
-Every network of a CSV is one equation in the coefficients of `nas.latency.table_fit.Columns`: a constant, MACs,
+Every network of a CSV is one equation in the coefficients of `nas.latency.table_columns.Columns`: a constant, MACs,
 elements read and written for each kind of operator, each kernel and stride of a depthwise convolution, each activation.
 Two dozen to a hundred of them settle it (``benchmarks/device_measurements.py``), for the columns are shared by all
 widths, depths and resolutions. Another device's model, to scale, is where the fit starts from: it helps with fewer than
@@ -12,7 +12,7 @@ measuring.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from nas.arch import Arch
 from nas.errors import InputError
 from nas.latency.held_out import HeldOut
 from nas.latency.measurements import Measured
+from nas.latency.models import PRIOR, bundled
 from nas.latency.table import LatencyTable
-from nas.latency.table_fit import Columns, solve
+from nas.latency.table_columns import Columns
+from nas.latency.table_fit import solve
 
 FEWEST = 8
 SIGMA = 0.02  # relative: the timing of a phone repeats within about this much
@@ -115,6 +117,27 @@ def calibrate(
         notes=tuple(notes),
     )
     return Calibration(table, curve, _wanted(curve, len(archs)))
+
+
+def from_networks(held_out: Sequence[Measured], fitted: Sequence[Measured], device: str, seed: int = 0) -> LatencyTable:
+    """A table of a device of which only whole networks can be timed, fitted to all of them, from a bundled model on.
+
+    Args:
+        held_out: its error is that of a fit that had not seen these.
+        fitted: others.
+        device: its name.
+        seed: of the folds.
+
+    Raises:
+        InputError: too few different networks.
+    """
+    prior = LatencyTable.load(bundled()[PRIOR])
+    predicted = np.maximum(
+        calibrate(fitted, device, prior=prior, seed=seed).table.many([m.arch for m in held_out]), 1e-6
+    )
+    error = HeldOut(tuple(predicted.tolist()), tuple(one.ms for one in held_out))
+    note = "fitted to whole networks, the held-out ones too; its error is that of a fit without them"
+    return replace(calibrate([*held_out, *fitted], device, prior=prior, seed=seed).table, error=error, notes=(note,))
 
 
 def _columns(archs: Sequence[Arch], prior: LatencyTable | None) -> Columns:

@@ -13,18 +13,13 @@ import numpy as np
 from nas.arch import Arch
 from nas.errors import InputError, known
 from nas.latency.measure import Latency, check_load, measure
+from nas.latency.models import bundled
 from nas.latency.runtimes import runtime_of
-from nas.latency.table import LatencyTable, cached_table
-from nas.latency.table_sample import Progress
+from nas.latency.table import LatencyTable
+from nas.latency.table_build import cached_table
+from nas.latency.table_time import Progress
 from nas.machine import host
 from nas.space import Space
-
-BUNDLED = Path(__file__).parent / "bundled"
-
-
-def bundled() -> dict[str, Path]:
-    """The device models that come with the package, by name."""
-    return {path.stem: path for path in sorted(BUNDLED.glob("*.json"))}
 
 
 @runtime_checkable
@@ -145,6 +140,11 @@ class CallableModel:
 
     def measure(self, arch: Arch) -> Latency | None:
         return None
+
+
+def is_modelled(model: LatencyModel) -> bool:
+    """Whether it stands for a device that is not at hand: its latencies are *modelled*, and cannot be checked."""
+    return isinstance(model, Saved) and model.device != host()
 
 
 def is_agent(spec: str) -> bool:

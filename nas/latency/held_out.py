@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+GUARDED = 0.9  # of the networks still to come are to be within a guard
+NEAR = 2.0  # times a target, or a part of it: other networks say little about those that just meet it
+LEAST_NEAR = 8  # pairs; with fewer, 9 in 10 cannot be told from a pair or two
+
+
+def guard_of(ratios: Sequence[float] | np.ndarray, share: float = GUARDED) -> float:
+    """The margin g from 0 within which the next ratio of measured to predicted time stays, at most ``1 + g``, with
+    probability `share`.
+
+    It is the ceil((n + 1) * share)-th smallest of the n ratios, less 1 (split conformal prediction, Vovk et al. 2005):
+    right for any distribution if the next network comes from where these came from. Of too few the largest is taken,
+    with which the probability is n / (n + 1).
+    """
+    ordered = np.sort(np.asarray(ratios, dtype=float))
+    if not len(ordered):
+        return 0.0
+    at = min(math.ceil((len(ordered) + 1) * share - 1e-9), len(ordered))
+    return max(0.0, float(ordered[max(at, 1) - 1]) - 1)
 
 
 @dataclass(frozen=True)
@@ -15,7 +35,7 @@ class HeldOut:
 
     Args:
         predicted_ms: in the order of `measured_ms`.
-        measured_ms: `nas.latency.table_sample.typical_ms` of rounds in which all were timed in turn.
+        measured_ms: `nas.latency.table_time.typical_ms` of rounds in which all were timed in turn.
     """
 
     predicted_ms: tuple[float, ...]
@@ -49,6 +69,21 @@ class HeldOut:
 
         value = float(spearmanr(self.predicted_ms, self.measured_ms)[0])
         return value if math.isfinite(value) else None
+
+    @property
+    def ratios(self) -> np.ndarray:
+        """``measured / predicted``, shape ``(nets,)``: above 1 where a network is slower than it was said to be."""
+        return np.asarray(np.array(self.measured_ms) / np.array(self.predicted_ms))
+
+    def near(self, target_ms: float) -> HeldOut:
+        """The pairs predicted within a factor of `NEAR` of a target; all of them where those are too few."""
+        pairs = zip(self.predicted_ms, self.measured_ms, strict=True)
+        close = [pair for pair in pairs if target_ms / NEAR <= pair[0] <= target_ms * NEAR]
+        return HeldOut(*map(tuple, zip(*close, strict=True))) if len(close) >= LEAST_NEAR else self
+
+    def guard(self, share: float = GUARDED) -> float:
+        """How far below a target `share` of the networks must be predicted to meet it: `guard_of` the ratios."""
+        return guard_of(self.ratios, share)
 
     def to_dict(self) -> dict[str, Any]:
         """Figures and pairs, for files and reports."""

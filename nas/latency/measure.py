@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +13,10 @@ from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
 from nas.latency.anchor import anchor, usual_ms
 from nas.latency.isolation import isolated
-from nas.latency.runtimes import MAX_BATCH, onnx_session, runtime_of
+from nas.latency.runtime_onnx import onnx_session
+from nas.latency.runtimes import FLOAT32, MAX_BATCH, check_dtype, runtime_of
 from nas.latency.sampling import GOAL, Run, Samples, sample
-from nas.libraries import LibraryNetwork, takes_its_images
+from nas.libraries import LibraryNetwork, at_resolution, takes_its_images
 from nas.machine import host, usable_cores
 
 SOURCES = ("measured", "predicted")
@@ -39,6 +40,8 @@ class Latency:
         drift: how much longer the anchor took than it usually does on this machine; it is taken out: the network itself
             took ``ms * (1 + drift)``. None if there was no anchor.
         samples_ms: every run as it was, in order, drift and all; None unless they were asked for.
+        dtype: that weights and arithmetic were in; of an exported file that of its images, whatever is inside.
+        resolution: side of the images in pixels, if other than the network's own; else None.
 
     Raises:
         InputError: a time is not positive and finite, or a field is out of bounds.
@@ -55,13 +58,15 @@ class Latency:
     warning: str | None = None
     drift: float | None = None
     samples_ms: tuple[float, ...] | None = None
+    dtype: str = FLOAT32
+    resolution: int | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.ms) or self.ms <= 0:
             raise InputError(f"a latency must be a positive number of milliseconds, got {self.ms!r}")
         if self.iqr_ms is not None and (not _is_number(self.iqr_ms) or self.iqr_ms < 0):
             raise InputError(f"iqr_ms must be None or a number from 0, got {self.iqr_ms!r}")
-        for name, low in (("runs", 1), ("threads", 1), ("batch", 1)):
+        for name, low in (("runs", 1), ("threads", 1), ("batch", 1), ("resolution", 1)):
             value = getattr(self, name)
             if value is None and name != "batch":
                 continue
@@ -77,6 +82,8 @@ class Latency:
             raise InputError(f"drift must be None or a number above -1, got {self.drift!r:.60}")
         if self.samples_ms is not None and not all(_is_number(ms) and ms > 0 for ms in self.samples_ms):
             raise InputError("samples_ms must be None or positive numbers")
+        if not isinstance(self.dtype, str) or not 1 <= len(self.dtype) <= 40:
+            raise InputError(f"dtype must be a text of 1 to 40 characters, got {self.dtype!r:.60}")
         if self.source not in SOURCES:
             raise InputError(f"source is not one of the known, got {self.source!r:.60}; {known(SOURCES)}")
 
@@ -89,6 +96,10 @@ class Latency:
             where.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
         if self.batch != 1:
             where.append(f"batch {self.batch}")
+        if self.resolution is not None:
+            where.append(f"{self.resolution} px")
+        if self.dtype != FLOAT32:
+            where.append(self.dtype)
         tail = f"; {self.warning}" if self.warning else ""
         return f"{self.ms:.3g} ms{spread} ({self.source}{runs}; {', '.join(where)}{tail})"
 
@@ -108,7 +119,7 @@ class Latency:
             raise InputError(f"a latency is an object with {', '.join(names)}; got {type(data).__name__}")
         if unknown := set(data) - set(names):
             raise InputError(f"a latency has no field {min(map(str, unknown))[:60]!r}; {known(names)}")
-        if missing := [name for name in names[:-2] if name not in data]:
+        if missing := [name for name in names[: names.index("drift")] if name not in data]:
             raise InputError(f"a latency needs {', '.join(missing)}")
         samples = data.get("samples_ms")
         return Latency(**data | {"samples_ms": tuple(samples) if isinstance(samples, list) else samples})
@@ -126,9 +137,12 @@ def measure(
     *,
     num_classes: int = 1000,
     keep_samples: bool = False,
+    resolution: int | None = None,
+    dtype: str = FLOAT32,
 ) -> Latency:
     """Build `arch`, run it on this host and time it: one to two seconds for a mobile network, up to six on a
-    noisy machine, and about ten runs of a slow network.
+    noisy machine, and about ten runs of a slow network. ``torch-compile`` and ``executorch`` take 10 to 60 s more to
+    compile the network and the anchor.
 
     Nothing else is measured on the machine meanwhile, the thread is kept on the calmest cores, and an anchor network is
     run in turn (`nas.latency.sampling`): `Latency.ms` is what the network takes while the anchor takes its usual time.
@@ -136,28 +150,37 @@ def measure(
     Args:
         arch: what to time; weights are random, which does not matter for dense arithmetic. A library's network is built
             already (`nas.libraries.library_network`), with its own number of classes.
-        runtime: ``onnxruntime`` (exported to ONNX first) or ``torch`` (eager).
+        runtime: ``onnxruntime``, ``torch`` (eager), ``torch-compile``, ``executorch`` (XNNPACK), ``openvino``.
         threads: inside an operator; at most the cores this process may use.
         batch: images per pass.
         num_classes: outputs of the classifier.
         keep_samples: whether the result holds every run.
+        resolution: side of the images in pixels; None is the network's own.
+        dtype: of weights and arithmetic: ``float32``, or what else the runtime really computes in. The anchor stays in
+            float32.
 
     Raises:
-        InputError: unknown runtime, or a number out of bounds.
+        InputError: unknown runtime, one that is not installed or does not compute in `dtype`, a number out of bounds,
+            or a library's network that does not take images of this size.
     """
     from nas.build import build
 
     runner = runtime_of(runtime)
     check_load(threads, batch)
-    guard = takes_its_images(arch) if isinstance(arch, LibraryNetwork) else nullcontext()
-    network = arch.network if isinstance(arch, LibraryNetwork) else build(arch, num_classes)
-    load = runner.prepare(network, arch.resolution, batch, threads)
-    with guard, isolated(threads), anchor(runner, threads) as held, load as run:
-        return timed(run, held, runtime, threads, batch, keep_samples)
+    check_dtype(runtime, runner.dtypes, dtype)
+    sized = at_resolution(arch, resolution)
+    network = sized.network if isinstance(sized, LibraryNetwork) else build(sized, num_classes)
+    with takes_its_images(sized) if isinstance(sized, LibraryNetwork) else nullcontext():
+        load, anchored = runner.prepare(network, sized.resolution, batch, threads, dtype), anchor(runner, threads)
+        with isolated(threads), anchored as held, load as run:
+            found = timed(run, held, runtime, threads, batch, keep_samples)
+    other = sized.resolution if sized.resolution != arch.resolution else None
+    return replace(found, dtype=dtype, resolution=other)
 
 
-def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Latency:
-    """Time an ONNX model of one image input (N, 3, side, side) with ONNX Runtime; N may be open.
+def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1, *, keep_samples: bool = False) -> Latency:
+    """Time an ONNX model of one image input (N, 3, side, side), float32, with ONNX Runtime; N may be open, and what is
+    inside may be int8.
 
     Raises:
         InputError: not a model ONNX Runtime reads, another kind of input, or a number out of bounds.
@@ -166,10 +189,10 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1) -> Laten
     if isinstance(model, Path) and not model.is_file():
         raise InputError(f"no such file: {model}; give an exported .onnx file")
     with isolated(threads):  # before the session, whose threads inherit the cores
-        return _measured_onnx(model, threads, batch)
+        return _measured_onnx(model, threads, batch, keep_samples)
 
 
-def _measured_onnx(model: bytes | Path, threads: int, batch: int) -> Latency:
+def _measured_onnx(model: bytes | Path, threads: int, batch: int, keep_samples: bool) -> Latency:
     session = onnx_session(model, threads)
     inputs = session.get_inputs()
     shape = list(inputs[0].shape) if len(inputs) == 1 else []
@@ -180,7 +203,7 @@ def _measured_onnx(model: bytes | Path, threads: int, batch: int) -> Latency:
             f"the model must have one input (N, 3, side, side), side from 8 to {MAX_RESOLUTION}; got {shapes:.200}"
         )
     if inputs[0].type != "tensor(float)":
-        raise InputError(f"the model's input must be float32, got {inputs[0].type}; other types are not timed yet")
+        raise InputError(f"the model's input must be float32, got {inputs[0].type}; export it with float32 images")
     if isinstance(shape[0], int) and shape[0] != batch:
         raise InputError(
             f"the model was exported for batch {shape[0]}, got batch {batch}; export it with an open batch"
@@ -189,7 +212,33 @@ def _measured_onnx(model: bytes | Path, threads: int, batch: int) -> Latency:
     feed = {inputs[0].name: images}
     runtime = runtime_of("onnxruntime")
     with anchor(runtime, threads) as held:
-        return timed(lambda: session.run(None, feed), held, runtime.name, threads, batch)
+        return timed(lambda: session.run(None, feed), held, runtime.name, threads, batch, keep_samples)
+
+
+def measure_pte(model: bytes | Path, threads: int = 1, *, keep_samples: bool = False) -> Latency:
+    """Time a ``.pte`` program of one float32 image input (N, 3, side, side) with ExecuTorch; N is the file's own, and
+    what is inside may be int8. It is run once in a process of its own first, which a damaged file may end.
+
+    Raises:
+        InputError: ExecuTorch is not installed, not a program it runs, another kind of input, or `threads` out of
+            bounds.
+    """
+    runtime = runtime_of("executorch")
+    check_load(threads, 1)
+    from nas.latency.pte_check import checked_shape
+    from nas.latency.runtime_executorch import Program, program_bytes, program_images
+
+    content = program_bytes(model)
+    shape = checked_shape(content)
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not 8 <= shape[3] <= MAX_RESOLUTION:
+        raise InputError(
+            f"the program must have one input (N, 3, side, side), side from 8 to {MAX_RESOLUTION}; got {shape}"
+        )
+    check_load(threads, shape[0])
+    images, anchored = program_images(shape[0], shape[3]), anchor(runtime, threads)
+    with isolated(threads), anchored as held:
+        program = Program(content, threads, here=True)
+        return timed(lambda: program(images), held, runtime.name, threads, shape[0], keep_samples)
 
 
 def check_load(threads: int, batch: int) -> None:

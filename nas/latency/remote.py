@@ -17,16 +17,17 @@ from nas.errors import InputError, NasError
 from nas.files import cache_folder, write_atomic
 from nas.latency.agent_client import Link, NoAnchor, facts_of, is_duration, samples_of
 from nas.latency.anchor import ANCHOR, CLASSES, USUAL, usual_ms
-from nas.latency.calibrate import calibrate
-from nas.latency.held_out import HeldOut
+from nas.latency.calibrate import from_networks
 from nas.latency.measure import Latency, told
 from nas.latency.measurements import Measured
-from nas.latency.runtimes import MAX_BATCH, onnx_bytes
+from nas.latency.runtime_onnx import onnx_bytes
+from nas.latency.runtimes import MAX_BATCH
 from nas.latency.sampling import Samples
 from nas.latency.table import LatencyTable
-from nas.latency.table_fit import CLASSES as TABLE_CLASSES
-from nas.latency.table_sample import Progress, draw_sets
-from nas.libraries import LibraryNetwork, takes_its_images
+from nas.latency.table_columns import CLASSES as TABLE_CLASSES
+from nas.latency.table_draw import draw_sets
+from nas.latency.table_time import Progress
+from nas.libraries import LibraryNetwork, at_resolution, takes_its_images
 from nas.machine import host
 from nas.space import Space
 
@@ -99,38 +100,51 @@ class Agent:
             return self.table.many(archs)
         return np.array([self.measure(arch).ms for arch in archs], dtype=float)
 
-    def measure(self, arch: Arch | LibraryNetwork, batch: int = 1) -> Latency:
-        """Time a network there; at batch `batch`, with initial weights.
+    def measure(
+        self,
+        arch: Arch | LibraryNetwork,
+        batch: int = 1,
+        *,
+        keep_samples: bool = False,
+        resolution: int | None = None,
+    ) -> Latency:
+        """Time a network there, with initial weights; the options are those of `nas.latency.measure.measure`.
 
         Raises:
+            InputError: a number out of bounds.
             NasError: it could not be measured; names the network and what to do.
         """
         from nas.build import build
 
         _check_batch(batch)
-        if isinstance(arch, LibraryNetwork):
-            with takes_its_images(arch):
-                model = onnx_bytes(arch.network, arch.resolution, batch)
-            return self._measured(model, arch.name, batch)
-        return self._measured(onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution, batch), arch.key, batch)
+        sized = at_resolution(arch, resolution)
+        if isinstance(sized, LibraryNetwork):
+            with takes_its_images(sized):
+                model = onnx_bytes(sized.network, sized.resolution, batch)
+            found = self._measured(model, sized.name, batch, keep_samples)
+        else:
+            model = onnx_bytes(build(sized, TABLE_CLASSES), sized.resolution, batch)
+            found = self._measured(model, sized.key, batch, keep_samples)
+        return replace(found, resolution=sized.resolution if sized.resolution != arch.resolution else None)
 
-    def measure_onnx(self, model: bytes | Path, batch: int = 1) -> Latency:
+    def measure_onnx(self, model: bytes | Path, batch: int = 1, *, keep_samples: bool = False) -> Latency:
         """Time an ONNX model there, as `nas.latency.measure.measure_onnx` does here."""
         _check_batch(batch)
         if isinstance(model, bytes):
-            return self._measured(model, "the model", batch)
+            return self._measured(model, "the model", batch, keep_samples)
         try:
             if model.stat().st_size > MAX_FILE:
                 raise InputError(f"{model} has more than {MAX_FILE >> 20} MB, which no agent takes")
             content = model.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read {model}: {error.strerror}; give an exported .onnx file") from None
-        return self._measured(content, str(model), batch)
+        return self._measured(content, str(model), batch, keep_samples)
 
-    def _measured(self, model: bytes, name: str, batch: int) -> Latency:
+    def _measured(self, model: bytes, name: str, batch: int, keep_samples: bool) -> Latency:
         found = self._samples(model, f"network {name}", batch)
         usual = usual_ms(found.anchor_ms, *self._circumstances())
-        return told(found, usual, device=self.device, runtime=self.runtime, threads=self._threads, batch=batch)
+        here = {"device": self.device, "runtime": self.runtime, "threads": self._threads, "batch": batch}
+        return told(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
 
     def _circumstances(self) -> tuple[object, ...]:
         return ("agent", self._facts["identity"], self.runtime, self.version, self._threads)
@@ -187,7 +201,10 @@ class Agent:
         self._progress(len(archs), len(archs), text)
         usual = float(np.quantile([known[arch.key][1] for arch in archs], USUAL))
         ms = [known[arch.key][0] * usual for arch in archs]
-        return self._calibrated(space, archs, ms, len(held_out))
+        measured = [Measured(arch, one) for arch, one in zip(archs, ms, strict=True)]
+        table = from_networks(measured[: len(held_out)], measured[len(held_out) :], self.device, seed=self._seed)
+        here = {self.runtime: self.version}
+        return replace(table, runtime=self.runtime, threads=self._threads, space_key=space.key, versions=here)
 
     def _quotient_and_anchor(self, arch: Arch) -> tuple[float, float]:
         """A network's time over the anchor's, and the anchor's in ms."""
@@ -197,26 +214,6 @@ class Agent:
         found = self._samples(model, f"network {arch.key}", 1)
         usual_ms(found.anchor_ms, *self._circumstances())
         return float(np.median(found.quotients)), found.anchor_ms
-
-    def _calibrated(self, space: Space, archs: Sequence[Arch], ms: Sequence[float], held_out: int) -> LatencyTable:
-        """Fitted to all of them; the error told is that of a fit that had not seen the first `held_out`."""
-        from nas.latency.devices import bundled
-
-        prior = LatencyTable.load(bundled()["pixel1"]) if "pixel1" in bundled() else None
-        measured = [Measured(arch, one) for arch, one in zip(archs, ms, strict=True)]
-        seen = measured[held_out:]
-        error = calibrate(seen, self.device, prior=prior, seed=self._seed).table
-        predicted = np.maximum(error.many(archs[:held_out]), 1e-6)
-        table = calibrate(measured, self.device, prior=prior, seed=self._seed).table
-        return replace(
-            table,
-            runtime=self.runtime,
-            threads=self._threads,
-            space_key=space.key,
-            versions={self.runtime: self.version},
-            error=HeldOut(tuple(predicted.tolist()), tuple(ms[:held_out])),
-            notes=("measured through an agent; its error is that of a fit without the held-out networks",),
-        )
 
 
 @cache

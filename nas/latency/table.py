@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,23 +13,20 @@ from typing import Any
 import numpy as np
 
 from nas.arch import Arch
-from nas.errors import InputError, NasError
-from nas.files import cache_folder, write_atomic
+from nas.errors import InputError
+from nas.files import write_atomic
 from nas.latency.held_out import HeldOut
-from nas.latency.measure import Latency, check_load
-from nas.latency.runtimes import runtime_of
-from nas.latency.table_fit import Columns, fit
-from nas.latency.table_sample import Progress, draw_sets, time_networks
-from nas.machine import host
-from nas.space import Space
+from nas.latency.measure import Latency
+from nas.latency.table_columns import Columns
+from nas.latency.table_predict import Charges
+from nas.latency.table_residuals import Residuals
 
 SCHEMA = 1
-COLUMNS = 2  # raised when `nas.latency.table_fit` charges for other things: tables kept before are built anew
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
 MAX_NETS = 20_000
 MAX_TEXT = 400
-BUDGET_S = 45.0
+MAX_POINTS = 2000  # timed parts of one kind
 
 
 @dataclass(frozen=True)
@@ -48,12 +43,13 @@ class LatencyTable:
         versions: of the libraries that decide about speed.
         groups: kinds of parts it has met.
         columns: named quantities of a network.
-        coefficients: ms per unit of each unfolded column (`nas.latency.table_fit.Columns`).
+        coefficients: ms per unit of each unfolded column (`nas.latency.table_columns.Columns`).
         error: on networks it was not fitted to.
         fitted: number of networks it was fitted to.
         source: where the measurements come from, if not from here.
         licence: of those measurements.
         notes: what people should know about it.
+        residuals: factors on what the coefficients say of parts, by kind.
     """
 
     device: str
@@ -69,10 +65,15 @@ class LatencyTable:
     source: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()
+    residuals: Mapping[str, Residuals] = field(default_factory=dict)
 
     @cached_property
     def _columns(self) -> Columns:
         return Columns(self.groups, self.columns)
+
+    @cached_property
+    def _charges(self) -> Charges:
+        return Charges(self._columns, np.array(self.coefficients), self.residuals)
 
     def many(self, archs: Sequence[Arch]) -> np.ndarray:
         """Predicted ms for a batch of one image, float64 of shape ``(len(archs),)``.
@@ -80,9 +81,7 @@ class LatencyTable:
         Raises:
             InputError: a network has an operator the table has not met.
         """
-        if not archs:
-            return np.zeros(0)
-        return np.asarray(np.einsum("ij,j->i", self._columns.of_networks(archs), np.array(self.coefficients)))
+        return self._charges.many(archs)
 
     def __call__(self, arch: Arch) -> Latency:
         """The prediction for one network; raises as `many`."""
@@ -128,7 +127,7 @@ class LatencyTable:
 def _checked(data: Any) -> LatencyTable:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f"schema must be {SCHEMA}")
-    told = ("source", "licence", "notes")
+    told = ("source", "licence", "notes", "residuals")
     if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
         raise InputError(f"it lacks {', '.join(missing)}")
     error, versions = data["error"], data["versions"]
@@ -150,12 +149,32 @@ def _checked(data: Any) -> LatencyTable:
         source=_text("source", data["source"]) if data.get("source") else "",
         licence=_text("licence", data["licence"]) if data.get("licence") else "",
         notes=_texts("notes", data["notes"]) if data.get("notes") else (),
+        residuals=_residuals(data.get("residuals", {})),
     )
     if len(predicted) != len(measured) or not predicted:
         raise InputError("predicted_ms and measured_ms must be equally many")
     if len(table.coefficients) != len(table._columns.unfolded):
         raise InputError(f"coefficients must be {len(table._columns.unfolded)}, got {len(table.coefficients)}")
     return table
+
+
+def _residuals(data: Any) -> dict[str, Residuals]:
+    if not isinstance(data, dict) or len(data) > MAX_COLUMNS:
+        raise InputError(f"residuals must be an object of at most {MAX_COLUMNS} kinds")
+    found = {}
+    for kind, one in data.items():
+        points, weights = (one.get("points"), one.get("weights")) if isinstance(one, dict) else (None, None)
+        if not isinstance(points, list) or not isinstance(weights, list) or not 1 <= len(points) <= MAX_POINTS:
+            raise InputError(f"residuals of {kind:.60} must have 1 to {MAX_POINTS} points, and weights")
+        for point in points:
+            whole = isinstance(point, list) and len(point) == 4 and all(type(side) is int for side in point[:3])
+            if not whole or not all(0 <= side <= 1 << 20 for side in point[:3]) or not isinstance(point[3], str):
+                raise InputError(f"a point of residuals must be channels in and out, side, act; got {point!r:.60}")
+        numbers = _numbers("weights", weights, MAX_POINTS, signed=True)
+        if len(numbers) != len(points):
+            raise InputError(f"residuals of {kind:.60} must have as many weights as points")
+        found[_text("a kind", kind)] = Residuals(tuple(map(tuple, points)), numbers)
+    return found
 
 
 def _text(name: str, value: Any) -> str:
@@ -179,94 +198,12 @@ def _whole(name: str, value: Any) -> int:
     return value
 
 
-def _numbers(name: str, values: Any, most: int, positive: bool = False) -> tuple[float, ...]:
+def _numbers(name: str, values: Any, most: int, positive: bool = False, signed: bool = False) -> tuple[float, ...]:
     if not isinstance(values, list) or len(values) > most:
         raise InputError(f"{name} must be a list of at most {most} numbers")
     for value in values:
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not plain or not math.isfinite(value) or value < 0 or (positive and value == 0):
-            raise InputError(
-                f"{name} must hold {'positive' if positive else 'non-negative'} numbers, got {value!r:.60}"
-            )
+        if not plain or not math.isfinite(value) or (value < 0 and not signed) or (positive and value == 0):
+            rule = "positive" if positive else "finite" if signed else "non-negative"
+            raise InputError(f"{name} must hold {rule} numbers, got {value!r:.60}")
     return tuple(float(value) for value in values)
-
-
-def _silent(done: int, total: int, text: str) -> None:
-    pass
-
-
-def build_table(
-    space: Space,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    seed: int = 0,
-    progress: Progress | None = None,
-    budget_s: float = BUDGET_S,
-) -> LatencyTable:
-    """Measure networks of `space` on this host and fit a table to them, in about `budget_s` seconds.
-
-    Args:
-        space: any; a small one has fewer networks to hold out.
-        runtime: as `nas.latency.measure.measure`.
-        threads: as there.
-        seed: of the networks drawn.
-        progress: called as ``progress(done, total, text)``.
-        budget_s: for measuring; the least that can be done may take longer on a slow machine.
-
-    Raises:
-        InputError: unknown runtime, or `threads` out of bounds.
-    """
-    runner = runtime_of(runtime)
-    check_load(threads, 1)
-    held_out, fitted = draw_sets(space, seed)
-    tested, timed = time_networks(held_out, fitted, runner, threads, budget_s, progress or _silent)
-    archs = [one.arch for one in timed]
-    columns = Columns.seen_in(archs)
-    coefficients = fit(columns, archs, [one.parts_ms for one in timed], np.array([one.ms for one in timed]))
-    predicted = columns.of_networks(held_out) @ coefficients
-    if not np.all(predicted > 0):
-        raise NasError("the latency table came out empty: the timings say that networks take no time; try again")
-    return LatencyTable(
-        device=host(),
-        runtime=runtime,
-        threads=threads,
-        space_key=space.key,
-        versions=_versions(runtime),
-        groups=columns.groups,
-        columns=columns.names,
-        coefficients=tuple(coefficients.tolist()),
-        error=HeldOut(tuple(predicted.tolist()), tuple(one.ms for one in tested)),
-        fitted=len(timed),
-    )
-
-
-def _versions(runtime: str) -> dict[str, str]:
-    found = {name: runtime_of(name).version() for name in {"torch", runtime}}
-    return dict(sorted(found.items())) | {"python": platform.python_version()}
-
-
-def cached_table(
-    space: Space,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    seed: int = 0,
-    progress: Progress | None = None,
-    refresh: bool = False,
-) -> LatencyTable:
-    """The table of `space` on this host from the cache, else by `build_table`, kept for the next time.
-
-    It is built anew for another space, device, runtime, number of threads or version of a library, and on `refresh`.
-    """
-    runtime_of(runtime)
-    check_load(threads, 1)
-    versions = _versions(runtime)
-    identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA, COLUMNS])
-    path = cache_folder("latency") / f"{hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()}.json"
-    if path.exists() and not refresh:
-        try:
-            return LatencyTable.load(path)
-        except InputError:
-            pass  # damaged; made again
-    table = build_table(space, runtime, threads, seed, progress, BUDGET_S)
-    table.save(path)
-    return table

@@ -1,270 +1,30 @@
-"""The model inside a latency table: milliseconds as a non-negative linear function of what a network is made of.
+"""From timings to a table: non-negative prices of columns, and what they leave of the times of parts.
 
-Each row splits into parts as a runtime executes them (expansion, depthwise convolution, squeeze-and-excitation,
-projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
-and written, and what its activation, norm, shuffle or shortcut adds. Weights cost more the larger the network is, for
-then they come from farther away (on a 2-core machine, MobileNet's classifier of 5 MB took from 0.10 ms inside a network
-that touches 11 MB to 0.25 ms inside those that touch 28 MB and more): they stand in columns of their own, one per step
-of what the network touches. Sums of parts being sums of columns, the times of parts inside networks and of whole
-networks are equations in the same unknowns, solved together.
+The times of parts inside networks and of whole networks are equations in the same unknowns, solved together. Parts
+shape the model, whole networks, which were timed without a profiler, settle it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 
 import numpy as np
 
 from nas.arch import Arch
-from nas.errors import InputError, known
-from nas.layers import Layer, layers_of
-from nas.row import Block, Placed
+from nas.latency.table_columns import Columns, group_of, parts_of_row, places
+from nas.latency.table_residuals import Point, Residuals, factors, point_of, smooth
 
-CLASSES = 1000
-CHANNEL_BLOCK = 16
-LANES = 4
-ALIKE = {  # what stands in for a kind never met
-    "expand": ("project", "pointwise-plain"),
-    "project": ("expand", "pointwise-plain"),
-    "pointwise-plain": ("expand", "project"),
-    "depthwise": ("depthwise-plain",),
-    "depthwise-plain": ("depthwise",),
-    "grouped": ("grouped-plain",),
-    "grouped-plain": ("grouped",),
-}
-JOINTS = ("add", "shuffle", "concat", "split", "avg_pool")  # run between the parts of a row
-STEPS_M = (1.0, 2.0, 4.0, 8.0, 16.0)  # million floats: 4 to 64 MB
-ACTS_ALIKE = {  # what an activation costs where nobody has measured it, nearest first
-    "relu": ("relu6",),
-    "relu6": ("relu",),
-    "h_swish": ("swish",),
-    "swish": ("h_swish",),
-    "gelu": ("swish", "h_swish"),
-    "sigmoid": ("hard_sigmoid",),
-    "hard_sigmoid": ("sigmoid",),
-}
-PART_SIGMA = 0.7  # relative; loose: parts shape the model, whole networks, timed without a profiler, settle it
+PART_SIGMA = 0.7  # relative
 PART_FLOOR_MS = 0.002
 NET_SIGMA = 0.01
+PASSES = 3  # of prices, with smoothing between them
 ROUNDS = 8
 
-Part = tuple[Layer, ...]
 
-
-def parts_of_row(placed: Placed) -> list[Part]:
-    """The layers of a row grouped as they are timed: in the order of `nas.latency.runtimes.part_names`. What joins a
-    row's branches belongs to its last part."""
-    parts: list[list[Layer]] = []
-    joints = [_moved("split", placed, 2)] if placed.splits else []
-    for layer in layers_of(placed):
-        if layer.kind in ("se", "scale"):
-            parts[-1].append(layer)
-        elif layer.kind in JOINTS:
-            joints.append(layer)
-        else:
-            parts.append([layer])
-            if placed.row.norm == "group" and (layer.params and layer.kind != "se"):
-                parts[-1].append(replace(layer, kind="norm", act="none", params=0, macs=0))
-    parts[-1] += joints
-    return [tuple(part) for part in parts]
-
-
-def _moved(kind: str, placed: Placed, times: int) -> Layer:
-    channels, size = placed.in_channels, placed.in_size
-    return Layer(kind, 1, 1, channels, channels, size, size, "none", 0, 0, times * channels * size**2)
-
-
-def places(arch: Arch) -> Iterator[Placed]:
-    """The rows in their places, and the classifier."""
-    width = 0
-    for placed in arch.places():
-        width = placed.out_channels
-        yield placed
-    yield Placed(Block("linear", channels=CLASSES), width, 1)
-
-
-def _padded(channels: int) -> int:
-    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
-
-
-def _plain(layer: Layer) -> str:
-    """A mark for convolutions ONNX Runtime does not run in its blocked layout, many times slower where depthwise.
-
-    The width read must divide by 4, and both widths of true groups by a block (its NchwcTransformer).
-    """
-    read, written = layer.in_channels // layer.groups, layer.out_channels // layer.groups
-    by_group = layer.groups > 1 and not read == written == 1
-    blocked = layer.in_channels % LANES == 0 and not (by_group and (read % CHANNEL_BLOCK or written % CHANNEL_BLOCK))
-    return "" if blocked else "-plain"
-
-
-def group_of(part: Part) -> str:
-    """What shares coefficients: ``depthwise 5 2`` (kernel, stride), ``conv 3 2`` (reads an image), ``fullconv 3 2``,
-    ``grouped 1 1``, ``expand``, ``project``, ``se`` … and the same with ``-plain``."""
-    first = part[0]
-    if _is_gate(part):
-        return "se"
-    if first.kind == "pointwise":
-        return "pointwise-plain" if _plain(first) else "project" if first.act == "none" else "expand"
-    if first.kind == "depthwise" and _plain(first):
-        return f"depthwise-plain {first.stride}"  # rare, and all kernels alike by multiply-accumulates
-    if first.kind == "conv" and first.in_channels < CHANNEL_BLOCK:
-        return f"conv {first.kernel} {first.stride}"
-    if first.kind in ("depthwise", "conv", "grouped"):
-        kind = "grouped" if first.kind == "conv" and first.groups > 1 else first.kind.replace("conv", "fullconv")
-        return f"{kind}{_plain(first)} {first.kernel} {first.stride}"
-    return f"{first.kind} {first.kernel} {first.stride}" if first.kind in ("spatial", "max_pool") else first.kind
-
-
-def _is_gate(part: Part) -> bool:
-    return any(layer.kind == "scale" for layer in part)
-
-
-def _quantities(part: Part) -> dict[str, float]:
-    """The columns of a part in its group."""
-    layer, out = part[0], part[0].out_channels * part[0].out_size ** 2
-    read = layer.in_channels * layer.in_size**2
-    if _is_gate(part):
-        return {"each": 1, "elements": read, "channels": layer.in_channels, "macs": part[1].macs}
-    if layer.kind == "pool":
-        return {"each": 1, "elements": read, "channels": layer.in_channels}
-    if layer.kind == "max_pool":
-        return {"each": 1, "read": read, "macs": out * layer.kernel**2}
-    if layer.kind == "spatial":
-        return {"each": 1, "macs": layer.macs, "elements": layer.elements}
-    filled = _padded if layer.kind != "grouped" and not _plain(layer) else int
-    if layer.kind == "depthwise" and _plain(layer):
-        return {"each": 1, "macs": layer.macs, "channels": layer.out_channels, "read": read, "written": out}
-    if layer.kind == "depthwise":
-        wide = _padded(layer.out_channels)
-        macs = wide * layer.out_size**2 * layer.kernel**2
-        return {"each": 1, "macs": macs, "lines": wide * layer.out_size, "read": read, "written": out}
-    moved: dict[str, float] = {"each": 1, "read": read, "written": out}
-    if layer.kind == "pointwise" or _is_full(layer):
-        taps = layer.kernel**2 * layer.out_size**2
-        return moved | {"macs": filled(layer.in_channels) * filled(layer.out_channels) * taps}
-    return moved | {"macs": layer.macs} | ({"groups": layer.groups} if layer.groups > 1 else {})
-
-
-def _is_full(layer: Layer) -> bool:
-    return layer.kind == "conv" and layer.groups == 1 and layer.in_channels >= CHANNEL_BLOCK
-
-
-def part_columns(part: Part, group: str) -> dict[str, float]:
-    """Named quantities of a part counted under `group`; ``weights`` ones still await the network's size."""
-    first = part[0]
-    columns = {f"{group}: {name}": float(value) for name, value in _quantities(part).items()}
-    if first.kind in ("pointwise", "linear") or _is_full(first):
-        columns[f"{group}: weights"] = float(first.kernel**2 * first.in_channels * first.out_channels)
-    if _is_gate(part):
-        columns[f"gate {part[1].act}"] = 1.0
-    for layer in part:
-        out = float(layer.out_channels * layer.out_size**2)
-        named: list[tuple[str, float]] = []
-        if layer.kind in JOINTS or layer.kind == "norm":
-            named += [(f"{layer.kind}: each", 1.0), (f"{layer.kind}: elements", out)]
-        if layer.act != "none" and layer.kind != "se":
-            named += [(f"act {layer.act}: each", 1.0), (f"act {layer.act}: elements", out)]
-        for name, value in named:
-            columns[name] = columns.get(name, 0.0) + value
-    return columns
-
-
-def steps(touched: np.ndarray) -> np.ndarray:
-    """How far up each step of `STEPS_M` a network is that touches so many floats, 0 to 1; shape ``(n, steps)``."""
-    knots = np.log(np.array(STEPS_M) * 1e6)
-    at = np.log(np.maximum(touched, 1.0))[:, None]
-    return np.asarray(np.clip((at - knots[:-1]) / np.diff(knots), 0.0, 1.0))
-
-
-@dataclass
-class Columns:
-    """Networks to numbers. Rows seen before are looked up, so that many networks cost little more than their sums.
-
-    Args:
-        groups: known to the table; a part of an unknown kernel or stride is counted as the nearest known.
-        names: of the columns, before the steps of the weights are unfolded.
-    """
-
-    groups: tuple[str, ...]
-    names: tuple[str, ...]
-    _rows: dict[Placed, np.ndarray] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        self._at = {name: at for at, name in enumerate(self.names)}
-        self._weights = [at for at, name in enumerate(self.names) if name.endswith(": weights")]
-
-    @classmethod
-    def seen_in(cls, archs: Sequence[Arch]) -> Columns:
-        """The columns these networks need."""
-        parts = [part for arch in archs for placed in places(arch) for part in parts_of_row(placed)]
-        named = {name for part in parts for name in part_columns(part, group_of(part))}
-        return cls(tuple(sorted({group_of(part) for part in parts})), tuple(sorted(named)))
-
-    @property
-    def unfolded(self) -> tuple[str, ...]:
-        """The names of the columns of `of_networks`."""
-        more = (f"{self.names[at]} over {step:g}M" for at in self._weights for step in STEPS_M[:-1])
-        return (*self.names, *more)
-
-    def of_part(self, part: Part) -> np.ndarray:
-        """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched."""
-        vector = np.zeros(len(self.names) + 1)
-        for name, value in part_columns(part, self._known(group_of(part))).items():
-            if (at := self._at.get(self._met(name))) is not None:
-                vector[at] += value
-        vector[-1] = sum(layer.params + layer.elements for layer in part)
-        return vector
-
-    def _met(self, name: str) -> str:
-        """A column of the table: that of the most similar activation or gate where it never met this one."""
-        kind, _, rest = name.partition(" ")
-        own, colon, quantity = rest.partition(":")
-        alike = ACTS_ALIKE.get(own, ()) if kind in ("act", "gate") else ()
-        likes = (f"{kind} {like}{colon}{quantity}" for like in alike)
-        return next((column for column in (name, *likes) if column in self._at), name)
-
-    def _known(self, group: str) -> str:
-        if group in self.groups:
-            return group
-        kind, *cells = group.split()
-        for alike in (kind, *ALIKE.get(kind, ())):
-            if near := {g: g.split()[1:] for g in self.groups if g.split()[0] == alike}:
-                break
-        else:
-            raise InputError(
-                f"the latency table has met no {kind}; {known(self.groups)}; build one of a space that has"
-            )
-        return min(near, key=lambda g: [abs(int(a) - int(b)) for a, b in zip(near[g][::-1], cells[::-1], strict=False)])
-
-    def raw(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Sums over the parts of each network, shape ``(n, len(names) + 1)``."""
-        sums = np.zeros((len(archs), len(self.names) + 1))
-        for at, arch in enumerate(archs):
-            rows = []
-            for placed in places(arch):
-                if (row := self._rows.get(placed)) is None:
-                    row = np.sum([self.of_part(part) for part in parts_of_row(placed)], axis=0)
-                    self._rows[placed] = row
-                rows.append(row)
-            sums[at] = np.sum(rows, axis=0)
-        return sums
-
-    def unfold(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
-        """Put the weights on the steps of their network's size: shape ``(n, len(unfolded))``."""
-        up = steps(touched)
-        stepped = raw[:, self._weights][:, :, None] * up[:, None, :]
-        return np.hstack([raw[:, :-1], stepped.reshape(len(raw), -1)])
-
-    def of_networks(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Shape ``(n, len(unfolded))``."""
-        raw = self.raw(archs)
-        return self.unfold(raw, raw[:, -1])
-
-
-def fit(columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray], nets_ms: np.ndarray) -> np.ndarray:
-    """Non-negative coefficients, ms per unit of each unfolded column.
+def fit(
+    columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray], nets_ms: np.ndarray
+) -> tuple[np.ndarray, dict[str, Residuals]]:
+    """Prices, ms per unit of each unfolded column, none negative; and the residuals of parts by kind.
 
     Args:
         columns: made of `archs`.
@@ -272,13 +32,33 @@ def fit(columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray],
         parts_ms: of each, the times of its parts inside it, in order; their sum is its time.
         nets_ms: of each, the median as a whole, shape ``(n,)``.
     """
-    nets = columns.of_networks(archs)
-    touched = columns.raw(archs)[:, -1]
-    raw = [np.array([columns.of_part(p) for placed in places(arch) for p in parts_of_row(placed)]) for arch in archs]
-    parts = np.vstack([columns.unfold(rows, np.full(len(rows), size)) for rows, size in zip(raw, touched, strict=True)])
+    parts = [[part for placed in places(arch) for part in parts_of_row(placed)] for arch in archs]
+    flat = [part for one in parts for part in one]
+    begins = np.cumsum([0, *map(len, parts[:-1])])
+    raw = np.array([columns.of_part(part) for part in flat])
+    touched = np.repeat(np.add.reduceat(raw[:, -1], begins), list(map(len, parts)))
+    matrix = columns.unfold(raw, touched)
+    groups, points = [columns.known_group(group_of(part)) for part in flat], [point_of(part) for part in flat]
     times = np.concatenate(list(parts_ms))
     sigma = np.concatenate([PART_SIGMA * times + PART_FLOOR_MS, NET_SIGMA * nets_ms])
-    return solve(np.vstack([parts, nets]), np.concatenate([times, nets_ms]), sigma)
+    residuals: dict[str, Residuals] = {}
+    for at in range(PASSES):
+        bent = matrix * factors(residuals, groups, points)[:, None]
+        nets = np.add.reduceat(bent, begins, axis=0)
+        prices = solve(np.vstack([bent, nets]), np.concatenate([times, nets_ms]), sigma)
+        if at < PASSES - 1:
+            residuals = _smoothed(groups, points, times, matrix @ prices)
+    return prices, residuals
+
+
+def _smoothed(
+    groups: Sequence[str], points: Sequence[Point], times: np.ndarray, linear: np.ndarray
+) -> dict[str, Residuals]:
+    logs = np.log(np.maximum(times, 1e-6) / np.maximum(linear, 1e-6))
+    kinds: dict[str, list[int]] = {}
+    for at, group in enumerate(groups):
+        kinds.setdefault(group, []).append(at)
+    return {group: smooth([points[at] for at in ats], logs[ats].tolist()) for group, ats in kinds.items()}
 
 
 def solve(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:

@@ -1,0 +1,136 @@
+"""Which networks a latency table is fitted to and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nas.arch import MAX_RESOLUTION, Arch
+from nas.genes import Gene, Scalar
+from nas.latency.table_columns import Columns
+from nas.row import BLOCK_OPS, Block
+from nas.space import Space
+from nas.stage import Stage
+
+HELD_OUT = 16
+FITTED = (16, 48)  # fewest, most; by the number of genes
+POOL = 4  # networks drawn for each that is fitted to
+PRIOR = 1e-3
+FOREIGN_NETS = 8  # more, in spaces without MBConv blocks
+UNIFORM, SIZED, STRANGE, FOREIGN = "uniform", "sized", "strange", "foreign"
+KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool to choose from, over and over
+HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
+TRIES = 20
+
+
+def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
+    """Networks to hold out, all of the space, and others to fit to. No network is drawn twice.
+
+    Those to fit to are the most `informative` of uniform samples, samples leaning to small or large options all at once
+    (a uniform sample of many genes is never near an end of the range), and strange ones: with activations, gates and
+    widths the space may not have. A space without MBConv blocks also gets foreign ones made of them, that the usual
+    references can be predicted.
+    """
+    rng = np.random.default_rng((seed, 0x7AB1E))
+    seen: set[str] = set()
+    held_out = list(_drawn(space, HELD_OUT_KINDS, HELD_OUT, rng, seen))
+    fewest, most = FITTED
+    count = min(fewest + len(space.genes), most)
+    pool = list(_drawn(space, KINDS, POOL * count, rng, seen))
+    fitted = informative(pool, count)
+    if not any("mbconv" in ops_of(stage) for stage in space.stages):
+        apart = len(fitted) // FOREIGN_NETS + 1  # spread out: on a slow machine the last of all are left out
+        for at, arch in enumerate(_drawn(space, (FOREIGN,), FOREIGN_NETS, rng, seen)):
+            fitted.insert(at * apart, arch)
+    return held_out, fitted
+
+
+def informative(pool: Sequence[Arch], count: int) -> list[Arch]:
+    """`count` of the pool: a greedy D-optimal design, one after the other the network that a linear model of all
+    columns, fitted to those before, knows the least about relative to its size. Any first part of it is one, too.
+
+    What a network is thought to take until something is known is its share of each column in the pool.
+    """
+    matrix = Columns.seen_in(pool).of_networks(pool)
+    shares = matrix / np.maximum(matrix.max(axis=0), 1e-12)
+    rows = shares / shares.sum(axis=1, keepdims=True)
+    spread = np.eye(rows.shape[1]) / PRIOR  # covariance of what is not known yet
+    chosen: list[int] = []
+    for _ in range(min(count, len(pool))):
+        unknown = np.einsum("ij,jk,ik->i", rows, spread, rows)
+        unknown[chosen] = -1.0
+        best = int(np.argmax(unknown))
+        chosen.append(best)
+        reach = spread @ rows[best]
+        spread -= np.outer(reach, reach) / (1.0 + rows[best] @ reach)
+    return [pool[at] for at in chosen]
+
+
+def ops_of(stage: Stage) -> set[object]:
+    """What its blocks may be."""
+    return {*stage.cells.get("op", ()), *(row["op"] for row in stage.choice.values() if "op" in row)}
+
+
+def _drawn(
+    space: Space, kinds: tuple[str, ...], count: int, rng: np.random.Generator, seen: set[str]
+) -> Iterator[Arch]:
+    for at in range(count):
+        for attempt in range(TRIES):
+            kind = kinds[at % len(kinds)]
+            if STRANGE in kinds and attempt >= TRIES // 2:
+                kind = STRANGE  # a small space has been drawn empty
+            arch = space.sample(rng) if kind == UNIFORM else sized(space, rng)
+            if kind == FOREIGN:
+                arch = foreign(arch, rng)
+            if kind in (STRANGE, FOREIGN):
+                arch = strange(arch, rng)
+            if arch.key not in seen:
+                seen.add(arch.key)
+                yield arch
+                break
+
+
+def sized(space: Space, rng: np.random.Generator) -> Arch:
+    """A random network whose numbers lean to small or to large options throughout: near an end of the space's range."""
+    lean = float(rng.random())
+
+    def choose(gene: Gene) -> Scalar:
+        options = gene.options
+        numbers = sorted(option for option in options if not isinstance(option, str))
+        if len(numbers) < len(options):
+            return options[int(rng.integers(len(options)))]
+        return numbers[int(rng.beta(1 + 4 * lean, 5 - 4 * lean) * 0.999999 * len(numbers))]
+
+    return space.unfold(choose)
+
+
+def strange(arch: Arch, rng: np.random.Generator) -> Arch:
+    """`arch` with other activations, squeeze-and-excitation, width and resolution: references are made of such rows."""
+    rows: list[Block] = []
+    for row in arch.rows:
+        if row.op != "pool" and rng.random() < 0.6:
+            row = replace(row, act=str(rng.choice(["relu", "relu6", "relu6", "h_swish", "swish"])))
+        if row.op in ("mbconv", "fused_mbconv") and rng.random() < 0.5:
+            gate, base = str(rng.choice(["hard_sigmoid", "sigmoid"])), str(rng.choice(["expanded", "input"]))
+            row = replace(row, se=float(rng.choice([0, 0.25])), se_gate=gate, se_base=base)
+        if row.op != "linear" or rng.random() < 0.7:
+            rows.append(row)
+    changed = replace(arch, rows=tuple(rows))
+    if rng.random() < 0.5:
+        return changed
+    resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25]) / 8) * 8
+    return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25])), min(max(resolution, 32), MAX_RESOLUTION))
+
+
+def foreign(arch: Arch, rng: np.random.Generator) -> Arch:
+    """`arch` with MBConv blocks in place of its own."""
+
+    def other(row: Block) -> Block:
+        kernel, expand = int(rng.choice([3, 5])), float(rng.choice([1, 3, 4, 6]))
+        if row.op not in BLOCK_OPS:
+            return row
+        return Block("mbconv", row.channels, kernel, row.stride, expand, act=str(rng.choice(["relu", "h_swish"])))
+
+    return replace(arch, rows=tuple(map(other, arch.rows)))

@@ -19,7 +19,7 @@ from nas.references import reference
 from nas.session import Session
 from nas.space import Space
 from nas.space_file import load_space
-from nas.units import milliseconds, seconds
+from nas.units import guard_share, milliseconds, seconds
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -35,6 +35,7 @@ def search(
     space: Space | str | Path,
     *,
     latency_target: str | float | None = None,
+    guard: str | float | None = None,
     device: str | Callable[[Arch], float] = "host",
     token: str | None = None,
     evaluate: Callable[[Arch], float] | None = None,
@@ -58,7 +59,11 @@ def search(
 
     Args:
         space: a `Space`, a name, or a path to a space file.
-        latency_target: ms, or text with a unit; networks above it are told to the sampler and never trained.
+        latency_target: ms, or text with a unit; networks predicted above it, less the guard, are told to the sampler
+            and never trained. The front is measured at the end, and what is above the target then is not feasible.
+        guard: how far below the target a network must be predicted to be trained, e.g. ``"5%"`` or 0.05; 0 is none.
+            None: learned from the error of the device's latency model, and where the device can be measured from
+            networks measured around the target before the first training.
         device: whose latency counts, as `nas.device` takes it, or a callable that returns ms (or another cost to cap).
         token: of a device that is an agent; None is that of ``NAS_AGENT_TOKEN``. It is never written down.
         evaluate: scores an `Arch`, higher is better; None trains the proxy on `data`.
@@ -97,6 +102,7 @@ def search(
     )
     options = Options(
         target_ms=None if latency_target is None else milliseconds(latency_target),
+        guard=None if guard is None else guard_share(guard),
         device="custom" if callable(device) else _portable_device(device, run),
         runtime=runtime,
         threads=threads,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch
+from nas.chosen import FILE_RUNTIMES, chosen
 from nas.errors import InputError
+from nas.files import write_atomic
+from nas.held import held
 from nas.latency.devices import is_agent
-from nas.named import named, named_arch
-from nas.options import Options, Silent, Watcher
+from nas.named import named
+from nas.options import Silent, Watcher
 from nas.space import Space
 from nas.space_file import load_space
 
@@ -20,8 +25,8 @@ if TYPE_CHECKING:
 
     from nas.export import Exported
     from nas.latency.measure import Latency
+    from nas.latency.remote import Agent
     from nas.latency.table import LatencyTable
-    from nas.search.record import Record
 
 
 def export(
@@ -33,82 +38,89 @@ def export(
     num_classes: int | None = None,
     weights: str | Path | Mapping[str, Tensor] | None = None,
     token: str | None = None,
+    int8: bool = False,
+    data: str | Path | None = None,
+    normalise: str | None = None,
+    watch: Watcher | None = None,
 ) -> Exported:
     """Write a network as files of its own: checked against PyTorch, and measured again.
 
     Args:
         arch_or_run: an `Arch`, the folder of a run, an ``arch.json``, or the name of a reference.
         out: folder; None is ``RUN/export/KEY``, or a folder named like the network.
-        formats: ``onnx``, ``python`` or both.
+        formats: any of ``onnx``, ``python`` and ``executorch``.
         arch: key of a network of the run; None is its best.
-        num_classes: outputs of the classifier; None is the classes of the run's own images, else 1000.
+        num_classes: outputs of the classifier; None is the classes of `data` or of the run's own images, else 1000, as
+            it always is with the weights of a library.
         weights: ``torchvision`` or ``timm``, which are downloaded once and change the epsilon and activation of the
             exported network where theirs differ; a file, as `nas.pretrained.read_state` takes it; or tensors by name.
             None are initial ones.
         token: of the agent that the run measured on: the ONNX file is held to its target there. None does not ask it.
+        int8: also write each of ``onnx`` and ``executorch`` in int8, and compare it with float.
+        data: for int8, images as `nas.search` takes them; None are those of the run.
+        normalise: for int8, how pixels are scaled for these weights: ``imagenet``, ``half``, ``nas`` or ``none``. None
+            is what a library's weights are known to want, else ``imagenet``; for initial weights ``nas``.
+        watch: sees int8 made; None is silent.
 
     Raises:
-        InputError: no such network or format, weights that do not fit, or the folder cannot be written.
-        NasError: the ONNX file computes something else than PyTorch, or the weights could not be downloaded.
+        InputError: no such network or format, weights that do not fit, int8 without images, or the folder cannot be
+            written.
+        NasError: a file computes something else than PyTorch, or the weights could not be downloaded.
     """
+    from nas.export import check_int8
     from nas.export import export as write
-    from nas.pretrained import find_weights
+    from nas.pretrained import LIBRARIES, find_weights
 
-    target_ms, threads, agent = None, 1, None
-    if isinstance(arch_or_run, Arch):
-        network, folder = arch_or_run, Path(arch_or_run.key)
-    elif (Path(arch_or_run) / "run.json").is_file():
-        from nas.search.store import Store
-
-        with Store.open(Path(arch_or_run), read_only=True) as store:
-            record = store.record()
-        network = _of_run(record, arch)
-        folder = Path(arch_or_run) / "export" / network.key
-        options = Options.from_dict(record.options)
-        if _is_this_host(record, options):
-            target_ms, threads = record.target_ms, options.threads
-        if token is not None and is_agent(options.device):
-            from nas.latency.remote import Agent
-
-            agent, target_ms = Agent(options.device, token=token, threads=options.threads), record.target_ms
-        images = record.options.get("data")
-        if num_classes is None and isinstance(images, dict) and images.get("generated") is False:
-            num_classes = len(images.get("classes", ())) or None
-    else:
-        network = named_arch(str(arch_or_run))
-        folder = Path(Path(str(arch_or_run)).stem.replace("@", "-"))
-    state, source = (weights, "given") if isinstance(weights, Mapping) else (None, None)
-    if weights is not None and not isinstance(weights, Mapping):
+    check_int8(formats, int8)
+    if not int8 and (data is not None or normalise is not None):
+        raise InputError("data and normalise are for int8; give --int8 with them, or leave them out")
+    asked = chosen(arch_or_run, arch, token)
+    network, state, source, scaled = asked.network, None, None, "imagenet"
+    if isinstance(weights, Mapping):
+        state, source = weights, "given"
+    elif weights is not None:
         found = find_weights(network, weights)
-        network, state, source = found.arch, found.state_dict, found.source
-    classes = 1000 if num_classes is None else num_classes
-    timed_here = None if agent else threads
-    done = write(network, out or folder, formats, num_classes=classes, threads=timed_here, weights=state)
-    if agent and "onnx" in formats:
-        done = replace(done, measured=agent.measure_onnx(Path(out or folder) / "model.onnx"))
-    return replace(done, target_ms=target_ms, weights=source)
+        network, state, source, scaled = found.arch, found.state_dict, found.source, found.normalisation
+    else:
+        scaled = "nas"
+    images, step = None, (watch or Silent()).step
+    if int8:
+        from nas.calibration import calibration_images, no_images
 
-
-def _is_this_host(record: Record, options: Options) -> bool:
-    """Whether the run timed this machine under ONNX Runtime: only then can an exported file be held to its target."""
-    from nas.machine import host
-
-    return (
-        options.runtime == "onnxruntime"
-        and "device" not in options.custom
-        and record.options.get("device_name") == host()
+        if data is None and not asked.has_images:
+            raise no_images(asked.without)
+        images = calibration_images(
+            asked.images if data is None else data, network.resolution, normalise or scaled, step
+        )
+    classes = num_classes
+    if classes is None and str(weights) not in LIBRARIES:
+        classes = asked.classes if images is None or data is None else images.classes
+    folder = Path(out or asked.folder)
+    done = write(
+        network,
+        folder,
+        formats,
+        num_classes=1000 if classes is None else classes,
+        threads=None if asked.agent else asked.threads,
+        weights=state,
+        images=images,
+        progress=step,
     )
+    if asked.agent and "onnx" in formats:
+        done = _measured_there(done, asked.agent, folder)
+    return held(replace(done, weights=source), asked, folder)
 
 
-def _of_run(record: Record, key: str | None) -> Arch:
-    if key is None:
-        if record.best is None:
-            raise InputError("the run has no network within its target yet; `nas resume` it, or name one with its key")
-        return record.best
-    found = {c.key: c.arch for c in [*record.candidates, *record.references]}
-    if key not in found:
-        raise InputError(f"the run has no network {key!r}; on its front: {', '.join(c.key for c in record.front)}")
-    return found[key]
+def _measured_there(done: Exported, agent: Agent, folder: Path) -> Exported:
+    """The ONNX files timed on an agent."""
+    measured = agent.measure_onnx(folder / "model.onnx")
+    int8 = tuple(
+        replace(one, latency_before=measured, latency_after=agent.measure_onnx(one.file))
+        if one.runtime == "onnxruntime"
+        else one
+        for one in done.int8
+    )
+    return replace(done, measured=measured, int8=int8)
 
 
 def measure_named(
@@ -118,37 +130,76 @@ def measure_named(
     batch: int = 1,
     device: str = "host",
     token: str | None = None,
+    *,
+    resolution: int | None = None,
+    dtype: str = "float32",
+    keep_samples: bool = False,
 ) -> Latency:
-    """Time a network by name, as `named` takes it, or an exported ``.onnx`` file.
+    """Time a network by name, as `named` takes it, or an exported ``.onnx`` or ``.pte`` file.
 
     Args:
         name: of the network.
-        runtime: of the host; an agent has ONNX Runtime.
+        runtime: of the host; an agent has ONNX Runtime. A file has its own: a ``.pte`` file runs under ``executorch``.
         threads: of the network.
         batch: images per pass.
         device: ``host``, or the address of an agent.
         token: of the agent.
+        resolution: side of the images; None is the network's own, as always with a file.
+        dtype: of weights and arithmetic, on the host; a file's own is taken.
+        keep_samples: whether the result holds every run.
 
     Raises:
         InputError: no such network, options out of bounds, or a device that cannot be asked.
         NasError: an agent cannot be reached.
     """
     from nas.latency.devices import device as find_device
-    from nas.latency.measure import measure, measure_onnx
+    from nas.latency.measure import measure, measure_onnx, measure_pte
 
+    kind = Path(name).suffix if Path(name).suffix in FILE_RUNTIMES else None
+    if kind and resolution is not None:
+        raise InputError(f"{kind} files have their own size of images, got resolution {resolution}; leave it out")
+    if kind and dtype != "float32":
+        raise InputError(f"{kind} files compute in their own types, got dtype {dtype!r:.40}; leave it out")
     if device != "host":
         from nas.latency.remote import Agent
 
         asked = find_device(device, runtime=runtime, threads=threads, token=token)
         if not isinstance(asked, Agent):
             raise InputError(f"networks are timed on this host or by an agent (http://HOST:PORT), got {device!r:.80}")
-        onnx = Path(name).suffix == ".onnx"
-        return asked.measure_onnx(Path(name), batch) if onnx else asked.measure(named(name), batch)
-    if Path(name).suffix == ".onnx":
-        if runtime != "onnxruntime":
-            raise InputError(f"an .onnx file runs under onnxruntime, got runtime {runtime!r}")
-        return measure_onnx(Path(name), threads, batch)
-    return measure(named(name), runtime, threads, batch)
+        if dtype != "float32" or kind == ".pte":
+            what = "a .pte file" if kind else f"dtype {dtype!r:.40}"
+            raise InputError(f"an agent runs ONNX in float32, or a quantised .onnx file as it is; got {what}")
+        if kind:
+            return asked.measure_onnx(Path(name), batch, keep_samples=keep_samples)
+        return asked.measure(named(name), batch, keep_samples=keep_samples, resolution=resolution)
+    if kind is None:
+        return measure(
+            named(name), runtime, threads, batch, keep_samples=keep_samples, resolution=resolution, dtype=dtype
+        )
+    if runtime not in ("onnxruntime", FILE_RUNTIMES[kind]):
+        raise InputError(f"{kind} files run under {FILE_RUNTIMES[kind]}, got runtime {runtime!r:.80}")
+    if kind == ".onnx":
+        return measure_onnx(Path(name), threads, batch, keep_samples=keep_samples)
+    if batch != 1:
+        raise InputError(f"a .pte file has its own batch, got batch {batch}; export it for another")
+    return measure_pte(Path(name), threads, keep_samples=keep_samples)
+
+
+def write_samples(found: Mapping[str, Latency], path: Path) -> None:
+    """Every run that was kept, as CSV: network, run (from 1, in order of time), ms.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(("network", "run", "ms"))
+    for name, latency in found.items():
+        writer.writerows((name, at, repr(ms)) for at, ms in enumerate(latency.samples_ms or (), 1))
+    try:
+        write_atomic(path, rows.getvalue())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; give another file") from None
 
 
 def profile(

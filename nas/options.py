@@ -48,6 +48,7 @@ class Options:
     """What a search was asked for, as ``run.json`` keeps it; the meaning is that of `nas.search`'s arguments."""
 
     target_ms: float | None = None
+    guard: float | None = None
     device: str = "host"
     runtime: str = "onnxruntime"
     threads: int = 1
@@ -74,6 +75,7 @@ class Options:
         text, number, count = str, (int, float), int
         kinds: dict[str, Any] = {
             "target_ms": number,
+            "guard": number,
             "budget_s": number,
             "cpus_per_trial": number,
             "gpus_per_trial": number,

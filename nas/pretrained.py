@@ -37,11 +37,13 @@ class Twin:
         model: its name there; for timm with the tag of its weights.
         bn_eps: epsilon of its norms, where it is not the reference's.
         act: its activation where the reference has ReLU, if it is another.
+        normalisation: of its images, one of `nas.proxy.pixels.NORMALISATIONS`.
     """
 
     model: str
     bn_eps: float | None = None
     act: str | None = None
+    normalisation: str = "imagenet"
 
     def as_trained(self, arch: Arch) -> Arch:
         """The reference with the twin's epsilon and activation."""
@@ -69,7 +71,7 @@ TORCHVISION: Mapping[str, Twin] = {
     "shufflenet_v2@width=2": Twin("shufflenet_v2_x2_0"),
 }
 TIMM: Mapping[str, Twin] = {
-    "mobilenet_v1": Twin("mobilenetv1_100.ra4_e3600_r224_in1k", act="relu6"),
+    "mobilenet_v1": Twin("mobilenetv1_100.ra4_e3600_r224_in1k", act="relu6", normalisation="half"),
     "mobilenet_v2@width=0.5": Twin("mobilenetv2_050.lamb_in1k"),
     "mobilenet_v2": Twin("mobilenetv2_100.ra_in1k"),
     "mobilenet_v2@width=1.4": Twin("mobilenetv2_140.ra_in1k"),
@@ -99,11 +101,13 @@ class Pretrained:
         arch: the network as these weights were trained: with their epsilon and activation.
         state_dict: tensors by name, for `nas.load_weights`.
         source: what they are, for people.
+        normalisation: of the images they were trained on, as far as is known; of a file, the usual one.
     """
 
     arch: Arch
     state_dict: Mapping[str, Tensor]
     source: str
+    normalisation: str = "imagenet"
 
 
 def find_weights(arch: Arch, weights: str | Path) -> Pretrained:
@@ -122,7 +126,7 @@ def find_weights(arch: Arch, weights: str | Path) -> Pretrained:
     library = str(weights)
     twin = twin_of(arch, library)
     url, what = _torchvision_url(twin.model) if library == "torchvision" else _timm_url(twin.model)
-    return Pretrained(twin.as_trained(arch), read_state(downloaded(url)), what)
+    return Pretrained(twin.as_trained(arch), read_state(downloaded(url)), what, twin.normalisation)
 
 
 def twin_of(arch: Arch, library: str) -> Twin:

@@ -53,7 +53,7 @@ class Terminal:
         latest = progress.latest
         due = self._bars is not None or progress.elapsed_s - self._told_s >= QUIET_EVERY_S
         if due and latest is not None and latest.state != "TOO_SLOW":
-            self._console.print(escape(line(latest)), highlight=False)
+            self._console.print(escape(line(latest, progress.modelled)), highlight=False)
             self._told_s = progress.elapsed_s
         if self._bars is not None:
             share_of_trials = progress.evaluated / progress.trials if progress.trials else 0.0
@@ -72,12 +72,13 @@ class Terminal:
             self._task = None
 
 
-def line(candidate: Candidate) -> str:
-    """One finished candidate in one line."""
+def line(candidate: Candidate, modelled: bool = False) -> str:
+    """One finished candidate in one line; `modelled` is said of latencies that cannot be measured."""
+    source = "modelled" if modelled else candidate.predicted.source
     name = candidate.name or candidate.key
     score = f"{candidate.proxy_accuracy:.4f}" if candidate.proxy_accuracy is not None else f"failed: {candidate.reason}"
     return (
-        f"  {name:20} proxy accuracy {score}  {candidate.predicted.ms:7.2f} ms {candidate.predicted.source}  "
+        f"  {name:20} proxy accuracy {score}  {candidate.predicted.ms:7.2f} ms {source}  "
         f"{candidate.macs / 1e6:6.1f} M MACs  {candidate.seconds:.1f} s"
     )
 

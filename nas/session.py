@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
     from nas.latency.feasibility import Feasibility
     from nas.latency.measure import Latency
+    from nas.search.admission import Admission
     from nas.search.executors import Executor
+    from nas.search.progress import Progress
     from nas.search.record import Record
     from nas.search.store import Store
 
@@ -47,8 +50,10 @@ class Session:
 
     def run(self) -> Record:
         """Data, latency model, feasibility, search, measuring again, report."""
+        from nas.search.admission import Corrected
         from nas.search.engine import run_search
         from nas.search.record import Record
+        from nas.search.remeasure import measure_front
         from nas.search.samplers import make_sampler
 
         options = self.options
@@ -57,9 +62,13 @@ class Session:
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(self.custom.sampler or options.sampler, options.seed, parallel, stored)
         evaluator = self._evaluator()
-        model = self._model()
-        references = self._references(model)
-        feasible = self._check_target(model)
+        device = self._model()
+        admission = self._admission(device)
+        model = Corrected(device, admission.correction)
+        word = "modelled" if self.facts["modelled"] else "predicted"
+        references = self._references(model, word)
+        feasible = self._check_target(model, admission.guard, word)
+        self._keep(admission=admission.to_dict(), admitted_ms=feasible.admitted_ms)
         self._keep(feasibility=feasible.to_dict(), trials=options.trials, budget_s=options.budget_s, finished=None)
         with self._executor(evaluator) as executor:
             outcome = run_search(
@@ -73,7 +82,8 @@ class Session:
                 budget_s=options.budget_s,
                 seed=options.seed,
                 store=self.store,
-                watch=self.watch.search,
+                watch=self._see,
+                limit_ms=feasible.admitted_ms,
             )
         record = Record(
             options=self.facts,
@@ -84,12 +94,17 @@ class Session:
             feasibility=self.facts["feasibility"],
             table_error=self.facts.get("table_error"),
         )
-        record = self._measure_again(record, model)
+        if self.store:
+            record = record.with_measured(self.store.measured())
+        record = measure_front(record, model, self.store.write_measured if self.store else _forget, self.watch.step)
         self._keep(stopped_because=outcome.stopped_because)
         if self.store:
             self.store.finish()
             record = self.store.record()
         return record
+
+    def _see(self, progress: Progress) -> None:
+        self.watch.search(replace(progress, modelled=self.facts["modelled"]))
 
     def _from_here(self, path: str | None) -> str | None:
         """A path kept relative to the run folder, as seen from where this process stands."""
@@ -153,7 +168,7 @@ class Session:
         return ProxyEvaluator(data, config, threads=None)
 
     def _model(self) -> LatencyModel:
-        from nas.latency.devices import device, is_agent
+        from nas.latency.devices import device, is_agent, is_modelled
 
         options = self.options
         kept = self.store.folder / "latency_table.json" if self.store else None
@@ -178,27 +193,47 @@ class Session:
             self._keep(table_error=table.error.to_dict())
             if kept and not kept.exists():
                 table.save(kept)
-        self._keep(device_name=model.device)
+        self._keep(device_name=model.device, modelled=is_modelled(model))
         return model
 
-    def _references(self, model: LatencyModel) -> dict[str, Arch]:
+    def _admission(self, model: LatencyModel) -> Admission:
+        """How far below the target candidates must be predicted: kept in the run folder and used again, so that one
+        run has one rule."""
+        from nas.search.admission import Admission, learn
+
+        target_ms, guard = self.options.target_ms, self.options.guard
+        kept = self.store.options.get("admission") if self.store else None
+        begun = self.store is not None and any(self.store.load())
+        if kept is not None or target_ms is None or begun:  # begun without one: by a version that knew no guard
+            return Admission() if kept is None else Admission.from_dict(kept)
+        if guard is not None:
+            found = Admission(guard, source="given")
+        else:
+            found = learn(self.space, model, target_ms, seed=self.options.seed, progress=self.watch.step)
+        if str(found):
+            self.watch.say(str(found))
+        return found
+
+    def _references(self, model: LatencyModel, word: str) -> dict[str, Arch]:
         """The fixed networks this device can say something about."""
         found = {}
         for name in self.options.references:
             arch = reference(name)
             try:
-                self.watch.say(f"  {name}: {model(arch).ms:.2f} ms {model(arch).source}")
+                latency = model(arch)
+                self.watch.say(f"  {name}: {latency.ms:.2f} ms {word if latency.source == 'predicted' else 'measured'}")
             except InputError as error:
                 self.watch.say(f"  {name} is left out: {error}")
             else:
                 found[name] = arch
         return found
 
-    def _check_target(self, model: LatencyModel) -> Feasibility:
+    def _check_target(self, model: LatencyModel, guard: float, word: str) -> Feasibility:
         from nas.latency.feasibility import feasibility
 
         most = None if model.table is not None else self._affordable(model)
-        found = feasibility(self.space, model, self.options.target_ms, self.options.seed, most=most)
+        target_ms, seed = self.options.target_ms, self.options.seed
+        found = feasibility(self.space, model, target_ms, seed, most=most, guard=guard, word=word)
         self.watch.say(str(found))
         return found
 
@@ -219,20 +254,6 @@ class Session:
             return RayExecutor(evaluator, address, options.cpus_per_trial, options.gpus_per_trial)
         return ProcessExecutor(evaluator, options.workers) if options.workers > 1 else SerialExecutor(evaluator)
 
-    def _measure_again(self, record: Record, model: LatencyModel) -> Record:
-        """Measure the front and the references for real. A front member over the target makes room for those it hid,
-        which are measured in their turn, so the front that remains is a measured one."""
-        measured: dict[str, Latency] = self.store.measured() if self.store else {}
-        record = record.with_measured(measured)
-        while waiting := [c for c in [*record.references, *record.front] if c.measured is None]:
-            for at, candidate in enumerate(waiting):
-                self.watch.step(at, len(waiting), "measuring the front and the references on the quiet machine")
-                latency = model.measure(candidate.arch)
-                if latency is None:  # a modelled device cannot be asked again
-                    return record
-                measured[candidate.key] = latency
-            if self.store:
-                self.store.write_measured(measured)
-            record = record.with_measured(measured)
-            self.watch.step(1, 1, "measuring the front and the references on the quiet machine")
-        return record
+
+def _forget(measured: Mapping[str, Latency]) -> None:
+    """Where there is no run folder, the record alone holds what was measured."""

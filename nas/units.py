@@ -9,6 +9,7 @@ from nas.errors import InputError
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Zµ]*)\s*")
 _MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
+_SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*")
 _S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
 
 
@@ -51,6 +52,22 @@ def seconds(value: str | float) -> float:
         InputError: anything else, zero, negative or not finite.
     """
     return _parse(value, _S_PER, "a duration", "10m, 90s, 1.5h, 600")
+
+
+def guard_share(value: str | float) -> float:
+    """A guard below a target, as a share of it. A bare number is the share itself.
+
+    >>> guard_share("5%"), guard_share(0.05), guard_share("0")
+    (0.05, 0.05, 0.0)
+
+    Raises:
+        InputError: anything else, negative, or more than a half.
+    """
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    number = float(match[1]) / (100 if match[2] else 1) if match else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 0.5:
+        raise InputError(f"a guard must be 0 to 50%, got {value!r}; accepted: 5%, 0.05, 0")
+    return float(number)
 
 
 def clock(duration_s: float) -> str:

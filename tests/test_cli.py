@@ -76,6 +76,13 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "target negative": (lambda t: ["search", "--latency-target=-5"], "accepted: 66ms"),
     "target nan": (lambda t: ["search", "--latency-target", "nan"], "accepted: 66ms"),
     "target fast": (lambda t: ["search", "--latency-target", "fast"], "got 'fast'; accepted: 66ms"),
+    "guard fast": (
+        lambda t: ["search", "--guard", "fast"],
+        "a guard must be 0 to 50%, got 'fast'; accepted: 5%, 0.05, 0",
+    ),
+    "guard too wide": (lambda t: ["search", "--guard", "80%"], "a guard must be 0 to 50%, got '80%'"),
+    "guard negative": (lambda t: ["search", "--guard=-1%"], "a guard must be 0 to 50%"),
+    "guard bare": (lambda t: ["search", "--guard", "5"], "accepted: 5%, 0.05, 0"),
     "bad budget": (lambda t: ["search", "--budget", "soon"], "accepted: 10m, 90s, 1.5h, 600"),
     "bad sampler": (
         lambda t: ["search", "--space", "tiny.yaml", "--sampler", "magic"],
@@ -104,6 +111,16 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "no reference is called 'mobilenet_v9'; did you mean mobilenet_v2",
     ),
     "unknown format": (lambda t: ["export", "mobilenet_v2", "--format", "tflite"], "known: onnx, python"),
+    "int8 of python": (
+        lambda t: ["export", "mobilenet_v2", "--format", "python", "--int8", "--data", "cifar10"],
+        "int8 files are of onnx or executorch; add one of these formats, got 'python'",
+    ),
+    "int8 without images": (lambda t: ["export", "mobilenet_v2", "--int8"], "give --data FOLDER or a data set's name"),
+    "images without int8": (lambda t: ["export", "mobilenet_v2", "--data", "cifar10"], "give --int8 with them"),
+    "unknown normalisation": (
+        lambda t: ["export", "mobilenet_v2", "--int8", "--data", str(images(t / "d", 2, 30)), "--normalise", "mine"],
+        "known: imagenet, half, nas, none",
+    ),
     "unknown verb": (lambda t: ["serch"], "No such command 'serch'. Did you mean 'search'?"),
     "unknown option": (lambda t: ["search", "--spaec", "mbconv"], "No such option"),
 }

@@ -17,7 +17,7 @@ from nas.arch import Arch
 from nas.build import build
 from nas.errors import InputError, NasError
 from nas.export import export
-from nas.latency.runtimes import onnx_bytes, onnx_session
+from nas.latency.runtime_onnx import onnx_bytes, onnx_session
 from nas.references import reference, reference_names
 from nas.standalone import model_source
 from tests.strategies import archs
@@ -89,6 +89,25 @@ def test_references_are_exported_as_they_are(name: str, tmp_path: Path) -> None:
 def test_every_reference_is_exported_as_it_is_at_its_own_resolution(name: str, tmp_path: Path) -> None:
     export(reference(name), tmp_path, threads=None)
     assert_same_function(reference(name), tmp_path, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_references_become_executorch_programs(name: str, tmp_path: Path) -> None:
+    """Within 1e-3 of the largest output; made-up weights, for which no two images look alike."""
+    pytest.importorskip("executorch")
+    from nas.latency.runtime_executorch import pte_run
+
+    arch = reference(name, resolution=SMALL)
+    network = make_up(build(arch, 7))
+    export(arch, tmp_path, ("executorch",), num_classes=7, threads=None, weights=network.state_dict())
+    run = pte_run(tmp_path / "model.pte")
+    images = torch.randn(2, 3, SMALL, SMALL, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = network(images).numpy()
+    found = np.concatenate([run(image[None].numpy()) for image in images])
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
 @settings(max_examples=12, deadline=None)

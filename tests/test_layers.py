@@ -12,8 +12,9 @@ ORDER = [
     *("errors", "units", "files", "machine", "torchvision_schemas", "row", "arch", "yaml_nodes", "genes"),
     *("stage", "automaton", "space", "space_file", "ops", "blocks", "build", "layers", "trace", "cost"),
     *("guidelines", "convolutions", "references", "published", "weights", "pretrained", "libraries", "named"),
-    *("breakdown", "pareto", "latency", "proxy", "evaluate", "search", "report", "standalone", "export"),
-    *("comparison", "options", "session", "api", "networks", "progress", "commands", "cli", "__main__"),
+    *("breakdown", "pareto", "latency", "proxy", "evaluate", "search", "report", "standalone", "quantize"),
+    *("export", "calibration", "comparison", "options", "session", "api", "chosen", "held", "networks", "progress"),
+    *("commands", "cli", "__main__"),
 ]
 STRANGERS = {"latency": "proxy", "proxy": "latency", "report": "proxy"}
 HEAVY = ("torch", "ray", "torchvision", "onnxruntime", "matplotlib", "plotly", "pandas", "optuna", "sklearn")

@@ -182,7 +182,7 @@ def test_measured_latency_judges_the_target(record: Record) -> None:
     assert best.predicted.ms < 6.0
     assert [e.candidate.key for e in told.entries if e.kind == "missed"] == [best.key]
     assert best.key not in {mark.key for mark in told.view.front}
-    assert any("Missed" in s and best.key in s for s in told.headline.sentences)
+    assert any("1 of " in s and "missed the target of 6 ms" in s and best.key in s for s in told.headline.sentences)
     row = next(r for r in told.networks.rows if r.key == best.key)
     assert row.cells[told.networks.header.index("Target")] == "missed"
 

@@ -17,6 +17,13 @@ def search(
     latency_target: Annotated[
         str | None, typer.Option(help="Budget of one inference: 66ms, 66, 0.066s, 66000us. None: the whole front.")
     ] = None,
+    guard: Annotated[
+        str | None,
+        typer.Option(
+            help="How far below the target a network must be predicted to be trained: 5%, 0.  [default: learned from "
+            "the latency model's error]"
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Folder of images, one subfolder per class, or cifar10, ... None: a generated set."),
@@ -51,6 +58,7 @@ def search(
     """Search a space under a latency target.
 
     Measures this device, checks that the target can be met, trains candidates shortly, measures the front, reports.
+    Exit code 1 if all that was found is over the target when it is measured.
 
     \b
     Example:
@@ -65,6 +73,7 @@ def search(
         record = api.search(
             space,
             latency_target=latency_target,
+            guard=guard,
             device=device,
             token=token,
             data=data,
@@ -128,56 +137,59 @@ def export(
     run: Annotated[str, typer.Argument(help="Folder of a run, an arch.json, or the name of a reference.")],
     arch: Annotated[str | None, typer.Option(help="Key of a network of the run.  [default: its best]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: RUN/export/KEY, or ./NAME]")] = None,
-    formats: Annotated[str, typer.Option("--format", help="onnx, python or both, with a comma.")] = "onnx,python",
+    formats: Annotated[str, typer.Option("--format", help="onnx, python, executorch, with commas.")] = "onnx,python",
     classes: Annotated[
-        int | None, typer.Option(help="Outputs of the classifier.  [default: classes of the run's images, else 1000]")
+        int | None, typer.Option(help="Outputs of the classifier.  [default: classes of the images, else 1000]")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="torchvision, timm (both downloaded), or a file.  [default: initial weights]")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write the onnx and executorch files in int8, compared with float.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="With --int8: folder of images, or cifar10, ...  [default: those of the run]")
+    ] = None,
+    normalise: Annotated[
+        str | None,
+        typer.Option(help="With --int8: pixels as the weights want them: imagenet, half, nas, none.  [default: known]"),
+    ] = None,
     token: Annotated[str | None, typer.Option(help="Of the run's agent: measure the file there.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a network as ONNX and as one Python file.
+    """Write a network as ONNX, as one Python file, and for ExecuTorch.
 
-    Checks the ONNX file against PyTorch and measures it; the Python file needs torch alone. Exit code 1 if the file
-    misses the target of its run.
+    Checks the ONNX and ExecuTorch files against PyTorch and measures them; the Python file needs torch alone. Exit code
+    1 if the file misses the target of its run.
 
     \b
     Example:
       nas export results/mbconv-20260131-101500 --out shipped/
-      nas export mobilenet_v3_large --weights torchvision
+      nas export mobilenet_v3_large --weights torchvision --format onnx,executorch
+      nas export results/mbconv-20260131-101500 --weights trained.pt --int8 --data photos/
     """
     from nas import networks
+    from nas.commands.exported import export_facts, export_text
 
     names = tuple(filter(None, formats.split(",")))
-    done = networks.export(run, out, names, arch=arch, num_classes=classes, weights=weights, token=token)
-    lines = [str(path) for path in done.files]
-    if done.max_abs_diff is not None:
-        lines.append(f"ONNX Runtime and PyTorch differ by at most {done.max_abs_diff:.2g}")
-    if done.measured is not None:
-        lines.append(f"the exported file takes {done.measured}")
-    if done.target_ms is None:
-        lines.append("no target of this machine to hold it to")
-    if done.weights is not None:
-        lines.append(f"weights are {done.weights}, for {done.num_classes} classes")
-    else:
-        lines.append(
-            f"weights are initial ones for {done.num_classes} classes: train the network at full size before use"
+    with watcher_for(as_json) as watch:
+        done = networks.export(
+            run,
+            out,
+            names,
+            arch=arch,
+            num_classes=classes,
+            weights=weights,
+            token=token,
+            int8=int8,
+            data=data,
+            normalise=normalise,
+            watch=watch,
         )
-    data = {
-        "key": done.arch.key,
-        "files": [str(path) for path in done.files],
-        "max_abs_diff": done.max_abs_diff,
-        "num_classes": done.num_classes,
-        "weights": done.weights,
-        "latency": done.measured.to_dict() if done.measured else None,
-        "target_ms": done.target_ms,
-    }
-    show(data, "\n".join(lines), as_json)
-    if done.target_ms is not None and done.measured is not None and done.measured.ms > done.target_ms:
+    show(export_facts(done), export_text(done), as_json)
+    if done.target_ms is not None and done.held is not None and done.held.ms > done.target_ms:
         raise TargetMissedError(
-            f"the exported network takes {done.measured.ms:.3g} ms, more than the target of {done.target_ms:g} ms; "
+            f"the exported network takes {done.held.ms:.3g} ms, more than the target of {done.target_ms:g} ms; "
             f"choose a faster one from the run's pareto.csv with --arch KEY"
         )
 
@@ -186,3 +198,8 @@ def _show_run(record: Any, folder: Path, as_json: bool) -> None:
     from nas.report.summary import summary_facts, summary_text
 
     show(summary_facts(record, folder), summary_text(record, folder), as_json)
+    if record.missed and not record.front:
+        raise TargetMissedError(
+            f"every network found takes more than the target of {record.target_ms:g} ms when it is measured; search on "
+            f"with `nas resume {folder} --budget 10m`, or anew with a wider --guard"
+        )

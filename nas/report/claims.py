@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.report.headline import noise
 from nas.report.likeness import Nearest
-from nas.report.tables import Counts, Entry, number, score_of, section, settings
+from nas.report.tables import Counts, Entry, number, score_of, section, settings, unmeasured
 from nas.report.wording import big, counted, listed, ms, percent, target
 from nas.search.record import Candidate, Record
 from nas.units import clock
@@ -46,7 +46,7 @@ def can_claim(record: Record, found: Sequence[Entry]) -> list[str]:
             f"Predicted latency of the {counted(len(errors), 'network')} measured after the search was off by "
             f"{percent(sum(errors) / len(errors), 1)} on average and {percent(max(errors), 1)} at worst."
         )
-    claims += _table_error(record)
+    claims += [*_table_error(record), *_admitted(record)]
     if any(e.kind == "reference" and e.candidate.proxy_accuracy is not None for e in found):
         same = (
             "trained by the same recipe on the same data" if score_of(record).percent else "scored by the same function"
@@ -73,16 +73,38 @@ def _table_error(record: Record) -> list[str]:
     return [f"The latency model was tested{on} it had not been fitted to: {', '.join(parts)}."]
 
 
+def _admitted(record: Record) -> list[str]:
+    """How far below the target candidates had to be predicted, and why."""
+    facts, limit = section(record.options, "admission"), number(record.options.get("admitted_ms"))
+    guard, factor = number(facts.get("guard")), number(facts.get("correction"))
+    if record.target_ms is None or limit is None or not guard or facts.get("source") == "none":
+        return []
+    if limit >= record.target_ms:
+        return [f"No guard was kept: not even the fastest network leaves the {percent(guard, 1)} that one would take."]
+    given = facts.get("source") == "given"
+    why = "as asked for" if given else "so wide that 9 in 10 networks keep it if they err as those tested did"
+    pairs = facts.get("pairs_ms")
+    text = f"Candidates were admitted up to {ms(limit)} ms {unmeasured(record)}, a guard of {percent(guard, 1)}, {why}."
+    if isinstance(pairs, (list, tuple)) and pairs and factor is not None:
+        text += (
+            f" {counted(len(pairs), 'network')} around the target, measured before the search, took {factor:.3f} times "
+            "what the latency model had said, in the median; predictions are corrected by that."
+        )
+    return [text]
+
+
 def _feasible(record: Record) -> list[str]:
     facts = record.feasibility or {}
     fastest, slowest = number(facts.get("fastest_ms")), number(facts.get("slowest_ms"))
     share = number(facts.get("share"))
     if fastest is None or slowest is None:
         return []
-    text = f"Networks of the space take from about {ms(fastest)} to about {ms(slowest)} ms on this device (predicted)."
+    word = unmeasured(record)
+    text = f"Networks of the space take from about {ms(fastest)} to about {ms(slowest)} ms on this device ({word})."
     if record.target_ms is not None:
         text += f" The target of {target(record.target_ms)} {'binds' if facts.get('binds') else 'does not bind'}"
-        text += "." if share is None else f": {_share(share)} of the space meets it."
+        less = f", less the guard of {percent(guard, 1)}" if (guard := number(facts.get("guard"))) else ""
+        text += "." if share is None else f": {_share(share)} of the space meets it{less}."
         if not facts.get("binds"):
             text += f" Only a target below about {ms(slowest)} ms would exclude anything."
     return [text]
@@ -101,12 +123,12 @@ def cannot_claim(record: Record, found: Sequence[Entry], counts: Counts) -> list
         claims.append(
             f"Latency holds for {where}; another device, runtime, thread count or batch may order networks otherwise."
         )
-    unmeasured = [e for e in found if e.kind != "missed" and e.candidate.measured is None]
-    if unmeasured:
-        names = listed(e.name for e in unmeasured[:6]) + (", …" if len(unmeasured) > 6 else "")
+    bare = [e for e in found if e.kind != "missed" and e.candidate.measured is None]
+    if bare:
+        names = listed(e.name for e in bare[:6]) + (", …" if len(bare) > 6 else "")
         claims.append(
-            f"Not measured after the search, so that only a predicted latency is given: "
-            f"{counted(len(unmeasured), 'network')} of the tables ({names})."
+            f"Not measured after the search, so that only a {unmeasured(record)} latency is given: "
+            f"{counted(len(bare), 'network')} of the tables ({names})."
         )
     noisy = [e for e in found if e.candidate.measured is not None and e.candidate.measured.warning]
     for entry in noisy[:6]:
@@ -211,6 +233,7 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
         ("Candidates", f"{counts.total:,}"),
         ("Scored", f"{counts.complete:,}"),
         ("Too slow, never trained", f"{counts.too_slow:,}"),
+        *([("Over the target when measured", _of_measured(record))] if record.measured and record.target_ms else []),
         ("Failed", f"{counts.failed:,}{_reasons(record.candidates)}"),
         ("Time in evaluations", clock(counts.seconds)),
     ]
@@ -226,6 +249,10 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
         if pairs := [f"{k} {_plain(v)}" for k, v in section(options, name).items() if v or (v == 0 and v is not False)]:
             facts.append((name.capitalize(), ", ".join(pairs).removeprefix("name ")))
     return facts
+
+
+def _of_measured(record: Record) -> str:
+    return f"{len(record.missed):,} of {counted(record.measured, 'measured network')}"
 
 
 def _plain(value: object) -> str:

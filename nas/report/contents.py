@@ -26,6 +26,7 @@ class Contents:
         headline: the result.
         networks: the table of front, missed and references.
         circumstances: of the latencies in the table.
+        latency_note: which latency is drawn.
         view: the Pareto plot.
         sheet: strips of the front and the references.
         picture: the same with fewer of the front if they are many.
@@ -45,6 +46,7 @@ class Contents:
     headline: Headline
     networks: Table
     circumstances: tuple[str, ...]
+    latency_note: str
     view: ParetoView
     sheet: Sheet
     picture: Sheet
@@ -66,15 +68,17 @@ def contents(record: Record) -> Contents:
     drawn = sheet(record, strips)
     goal = "no latency target" if record.target_ms is None else f"latency target {target(record.target_ms)}"
     name = record.options.get("name")
+    modelled = "modelled: " if record.modelled else ""
     where = settings([e.candidate.measured or e.candidate.predicted for e in found])
     return Contents(
         title=f"Architecture search in {record.space.name}",
-        subtitle=", ".join([*([f"run {name}"] if name else []), goal, *where[:1]]),
+        subtitle=", ".join([*([f"run {name}"] if name else []), goal, *(f"{modelled}{one}" for one in where[:1])]),
         score=score_of(record),
         entries=tuple(found),
         headline=headline(record, found, tally),
         networks=network_table(record, found),
-        circumstances=tuple(where),
+        circumstances=tuple(f"{modelled}{one}" for one in where),
+        latency_note=_latency_note(record),
         view=pareto_view(record, found),
         sheet=drawn,
         picture=thinned(drawn),
@@ -86,3 +90,9 @@ def contents(record: Record) -> Contents:
         can=tuple(can_claim(record, found)),
         cannot=tuple(cannot_claim(record, found, tally)),
     )
+
+
+def _latency_note(record: Record) -> str:
+    if record.modelled:
+        return "Latency is modelled: it comes from a model of the device, which is not at hand to be measured."
+    return "Latency is the measured one for networks measured after the search, else the predicted one."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.report.tables import Counts, Entry, front_at, missed, number, score_of, section
+from nas.report.tables import Counts, Entry, front_at, number, score_of, section, unmeasured
 from nas.report.wording import (
     NONE,
     Score,
@@ -59,22 +59,23 @@ def headline(record: Record, found: Sequence[Entry], counts: Counts) -> Headline
     rivals = sum(other.proxy_accuracy is not None and record.meets(other) for other in record.candidates)
     first = (
         f"{c.key} has the best {score.name} of {counted(rivals, 'scored network')}{within}. "
-        f"Latency {latency.source} on {circumstances(latency)}."
+        f"Latency {best.source} {'for' if best.source == 'modelled' else 'on'} {circumstances(latency)}."
     )
     if c.measured is None:
-        first += " It was not measured after the search"
-        first += "." if record.target_ms is None else ", so the target is judged by the prediction alone."
+        first += " The device is not at hand" if record.modelled else " It was not measured after the search"
+        judge = "model" if record.modelled else "prediction"
+        first += "." if record.target_ms is None else f", so the target is judged by the {judge} alone."
     figures = [
         (score.name.capitalize(), score.text(c.proxy_accuracy)),
         ("Latency, measured", f"{ms(c.measured.ms)} ms" if c.measured else "not measured"),
-        ("Latency, predicted", f"{ms(c.predicted.ms)} ms"),
+        (f"Latency, {unmeasured(record)}", f"{ms(c.predicted.ms)} ms"),
         ("Target", NONE if record.target_ms is None else target(record.target_ms)),
         ("Parameters", millions(c.params)),
         ("MACs", millions(c.macs)),
         ("Memory access", megabytes(c.memory_bytes)),
         ("Input", f"{c.arch.resolution} px"),
     ]
-    title = f"{score.named(c.proxy_accuracy)} at {ms(latency.ms)} ms {latency.source}"
+    title = f"{score.named(c.proxy_accuracy)} at {ms(latency.ms)} ms {best.source}"
     return Headline(title, tuple(figures), (first, *_beside(record, found, score), *_missed(record, score)))
 
 
@@ -83,10 +84,11 @@ def _why_none(record: Record, counts: Counts) -> str:
         return "The run ended before any candidate was finished."
     parts = [
         *([f"{counts.failed:,} failed"] if counts.failed else []),
-        *([f"{counts.too_slow:,} predicted over the target and never trained"] if counts.too_slow else []),
+        *([f"{counts.too_slow:,} {unmeasured(record)} too slow and never trained"] if counts.too_slow else []),
     ]
     if counts.complete and record.target_ms is not None:
-        parts = [f"{counts.complete:,} scored", *parts]
+        late = f", {len(record.missed):,} of them measured and all over it" if record.missed else ""
+        parts = [f"{counts.complete:,} scored{late}", *parts]
         return f"No scored network is within the target of {target(record.target_ms)}: {listed(parts)}."
     return f"No candidate was scored: of {counted(counts.total, 'candidate')} {listed(parts)}."
 
@@ -125,7 +127,8 @@ def _beside(record: Record, found: Sequence[Entry], score: Score) -> list[str]:
 
 
 def _missed(record: Record, score: Score) -> list[str]:
-    late = missed(record)
+    """How many of the measured networks were over the target, and which."""
+    late = record.missed
     if not late or record.target_ms is None:
         return []
     names = [
@@ -134,7 +137,10 @@ def _missed(record: Record, score: Score) -> list[str]:
         if c.measured
     ]
     more = f" and {len(late) - 5} more" if len(late) > 5 else ""
+    replaced = " and were replaced" if record.front else ", and nothing was left to replace them"
+    if len(late) == 1:
+        replaced = replaced.replace("were", "was").replace("them", "it")
     return [
-        f"Missed: {counted(len(late), 'network')} predicted within {target(record.target_ms)} measured above it and "
-        f"therefore not on the front: {', '.join(names)}{more}."
+        f"{len(late):,} of {counted(record.measured, 'measured network')} missed the target of "
+        f"{target(record.target_ms)}{replaced}: {', '.join(names)}{more}."
     ]

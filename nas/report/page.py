@@ -76,8 +76,8 @@ def _pareto(contents: Contents, png: bytes) -> str:
     image = f'<noscript><img alt="Pareto plot" src="data:image/png;base64,{base64.b64encode(png).decode()}"></noscript>'
     counts, view = contents.counts, contents.view
     notes = [
-        "Latency is the measured one for networks measured after the search, else the predicted one; hover or tap for "
-        "rows and figures, click a front network or a reference to see its blocks.",
+        contents.latency_note,
+        "Hover or tap for rows and figures, click a front network or a reference to see its blocks.",
         *view.notes,
     ]
     if counts.failed:

@@ -44,6 +44,11 @@ def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
         "report": str(folder / "report.html"),
         "target_ms": record.target_ms,
         "best": _facts(front[-1]) if front else None,
+        "missed": [candidate.key for candidate in record.missed],
+        "measured": record.measured,
+        "modelled": record.modelled,
+        "admission": record.options.get("admission"),
+        "admitted_ms": record.options.get("admitted_ms"),
         "front": [_facts(candidate) for candidate in front],
         "references": [_facts(candidate) for candidate in record.references],
         "candidates": {

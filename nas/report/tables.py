@@ -25,12 +25,15 @@ class Entry:
             target and measured above it; ``reference`` is a fixed network.
         name: what it is called; of a found network its key.
         meets: whether it is within the target; None without a target.
+        unmeasured: what its latency is called as long as it was not measured: ``predicted``, or ``modelled`` of a
+            device that is not at hand.
     """
 
     candidate: Candidate
     kind: Kind
     name: str
     meets: bool | None
+    unmeasured: str = "predicted"
 
     @property
     def error(self) -> float | None:
@@ -41,7 +44,8 @@ class Entry:
     @property
     def source(self) -> str:
         """Where `Candidate.latency_ms` comes from."""
-        return (self.candidate.measured or self.candidate.predicted).source
+        source = (self.candidate.measured or self.candidate.predicted).source
+        return source if source == "measured" else self.unmeasured
 
 
 @dataclass(frozen=True)
@@ -106,27 +110,24 @@ def score_of(record: Record) -> Score:
 
 def entries(record: Record) -> list[Entry]:
     """The front from the most accurate down, then what missed the target when measured, then the references."""
-    found = [Entry(c, "front", c.key, meets(record, c)) for c in reversed(record.front)]
-    if found:
-        found[0] = Entry(found[0].candidate, "best", found[0].name, found[0].meets)
-    late = [Entry(c, "missed", c.key, False) for c in missed(record)]
-    fixed = [Entry(c, "reference", reference_name(c.name or c.key), meets(record, c)) for c in record.references]
+    word = unmeasured(record)
+    found = [
+        Entry(c, "front" if at else "best", c.key, meets(record, c), word)
+        for at, c in enumerate(reversed(record.front))
+    ]
+    late = [Entry(c, "missed", c.key, False, word) for c in record.missed]
+    fixed = [Entry(c, "reference", reference_name(c.name or c.key), meets(record, c), word) for c in record.references]
     return [*found, *late, *fixed]
+
+
+def unmeasured(record: Record) -> str:
+    """What a latency of this run that was not measured is called."""
+    return "modelled" if record.modelled else "predicted"
 
 
 def meets(record: Record, candidate: Candidate) -> bool | None:
     """Within the target, by the measured latency if there is one; None without a target."""
     return None if record.target_ms is None else record.meets(candidate)
-
-
-def missed(record: Record) -> list[Candidate]:
-    """Scored candidates predicted within the target and measured above it, most accurate first."""
-    limit = record.target_ms
-    late = [
-        c for c in record.candidates if limit is not None and c.measured and c.predicted.ms <= limit < c.measured.ms
-    ]
-    scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
-    return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
 
 
 def counts(record: Record) -> Counts:
@@ -154,14 +155,15 @@ def verdict(entry: Entry) -> str:
     """The target, judged by the measured latency where there is one."""
     if entry.meets is None:
         return NONE
-    return ("met" if entry.meets else "missed") + ("" if entry.source == "measured" else " (predicted)")
+    return ("met" if entry.meets else "missed") + ("" if entry.source == "measured" else f" ({entry.source})")
 
 
 def network_table(record: Record, listed: Sequence[Entry]) -> Table:
     """Front, missed and references with predicted and measured latency side by side."""
     score = score_of(record)
     goal = record.target_ms is not None
-    header = ["Network", score.name.capitalize(), "Measured, ms", "Predicted, ms", "Prediction error"]
+    other = f"{unmeasured(record).capitalize()}, ms"
+    header = ["Network", score.name.capitalize(), "Measured, ms", other, "Prediction error"]
     header += [*(["Target"] if goal else []), "Parameters", "MACs", "Memory access", "Input"]
     rows = []
     for entry in listed:

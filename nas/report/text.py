@@ -24,7 +24,7 @@ def markdown_page(contents: Contents, pareto_image: str = "pareto.png", strips_i
         parts += [f"`{best.arch}`", markdown(rows_in_words([best.arch]))]
         parts.append(f"Saved as [arch/{best.key}.json](arch/{best.key}.json).")
     parts += [f"## {score.name.capitalize()} against latency", f"![Pareto plot]({pareto_image})"]
-    notes = ["Latency is the measured one for networks measured after the search, else the predicted one."]
+    notes = [contents.latency_note]
     notes += [*contents.view.notes, *([f"Failed candidates, not drawn: {counts.failed:,}."] if counts.failed else [])]
     parts.append(markdown(" ".join(notes)))
     if contents.networks.rows:

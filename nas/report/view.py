@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from nas.arch import Arch
-from nas.report.tables import Entry, score_of, settings
+from nas.report.tables import Entry, score_of, settings, unmeasured
 from nas.report.wording import Score, counted, megabytes, millions, ms, target
 from nas.search.record import Candidate, Record
 
@@ -122,12 +122,12 @@ def rows_in_short(arch: Arch) -> list[str]:
     return lines
 
 
-def _hover(c: Candidate, name: str, score: Score) -> tuple[str, ...]:
+def _hover(c: Candidate, name: str, score: Score, word: str) -> tuple[str, ...]:
     scored = c.proxy_accuracy is not None
-    first = f"{score.name} {score.text(c.proxy_accuracy)}" if scored else "predicted over the target: never trained"
+    first = f"{score.name} {score.text(c.proxy_accuracy)}" if scored else f"{word} too slow: never trained"
     measured = f"{ms(c.measured.ms)} ms measured, " if c.measured else ""
     costs = f"{millions(c.params)} parameters, {millions(c.macs)} MACs, {megabytes(c.memory_bytes)} memory access"
-    latency = f"{measured}{ms(c.predicted.ms)} ms predicted"
+    latency = f"{measured}{ms(c.predicted.ms)} ms {word}"
     return (name, first, latency, costs, f"{c.arch.resolution} px input", *rows_in_short(c.arch))
 
 
@@ -136,9 +136,11 @@ def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
     score = score_of(record)
     names = {e.candidate.key: e.kind for e in listed if e.kind != "reference"}
 
+    word = unmeasured(record)
+
     def mark(c: Candidate, name: str, foot: float = 0.0) -> Mark:
         height = foot if c.proxy_accuracy is None else score.shown(c.proxy_accuracy)
-        return Mark(c.latency_ms, height, name, c.key, _hover(c, name, score))
+        return Mark(c.latency_ms, height, name, c.key, _hover(c, name, score, word))
 
     scored = [c for c in record.candidates if c.proxy_accuracy is not None]
     others = tuple(mark(c, c.key) for c in scored if c.key not in names)
@@ -187,7 +189,9 @@ def _y_range(values: Sequence[float], rug: bool) -> tuple[float, float]:
 def _x_title(record: Record) -> str:
     latencies = [(c.measured or c.predicted) for c in (*record.candidates, *record.references)]
     found = settings(latencies)
-    return f"Latency, ms ({found[0]})" if len(found) == 1 else "Latency, ms"
+    modelled = ["modelled"] if record.modelled else []
+    where = ", ".join([*modelled, *(found if len(found) == 1 else [])])
+    return f"Latency, ms ({where})" if where else "Latency, ms"
 
 
 def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float], beyond: int) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def run_search(
     seed: int,
     store: Store | None = None,
     watch: Callable[[Progress], None] | None = None,
+    limit_ms: float | None = None,
 ) -> Outcome:
     """Search until `trials` or `budget_s` is used up, whichever is first, or nothing new can be found.
 
@@ -84,7 +85,7 @@ def run_search(
     Args:
         space: to search.
         model: predicts the latency by which candidates are admitted and ranked.
-        target_ms: networks predicted above it are told to the sampler and never evaluated; None admits all.
+        target_ms: latency target; None admits all.
         executor: where evaluations run; the caller closes it.
         sampler: proposes; see `nas.search.samplers.make_sampler`.
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
@@ -95,11 +96,16 @@ def run_search(
         seed: of the evaluations, and of the random networks the search starts with.
         store: where everything finished is kept at once; what it holds already is not evaluated again.
         watch: told of every step, from this thread.
+        limit_ms: networks predicted above it are told to the sampler and never evaluated: at most the target, less the
+            guard that the model's error asks for. None is the target itself.
 
     Raises:
         KeyboardInterrupt: as it came; running work was cancelled, everything finished is in `store`.
     """
-    search = _Search(space, model, target_ms, executor, sampler, references, trials, budget_s, seed, store, watch)
+    limit_ms = target_ms if limit_ms is None else limit_ms
+    search = _Search(
+        space, model, target_ms, limit_ms, executor, sampler, references, trials, budget_s, seed, store, watch
+    )
     try:
         search.loop()
     except BaseException as error:
@@ -132,6 +138,7 @@ class _Search:
         space: Space,
         model: LatencyModel,
         target_ms: float | None,
+        limit_ms: float | None,
         executor: Executor,
         sampler: BaseSampler,
         references: Mapping[str, Arch],
@@ -141,7 +148,7 @@ class _Search:
         store: Store | None,
         watch: Callable[[Progress], None] | None,
     ) -> None:
-        self._space, self._model, self._target_ms = space, model, target_ms
+        self._space, self._model, self._limit_ms = space, model, limit_ms
         self._executor, self._seed, self._store, self._watch = executor, seed, store, watch
         self._trials, self._budget_s = trials, budget_s
         self.candidates, self.references = store.load() if store else ([], [])
@@ -158,10 +165,10 @@ class _Search:
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
-            self._study.add_trials([frozen(candidate, space, target_ms) for candidate in self.candidates])
-        self._draws = Draws(space, model, target_ms, np.random.default_rng([seed, len(self.candidates)]))
+            self._study.add_trials([frozen(candidate, space, limit_ms) for candidate in self.candidates])
+        self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(self.candidates)]))
         missing = FEASIBLE_START - self._standing.counts["COMPLETE"]
-        if target_ms is not None and missing > 0 and self._draws.binds():
+        if limit_ms is not None and missing > 0 and self._draws.binds():
             for genes in self._draws.unseen(self._seen, missing):
                 self._enqueue(genes)
 
@@ -230,7 +237,7 @@ class _Search:
                 job.twins.append(trial)
                 return
         job = _Job(arch, self._model(arch), dict(trial.params), trial)
-        if self._target_ms is not None and job.predicted.ms > self._target_ms:
+        if self._limit_ms is not None and job.predicted.ms > self._limit_ms:
             self._misses += 1
             cost = estimate(arch)
             too_slow = Candidate(
@@ -290,9 +297,9 @@ class _Search:
 
     def _tell(self, trial: Trial, candidate: Candidate) -> None:
         with quiet_optuna():
-            if self._target_ms is not None:
+            if self._limit_ms is not None:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
-                trial.set_constraint(CONSTRAINT, candidate.predicted.ms - self._target_ms)
+                trial.set_constraint(CONSTRAINT, candidate.predicted.ms - self._limit_ms)
             try:
                 self._study.tell(trial, values_of(candidate), STATES[candidate.state])
             except RuntimeError as error:

@@ -24,6 +24,7 @@ class Progress:
         best: the most accurate candidate predicted within the target.
         hypervolume: as `nas.search.record.Record.hypervolume`.
         phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.
+        modelled: whether latencies are those of a model of a device that is not at hand.
     """
 
     evaluated: int
@@ -37,6 +38,7 @@ class Progress:
     best: Candidate | None
     hypervolume: float | None
     phase: str
+    modelled: bool = False
 
 
 class Standing:

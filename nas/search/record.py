@@ -39,7 +39,7 @@ class Candidate:
     Args:
         arch: the network.
         state: ``COMPLETE`` scored; ``FAILED`` its training failed, see `reason`; ``TOO_SLOW`` predicted above the
-            target and therefore never trained.
+            target, less the guard, and therefore never trained.
         predicted: latency by the device's model, as the search saw it.
         params: trainable parameters at 1000 classes.
         macs: multiply-accumulates at 1000 classes.
@@ -138,6 +138,25 @@ class Record:
         limit = self.target_ms or max((c.latency_ms for c in self.candidates), default=0.0)
         front = self.front
         return hypervolume([c.proxy_accuracy or 0.0 for c in front], [c.latency_ms for c in front], limit)
+
+    @property
+    def missed(self) -> list[Candidate]:
+        """Scored candidates predicted within the target and measured above it, most accurate first: they were on the
+        front, and those they hid took their places."""
+        limit = self.target_ms
+        late = [c for c in self.candidates if limit and c.measured and c.predicted.ms <= limit < c.measured.ms]
+        scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
+        return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
+
+    @property
+    def measured(self) -> int:
+        """How many candidates were measured after the search, references not counted."""
+        return sum(c.measured is not None for c in self.candidates)
+
+    @property
+    def modelled(self) -> bool:
+        """Whether its latencies are those of a model of a device that is not at hand, so that none can be checked."""
+        return self.options.get("modelled") is True
 
     def with_measured(self, measured: Mapping[str, Latency]) -> Record:
         """The same run with latencies measured after the search, by architecture key."""

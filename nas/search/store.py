@@ -147,8 +147,9 @@ class Store:
         """
         if self._journal is None:
             raise NasError(f"{self.folder} was opened to be read only")
+        limit_ms = self.options.get("admitted_ms") or self.target_ms
         try:
-            self._journal.append(frozen(candidate, self.space, self.target_ms, elapsed_s))
+            self._journal.append(frozen(candidate, self.space, limit_ms, elapsed_s))
         except OSError as error:
             raise NasError(f"cannot write {self._journal.path}: {error.strerror}; free the disk, then resume") from None
         self._candidates.append(candidate)

@@ -19,7 +19,7 @@ from nas.latency.measure import Latency
 from nas.search.record import Candidate, State
 from nas.space import Space
 
-CONSTRAINT = "latency"  # ms above the target; positive is infeasible
+CONSTRAINT = "latency"  # ms above what is admitted; positive is infeasible
 STATES: Mapping[State, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
     "FAILED": TrialState.FAIL,
@@ -35,13 +35,13 @@ def values_of(candidate: Candidate) -> list[float] | None:
     return [candidate.proxy_accuracy, candidate.predicted.ms]
 
 
-def frozen(candidate: Candidate, space: Space, target_ms: float | None, elapsed_s: float = 0.0) -> FrozenTrial:
+def frozen(candidate: Candidate, space: Space, limit_ms: float | None, elapsed_s: float = 0.0) -> FrozenTrial:
     """The finished trial that stands for `candidate`.
 
     Args:
         candidate: found by the search, with its genes.
         space: the genes are of.
-        target_ms: latency target, or None.
+        limit_ms: the slowest prediction that is admitted, or None.
         elapsed_s: search time spent when it finished.
     """
     options = {gene.name: gene.options for gene in space.genes}
@@ -51,7 +51,7 @@ def frozen(candidate: Candidate, space: Space, target_ms: float | None, elapsed_
         params=dict(candidate.genes),
         distributions={name: CategoricalDistribution(options[name]) for name in candidate.genes},
         user_attrs=_facts(candidate) | {"elapsed_s": elapsed_s},
-        constraints=None if target_ms is None else {CONSTRAINT: candidate.predicted.ms - target_ms},
+        constraints=None if limit_ms is None else {CONSTRAINT: candidate.predicted.ms - limit_ms},
     )
     trial.datetime_complete = datetime.now()
     trial.datetime_start = trial.datetime_complete - timedelta(seconds=candidate.seconds)

@@ -1,0 +1,58 @@
+"""After the search: the front is measured on the quiet device, and what misses the target makes room for others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from nas.latency.close_calls import surely
+from nas.latency.measure import Latency
+from nas.search.record import Candidate, Record
+
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
+
+TEXT = "measuring the front and the references on the quiet machine"
+
+
+class _CannotMeasure(Exception):
+    """Only a model of the device is at hand."""
+
+
+def measure_front(
+    record: Record,
+    model: LatencyModel,
+    keep: Callable[[Mapping[str, Latency]], None],
+    progress: Callable[[int, int, str], None],
+) -> Record:
+    """Measure the front and the references for real. A front member over the target makes room for those it hid, which
+    are measured in their turn, until the whole front that remains, if any does, was measured and meets the target.
+
+    Args:
+        record: of the search; what it has as measured is not measured again.
+        model: of the device. One that cannot be measured leaves the record as it is.
+        keep: given all that was measured in this call so far, by architecture key, after every network.
+        progress: called as ``progress(done, total, text)``.
+    """
+    measured: dict[str, Latency] = {}
+    while waiting := [c for c in [*record.references, *record.front] if c.measured is None]:
+        for at, candidate in enumerate(waiting):
+            progress(at, len(waiting), TEXT)
+            try:
+                measured[candidate.key] = _of(candidate, record, model)
+            except _CannotMeasure:
+                return record
+            keep(measured)
+        record = record.with_measured(measured)
+        progress(len(waiting), len(waiting), TEXT)
+    return record
+
+
+def _of(candidate: Candidate, record: Record, model: LatencyModel) -> Latency:
+    def once() -> Latency:
+        found = model.measure(candidate.arch)
+        if found is None:
+            raise _CannotMeasure
+        return found
+
+    return surely(once, None if candidate.name else record.target_ms)

@@ -1,0 +1,396 @@
+"""The stated milliseconds hold: the guard below a target, what is measured at the end, and what is called modelled."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nas
+from nas.arch import Arch
+from nas.chosen import Chosen
+from nas.commands import runs
+from nas.commands.exported import export_facts, export_text
+from nas.errors import TargetMissedError
+from nas.export import Exported
+from nas.held import held
+from nas.latency.close_calls import settled, surely
+from nas.latency.feasibility import feasibility
+from nas.latency.held_out import HeldOut, guard_of
+from nas.latency.measure import Latency
+from nas.options import Silent
+from nas.progress import line
+from nas.report.contents import contents
+from nas.report.summary import summary_facts, summary_text
+from nas.search.admission import NETWORKS, WITHIN, Admission, Corrected, combined, learn, near
+from nas.search.progress import Progress
+from nas.search.record import Record
+from tests.search_toys import SPACE, TINY, cost_ms, noise, target_of
+
+RATIOS = st.lists(st.floats(0.5, 2), min_size=1, max_size=40)
+
+
+def times(ms: float, source: Any = "measured") -> Latency:
+    return Latency(ms, None, None, "toy", None, None, 1, source)
+
+
+class Table:
+    """As much of a latency table as a search asks for."""
+
+    def __init__(self, error: HeldOut) -> None:
+        self.error = error
+
+    def save(self, path: Path) -> None:
+        path.write_text("{}")
+
+
+class Device:
+    """Predicts `cost_ms`; measured networks take that times `bias` and noise of their own."""
+
+    device = "toy"
+
+    def __init__(self, bias: float = 1.0, spread: float = 0.0) -> None:
+        self.bias, self.spread = bias, spread
+        self.timed: list[Arch] = []
+        predicted = [cost_ms(SPACE.sample(seed)) for seed in range(16)]
+        self.table: Any = Table(
+            HeldOut(tuple(predicted), tuple(self.true_ms(SPACE.sample(seed)) for seed in range(16)))
+        )
+
+    def true_ms(self, arch: Arch) -> float:
+        return cost_ms(arch) * self.bias * (1 + self.spread * (2 * noise(arch, 1) - 1))
+
+    def __call__(self, arch: Arch) -> Latency:
+        return times(cost_ms(arch), "predicted")
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        return np.array([cost_ms(arch) for arch in archs])
+
+    def measure(self, arch: Arch) -> Latency | None:
+        self.timed.append(arch)
+        return times(self.true_ms(arch))
+
+
+def capacity(arch: Arch) -> float:
+    """Presses against the target, and most so where a network is slower than it is predicted to be."""
+    return cost_ms(arch) * (1 + 0.1 * noise(arch, 1))
+
+
+def search(device: Device, target_ms: float, **changes: Any) -> Record:
+    options: dict[str, Any] = {"evaluate": capacity, "trials": 40, "device": device}
+    return nas.search(SPACE, latency_target=target_ms, **options | changes)
+
+
+@given(RATIOS, st.floats(0.1, 0.95), st.data())
+def test_the_guard_grows_with_the_error(ratios: list[float], share: float, data: st.DataObject) -> None:
+    """A slower network, or a larger share to be covered, never makes the guard smaller; it is never below 0, and never
+    above what the slowest asks for."""
+    guard = guard_of(ratios, share)
+    at = data.draw(st.integers(0, len(ratios) - 1))
+    slower = [ratio * (1.1 if here == at else 1) for here, ratio in enumerate(ratios)]
+    assert guard_of(slower, share) >= guard
+    assert guard_of(ratios, share + 0.04) >= guard
+    assert max(0, min(ratios) - 1) <= guard <= max(0, max(ratios) - 1)
+    assert sum(ratio <= 1 + guard + 1e-12 for ratio in ratios) >= min(len(ratios), (len(ratios) + 1) * share - 1e-6)
+
+
+@pytest.mark.parametrize(("nets", "covered"), [(9, 0.9), (19, 0.9), (4, 0.8), (16, 16 / 17)])
+def test_the_guard_covers_what_it_says(nets: int, covered: float) -> None:
+    """Of networks drawn as those it was learned from, the promised share is within it, whatever the distribution: with
+    n pairs exactly ceil((n + 1) * 0.9) / (n + 1), and n / (n + 1) where that asks for more than there are."""
+    rng = np.random.default_rng(nets)
+    size = (20_000, nets + 1)
+    for ratios in (np.exp(rng.normal(0.02, 0.05, size)), 1.05 + 0.1 * rng.exponential(size=size)):
+        at = min(math.ceil(0.9 * (nets + 1)), nets)
+        guards = np.sort(ratios[:, :-1], axis=1)[:, at - 1]
+        assert guard_of(ratios[0, :-1]) == pytest.approx(max(0.0, guards[0] - 1))
+        within = [row[-1] <= 1 + guard_of(row[:-1]) for row in ratios[:3000]]
+        assert np.mean(ratios[:, -1] <= guards) == pytest.approx(covered, abs=0.01)
+        assert np.mean(within) >= covered - 0.02
+
+
+def test_held_out_pairs_near_the_target_count() -> None:
+    """The error of networks far from the target is not that of those near it, unless too few are near."""
+    near_ones, far = [(10.0, 10.0 + 0.01 * at) for at in range(12)], [(0.5, 1.0)] * 12
+    error = HeldOut(*zip(*(*near_ones, *far), strict=True))
+    assert error.near(10.0).guard() == pytest.approx(0.011)
+    assert error.near(100.0) == error
+    assert error.guard() == pytest.approx(1.0)
+
+
+def test_networks_around_the_target_are_found() -> None:
+    """They are distinct, predicted within the stated distance, and range from few to many multiply-accumulates; also
+    where next to no network of the space is; and none are made up where there are none."""
+    device = Device()
+    for share in (0.002, 0.1, 0.5, 0.9):
+        target_ms = target_of(share)
+        found = near(SPACE, device, target_ms, np.random.default_rng(0))
+        assert len(set(found)) == len(found) == NETWORKS
+        assert all(abs(cost_ms(arch) / target_ms - 1) <= WITHIN for arch in found)
+    assert near(SPACE, device, 1.0, np.random.default_rng(0)) == []
+    assert near(SPACE, device, 1e4, np.random.default_rng(0)) == []
+    assert 0 < len(near(TINY, device, cost_ms(TINY.sample(0)), np.random.default_rng(0))) <= NETWORKS
+
+
+@pytest.mark.parametrize("bias", [0.8, 1.0, 1.3])
+def test_the_bias_near_the_target_is_learned(bias: float) -> None:
+    """What is common to the networks around the target becomes the correction, what is left the guard."""
+    found = learn(SPACE, Device(bias, 0.03), target_of(0.5))
+    assert found.correction == pytest.approx(bias, rel=0.03)
+    assert 0 < found.guard <= 0.065
+    assert found.source == "near"
+    assert len(found.pairs_ms) == NETWORKS
+    assert learn(SPACE, Device(bias), target_of(0.5)).guard == pytest.approx(0, abs=1e-9)
+
+
+def test_the_guard_keeps_nine_in_ten() -> None:
+    """Over many tables with noise, nine in ten networks that are admitted at the limit meet the target."""
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(400):
+        true = 1.1 * np.exp(rng.normal(0, 0.03, NETWORKS + 1))
+        held_out = HeldOut((1.0,) * 16, tuple(np.exp(rng.normal(0, 0.03, 16))))
+        rule = combined([(5.0, 5.0 * ratio) for ratio in true[:-1]], held_out)
+        kept.append(rule.limit_ms(5.0) / rule.correction * true[-1] <= 5.0)
+    assert 0.85 <= np.mean(kept) <= 0.97
+
+
+@pytest.mark.parametrize("bias", [0.85, 1.0, 1.25])
+def test_what_is_admitted_leaves_room_and_what_is_called_feasible_is(bias: float) -> None:
+    """Whatever the table's bias: none is trained that is predicted within the guard of the target; the whole front was
+    measured and is truly within the target; and the best uses at least nine tenths of it."""
+    device, target_ms = Device(bias, 0.04), bias * target_of(0.5)
+    record = search(device, target_ms)
+    rule = Admission.from_dict(record.options["admission"])
+    scored = [c for c in record.candidates if c.state == "COMPLETE"]
+    too_slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
+    limit_ms = rule.limit_ms(target_ms)
+    assert limit_ms < target_ms
+    assert all(c.predicted.ms <= limit_ms for c in scored)
+    assert all(c.predicted.ms > limit_ms for c in too_slow)
+    assert all(c.predicted.ms == pytest.approx(cost_ms(c.arch) * rule.correction) for c in record.candidates)
+    assert record.front
+    assert all(c.measured and device.true_ms(c.arch) <= target_ms for c in record.front)
+    assert record.best is not None
+    assert device.true_ms(record.best) >= 0.9 * target_ms
+
+
+def test_front_members_that_miss_are_replaced_and_counted(tmp_path: Path) -> None:
+    """Without a guard, under a table that is too fast: those over the target leave the front, others take their places
+    and are measured too, and every text says how many there were."""
+    device, target_ms = Device(1.06, 0.05), target_of(0.5)
+    record = search(device, target_ms, guard=0, run=tmp_path / "run")
+    late = [c for c in record.candidates if c.measured and c.measured.ms > target_ms]
+    assert late
+    assert record.missed == sorted(late, key=lambda c: -(c.proxy_accuracy or 0))
+    assert record.front
+    assert all(c.measured and c.measured.ms <= target_ms for c in record.front)
+    assert record.measured == len({arch.key for arch in device.timed})
+    best = max((c for c in record.candidates if c.measured and c not in late), key=lambda c: c.proxy_accuracy or 0)
+    assert record.best == best.arch
+    words = f"{len(late)} of {record.measured} measured networks missed the target"
+    assert words in summary_text(record, tmp_path)
+    assert "replaced" in summary_text(record, tmp_path)
+    assert words in (tmp_path / "run" / "report.md").read_text()
+    assert words in (tmp_path / "run" / "report.html").read_text()
+    facts = json.loads(json.dumps(summary_facts(record, tmp_path)))
+    assert (facts["missed"], facts["measured"]) == ([c.key for c in record.missed], record.measured)
+
+
+def test_where_all_miss_nothing_is_recommended(tmp_path: Path) -> None:
+    """If no scored network meets the target when measured: no best, a plain sentence, and exit code 1."""
+    record = search(Device(3.0), target_of(0.5), guard=0, trials=10, run=tmp_path / "run")
+    assert record.best is None
+    assert record.front == []
+    assert len(record.missed) == record.measured == 10
+    text = summary_text(record, tmp_path)
+    assert text.startswith("No network to recommend")
+    assert "10 of 10 measured networks missed the target" in text
+    assert "nothing was left to replace them" in text
+    assert "ship it" not in text
+    with pytest.raises(TargetMissedError, match="every network found takes more than the target"):
+        runs._show_run(record, tmp_path, as_json=False)
+
+
+def test_a_resumed_run_keeps_its_rule(tmp_path: Path) -> None:
+    """The guard and the correction of the first call hold to the end, though the device has become another since; the
+    networks around the target are not measured again."""
+    target_ms = target_of(0.5)
+    first = search(Device(1.1, 0.04), target_ms, trials=5, run=tmp_path / "run")
+    later = Device(0.7, 0.2)
+    second = nas.resume(tmp_path / "run", trials=25, evaluate=capacity, device=later)  # type: ignore[arg-type]
+    for name in ("admission", "admitted_ms"):
+        assert json.loads(json.dumps(second.options[name])) == json.loads(json.dumps(first.options[name]))
+    rule = Admission.from_dict(second.options["admission"])
+    assert all(c.predicted.ms == pytest.approx(rule.correction * cost_ms(c.arch)) for c in second.candidates)
+    around = {round(predicted, 9) for predicted, _ in rule.pairs_ms}
+    known = {c.key for c in second.candidates}
+    assert around
+    assert all(arch.key in known for arch in later.timed), "only candidates were measured"
+
+
+@pytest.mark.parametrize(
+    "bad", [None, {}, {"guard": -0.1}, {"guard": math.nan}, {"correction": 0}, {"pairs_ms": [[1]]}]
+)
+def test_a_broken_rule_is_refused(bad: Any) -> None:
+    """`Admission` survives JSON, and what no version wrote is not taken for one."""
+    good = Admission(0.03, 1.02, "near", ((5.0, 5.1), (4.9, 5.0), (5.1, 5.2)))
+    assert Admission.from_dict(json.loads(json.dumps(good.to_dict()))) == good
+    with pytest.raises(nas.InputError, match="from a copy"):
+        Admission.from_dict(good.to_dict() | bad if bad else bad)
+
+
+def test_a_guard_no_network_keeps_is_dropped() -> None:
+    """Between the admitted limit and the target the fastest networks are let in, and it is said; above it they are
+    not."""
+    device = Device()
+    fastest_ms = feasibility(SPACE, device, None).fastest_ms
+    kept = feasibility(SPACE, device, 1.2 * fastest_ms, guard=0.1)
+    assert (kept.guard, kept.dropped_guard) == (0.1, None)
+    assert kept.admitted_ms == pytest.approx(1.2 * fastest_ms / 1.1)
+    assert "less a guard of 10.0%" in str(kept)
+    dropped = feasibility(SPACE, device, 1.05 * fastest_ms, guard=0.1)
+    assert (dropped.guard, dropped.dropped_guard, dropped.admitted_ms) == (0.0, 0.1, 1.05 * fastest_ms)
+    assert "not even the fastest network keeps a guard of 10.0%" in str(dropped)
+    with pytest.raises(nas.InfeasibleError):
+        feasibility(SPACE, device, 0.99 * fastest_ms, guard=0.1)
+    record = search(device, 1.05 * fastest_ms, guard=0.1, trials=3)
+    assert record.best is not None
+
+
+def test_close_calls_are_measured_again() -> None:
+    """A front member within 3 % of the target counts with the slowest of three; a file with the median of three; what
+    is clearly within or over is measured once."""
+
+    def script(*ms: float) -> Any:
+        left = list(ms)
+        return lambda: times(left.pop(0))
+
+    assert surely(script(9.0), 10.0).ms == 9.0
+    assert surely(script(9.8, 9.9, 9.7), 10.0).ms == 9.9
+    assert surely(script(9.8, 10.1), 10.0).ms == 10.1
+    assert surely(script(10.1), 10.0).ms == 10.1
+    assert surely(script(12.0), None).ms == 12.0
+    assert settled(times(9.0), script(), 10.0).ms == 9.0
+    assert settled(times(10.1), script(9.9, 9.8), 10.0).ms == 9.9
+    assert settled(times(9.9), script(10.2, 10.1), 10.0).ms == 10.1
+    assert settled(times(11.0), script(), 10.0).ms == 11.0
+
+
+def test_a_function_answers_for_itself() -> None:
+    """Someone's own cost is the cost: no guard is kept below it unless one is asked for."""
+    target_ms = target_of(0.5)
+    record = nas.search(SPACE, latency_target=target_ms, device=cost_ms, evaluate=capacity, trials=20)
+    assert record.options["admitted_ms"] == target_ms
+    asked = nas.search(SPACE, latency_target=target_ms, device=cost_ms, evaluate=capacity, trials=20, guard="10%")
+    assert asked.options["admitted_ms"] == pytest.approx(target_ms / 1.1)
+    assert all(c.predicted.ms <= target_ms / 1.1 for c in asked.front)
+
+
+class Heard(Silent):
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.seen: list[Progress] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def search(self, progress: Progress) -> None:
+        self.seen.append(progress)
+
+
+@pytest.fixture(scope="module")
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
+    """A search on a device that is not at hand."""
+    folder = tmp_path_factory.mktemp("modelled") / "run"
+    heard = Heard()
+    pixel1: Any = nas.device("pixel1")
+    target_ms = float(np.median(pixel1.many([SPACE.sample(seed) for seed in range(100)])))
+    found = nas.search(
+        SPACE, latency_target=target_ms, device="pixel1", evaluate=capacity, trials=6, run=folder,
+        references=["mobilenet_v3_small"], watch=heard,
+    )  # fmt: skip
+    assert any("fastest network of the space" in text and "ms modelled" in text for text in heard.said)
+    assert not any("predicted" in text for text in heard.said)
+    assert all("ms modelled" in line(one.latest, one.modelled) for one in heard.seen if one.latest)
+    return found, folder
+
+
+def test_a_modelled_device_says_so_everywhere(modelled: tuple[Record, Path]) -> None:
+    """Title, sentences, table, axis and files call its latencies modelled, and none of them predicted or measured; the
+    guard is that of the model's own error."""
+    record, folder = modelled
+    told = contents(record)
+    assert record.front
+    assert record.modelled
+    assert all(c.predicted.source == "predicted" and c.measured is None for c in record.candidates)
+    assert record.options["admission"]["source"] == "held-out"
+    assert 0.005 < record.options["admission"]["guard"] < 0.1
+    assert told.headline.title.endswith("ms modelled")
+    assert "Modelled, ms" in told.networks.header
+    assert {row.cells[told.networks.header.index("Target")] for row in told.networks.rows} <= {
+        "met (modelled)",
+        "missed (modelled)",
+    }
+    assert "modelled" in told.view.x_title
+    assert all("predicted" not in sentence for sentence in (told.headline.title, *told.headline.sentences))
+    assert all("predicted" not in line for mark in told.view.front for line in mark.hover)
+    assert "modelled" in summary_text(record, folder)
+    assert "predicted" not in summary_text(record, folder)
+    assert summary_facts(record, folder)["modelled"] is True
+    for name in ("report.md", "report.html"):
+        assert "modelled" in (folder / name).read_text()
+
+
+def test_an_export_of_a_modelled_run_says_so(modelled: tuple[Record, Path]) -> None:
+    """The file is measured here, told apart from what the model says of the device, and is held to no target."""
+    record, folder = modelled
+    done = nas.export(folder, formats=("onnx",))
+    best = record.front[-1]
+    assert done.target_ms is None
+    assert done.modelled == best.predicted
+    text = export_text(done)
+    assert f"{best.predicted.ms:.3g} ms (modelled, {best.predicted.device}), which is no measurement there" in text
+    assert "measured" in text
+    assert export_facts(done)["modelled"]["ms"] == best.predicted.ms
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "told"), [(9.0, [], 9.0), (10.2, [9.9, 9.8], 9.9), (9.9, [10.2, 10.1], 10.1)]
+)
+def test_an_export_close_to_its_target_is_measured_again(
+    first: float, later: list[float], told: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One noisy reading neither condemns a file nor saves it: close to the target the median of three is told."""
+    arch, asked_for = SPACE.sample(0), []
+
+    def again(model: Path, threads: int) -> Latency:
+        asked_for.append((model.name, threads))
+        return times(later[len(asked_for) - 1])
+
+    monkeypatch.setattr("nas.latency.measure.measure_onnx", again)
+    done = Exported(arch, 10, (), 0.0, times(first))
+    found = held(done, Chosen(arch, Path("x"), target_ms=10.0, threads=2), Path("x"))
+    assert found.held is not None
+    assert (found.held.ms, found.target_ms) == (told, 10.0)
+    assert asked_for == [("model.onnx", 2)] * len(later)
+
+
+def test_corrected_models_agree_with_themselves() -> None:
+    """`many` and single calls are corrected alike; what is measured is not."""
+    device = Corrected(Device(2.0), 0.9)
+    archs = [SPACE.sample(seed) for seed in range(20)]
+    assert device.many(archs) == pytest.approx([device(arch).ms for arch in archs])
+    assert device.many(archs) == pytest.approx([0.9 * cost_ms(arch) for arch in archs])
+    measured = device.measure(archs[0])
+    assert measured is not None
+    assert measured.ms == 2 * cost_ms(archs[0])

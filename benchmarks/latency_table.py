@@ -22,15 +22,12 @@ from nas.arch import Arch
 from nas.build import build
 from nas.cost import estimate
 from nas.errors import InputError
-from nas.latency.anchor import anchor
 from nas.latency.isolation import isolated
 from nas.latency.measure import measure
 from nas.latency.runtime_onnx import OPSET, onnx_session
-from nas.latency.runtimes import runtime_of
 from nas.latency.table import LatencyTable
 from nas.latency.table_build import build_table
 from nas.latency.table_draw import sized
-from nas.latency.table_time import calm_ms
 from nas.machine import host
 from nas.references import reference, reference_names
 from nas.row import Placed
@@ -38,6 +35,7 @@ from nas.space import Space
 from nas.space_file import load_space
 
 REPEATED = 20
+ALONE_RUNS = 32
 
 
 def over_the_range(space: Space, count: int, seed: int) -> list[Arch]:
@@ -69,9 +67,12 @@ def sums_of_blocks(archs: list[Arch]) -> np.ndarray:
             torch.onnx.export(module.eval(), (torch.zeros(shape),), file, dynamo=False, opset_version=OPSET)
         session = onnx_session(file.getvalue(), 1)
         feed = {session.get_inputs()[0].name: np.zeros(shape, np.float32)}
-        for _ in range(3):
+        taken = []
+        for _ in range(ALONE_RUNS):
+            begin = perf_counter()
             session.run(None, feed)
-        return calm_ms(lambda: session.run(None, feed))
+            taken.append(perf_counter() - begin)
+        return float(np.median(taken[ALONE_RUNS // 4 :])) * 1e3
 
     def total(arch: Arch) -> float:
         network = build(arch)
@@ -132,10 +133,6 @@ def main() -> None:
     options = parser.parse_args()
     space = load_space(options.space)
     print(f"{host()}, onnxruntime, 1 thread")
-    runtime = runtime_of("onnxruntime")
-    with isolated(1), anchor(runtime, 1) as held:
-        for _ in range(3):
-            print(f"anchor {calm_ms(held):.3f} ms")
     start = perf_counter()
     table = build_table(space)
     print(f"table of {space.name} built in {perf_counter() - start:.1f} s, fitted to {table.fitted} networks")

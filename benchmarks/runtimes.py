@@ -16,7 +16,7 @@ from torch import nn
 
 from nas.arch import Arch
 from nas.build import build
-from nas.latency.anchor import anchor
+from nas.latency.anchor import Anchors
 from nas.latency.isolation import isolated
 from nas.latency.measure import Latency, timed
 from nas.latency.runtimes import installed, noise, runtime_of
@@ -48,7 +48,7 @@ def under(name: str, arch: Arch, network: nn.Module) -> tuple[Latency, float, fl
     begin = perf_counter()
     load = runtime.prepare(network, arch.resolution, 1, 1)
     taken_s = perf_counter() - begin
-    anchored = anchor(runtime, 1)
+    anchored = Anchors(runtime, 1)
     with isolated(1), anchored as held, load as run:
         latency = timed(run, held, name, 1, 1)
         difference = float(np.abs(run.logits() - expected).max() / np.abs(expected).max())

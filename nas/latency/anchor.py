@@ -1,8 +1,8 @@
-"""The network every measurement is held against, and how long it usually takes on this machine.
+"""The two networks every measurement is held against, and how long they usually take on this machine.
 
-Convolutions of the kinds that mobile networks are made of, on maps and weights that stay in the caches, for four
-milliseconds: smaller ones, and ones that touch more memory, vary by several percent on their own. Its usual time is the
-lower quartile of what past measurements saw, kept in the cache, so that a figure does not depend on the hour it was
+The anchor: convolutions of the kinds that mobile networks are made of, on maps and weights that stay in a core's own
+caches, for four milliseconds. The far anchor: MobileNetV3-Small, which leans on the cache that cores share. Usual is
+the lower quartile of what past measurements saw, kept in the cache, so that a figure does not depend on the hour it was
 taken at.
 """
 
@@ -11,14 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nas.arch import Arch
 from nas.files import cache_folder, write_atomic
-from nas.latency.runtimes import Load, Runtime
+from nas.latency.runtimes import Load, Prepared, Runtime
+from nas.references import reference
 from nas.row import Block
 
 ANCHOR = Arch(
@@ -32,23 +36,54 @@ ANCHOR = Arch(
     ),
     128,
 )
-CLASSES = 10
+CLASSES, FAR_CLASSES = 10, 1000
 REMEMBERED = 64
 USUAL = 0.25
 MAX_BYTES = 64 << 10
 
 
-def anchor(runtime: Runtime, threads: int) -> Load:
-    """Within the context, the anchor can be run, in float32. It is prepared once in a process: for some runtimes that
-    takes longer than to measure."""
-    return _load(type(runtime), threads)
+@cache
+def far_anchor() -> Arch:
+    """10 MB of weights, each used a few times in two milliseconds: what cores share, it feels."""
+    return reference("mobilenet_v3_small")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a measurement is held against.
+
+    Args:
+        near: runs the anchor.
+        far: runs the far anchor; None under a runtime that takes long to prepare one.
+    """
+
+    near: Prepared
+    far: Prepared | None
+
+
+class Anchors(AbstractContextManager[Held]):
+    """Within the context, the anchors can be run, in float32. They are prepared once in a process: for some runtimes
+    that takes longer than to measure."""
+
+    def __init__(self, runtime: Runtime, threads: int) -> None:
+        self._near = _load(type(runtime), threads, ANCHOR, CLASSES)
+        self._far = _load(type(runtime), threads, far_anchor(), FAR_CLASSES) if runtime.quick else None
+
+    def __enter__(self) -> Held:
+        with ExitStack() as stack:
+            held = Held(stack.enter_context(self._near), stack.enter_context(self._far) if self._far else None)
+            self._open = stack.pop_all()
+        return held
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._open.__exit__(*error)
 
 
 @cache
-def _load(kind: type[Runtime], threads: int) -> Load:
+def _load(kind: type[Runtime], threads: int, arch: Arch, classes: int) -> Load:
     from nas.build import build
 
-    return kind().prepare(build(ANCHOR, CLASSES), ANCHOR.resolution, 1, threads)
+    return kind().prepare(build(arch, classes), arch.resolution, 1, threads)
 
 
 def usual_ms(now_ms: float, *circumstances: object) -> float:
@@ -58,14 +93,22 @@ def usual_ms(now_ms: float, *circumstances: object) -> float:
         now_ms: median of a measurement's anchor runs.
         circumstances: what a time depends on: device, runtime, its version, threads.
     """
-    identity = json.dumps([ANCHOR.key, *map(str, circumstances)])
-    name = f"{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.json"
+    return _usual([ANCHOR.key, *map(str, circumstances)], now_ms)
+
+
+def usual_state(now: float, *circumstances: object) -> float:
+    """The same of `nas.latency.sampling.Samples.state`, the far anchor's time over the anchor's."""
+    return _usual([ANCHOR.key, far_anchor().key, *map(str, circumstances)], now)
+
+
+def _usual(identity: list[str], now: float) -> float:
+    name = f"{hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()}.json"
     try:
         path = cache_folder("anchor") / name
-        seen = [*_read(path), now_ms][-REMEMBERED:]
+        seen = [*_read(path), now][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
     except OSError:  # nothing can be kept here: the figure stands for this hour
-        seen = [now_ms]
+        seen = [now]
     return float(np.quantile(seen, USUAL))
 
 

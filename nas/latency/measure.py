@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
-from nas.latency.anchor import anchor, usual_ms
+from nas.latency.anchor import Anchors, Held, usual_ms, usual_state
 from nas.latency.isolation import isolated
 from nas.latency.runtime_onnx import onnx_session
 from nas.latency.runtimes import FLOAT32, MAX_BATCH, check_dtype, runtime_of
@@ -37,8 +37,8 @@ class Latency:
         batch: images per pass.
         source: ``measured`` or ``predicted``.
         warning: why the figure deserves less trust than usual; None if nothing was wrong.
-        drift: how much longer the anchor took than it usually does on this machine; it is taken out: the network itself
-            took ``ms * (1 + drift)``. None if there was no anchor.
+        drift: how much longer it took just now than it usually would on this machine, by the anchors; that is taken
+            out: the network itself took ``ms * (1 + drift)``. None if there was no anchor.
         samples_ms: every run as it was, in order, drift and all; None unless they were asked for.
         dtype: that weights and arithmetic were in; of an exported file that of its images, whatever is inside.
         resolution: side of the images in pixels, if other than the network's own; else None.
@@ -144,8 +144,9 @@ def measure(
     noisy machine, and about ten runs of a slow network. ``torch-compile`` and ``executorch`` take 10 to 60 s more to
     compile the network and the anchor.
 
-    Nothing else is measured on the machine meanwhile, the thread is kept on the calmest cores, and an anchor network is
-    run in turn (`nas.latency.sampling`): `Latency.ms` is what the network takes while the anchor takes its usual time.
+    Nothing else is measured on the machine meanwhile, the thread is kept on the calmest cores, and anchor networks are
+    run in turn (`nas.latency.sampling`): `Latency.ms` is what the network takes while the anchors take their usual
+    time.
 
     Args:
         arch: what to time; weights are random, which does not matter for dense arithmetic. A library's network is built
@@ -171,7 +172,7 @@ def measure(
     sized = at_resolution(arch, resolution)
     network = sized.network if isinstance(sized, LibraryNetwork) else build(sized, num_classes)
     with takes_its_images(sized) if isinstance(sized, LibraryNetwork) else nullcontext():
-        load, anchored = runner.prepare(network, sized.resolution, batch, threads, dtype), anchor(runner, threads)
+        load, anchored = runner.prepare(network, sized.resolution, batch, threads, dtype), Anchors(runner, threads)
         with isolated(threads), anchored as held, load as run:
             found = timed(run, held, runtime, threads, batch, keep_samples)
     other = sized.resolution if sized.resolution != arch.resolution else None
@@ -211,7 +212,7 @@ def _measured_onnx(model: bytes | Path, threads: int, batch: int, keep_samples: 
     images = np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)
     feed = {inputs[0].name: images}
     runtime = runtime_of("onnxruntime")
-    with anchor(runtime, threads) as held:
+    with Anchors(runtime, threads) as held:
         return timed(lambda: session.run(None, feed), held, runtime.name, threads, batch, keep_samples)
 
 
@@ -235,7 +236,7 @@ def measure_pte(model: bytes | Path, threads: int = 1, *, keep_samples: bool = F
             f"the program must have one input (N, 3, side, side), side from 8 to {MAX_RESOLUTION}; got {shape}"
         )
     check_load(threads, shape[0])
-    images, anchored = program_images(shape[0], shape[3]), anchor(runtime, threads)
+    images, anchored = program_images(shape[0], shape[3]), Anchors(runtime, threads)
     with isolated(threads), anchored as held:
         program = Program(content, threads, here=True)
         return timed(lambda: program(images), held, runtime.name, threads, shape[0], keep_samples)
@@ -248,17 +249,20 @@ def check_load(threads: int, batch: int) -> None:
             raise InputError(f"{name} must be a whole number from 1 to {high}, got {value!r}")
 
 
-def timed(run: Run, held: Run, runtime: str, threads: int, batch: int, keep_samples: bool = False) -> Latency:
-    """The latency of a prepared callable, timed in turn with the anchor `held`."""
-    found = sample(run, held)
-    usual = usual_ms(found.anchor_ms, host(), runtime, runtime_of(runtime).version(), threads)
-    here = {"device": host(), "runtime": runtime, "threads": threads, "batch": batch}
-    return told(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
+def timed(run: Run, held: Held, runtime: str, threads: int, batch: int, keep_samples: bool = False) -> Latency:
+    """The latency of a prepared callable, timed in turn with the anchors."""
+    found = sample(run, held.near, far=held.far)
+    here = (host(), runtime, runtime_of(runtime).version(), threads)
+    usual = usual_ms(found.anchor_ms, *here)
+    state = usual_state(found.state, *here) if held.far else 1.0
+    about = {"device": host(), "runtime": runtime, "threads": threads, "batch": batch}
+    return told(found, usual, state, **about, keep_samples=keep_samples)  # type: ignore[arg-type]
 
 
 def told(
     found: Samples,
     usual_ms: float,
+    usual_state: float = 1.0,
     *,
     device: str,
     runtime: str,
@@ -266,12 +270,13 @@ def told(
     batch: int,
     keep_samples: bool = False,
 ) -> Latency:
-    """What samples say: the median of the quotients, times what the anchor usually takes."""
-    rounds_ms = found.quotients * usual_ms
+    """What samples say: the median of the quotients, times what the anchor usually takes, in the usual state."""
+    rounds_ms = found.usually(usual_ms, usual_state)
     quartiles = np.quantile(rounds_ms, [0.25, 0.75])
-    drift = found.anchor_ms / usual_ms - 1
+    ms = float(np.median(rounds_ms))
+    drift = float(np.median(found.rounds)) * 1e3 / ms - 1
     return Latency(
-        ms=float(np.median(rounds_ms)),
+        ms=ms,
         iqr_ms=float(quartiles[1] - quartiles[0]),
         runs=len(found.runs),
         device=device,

@@ -235,6 +235,7 @@ class ExecuTorch:
     """ExecuTorch's own runtime, operators in XNNPACK."""
 
     name = "executorch"
+    quick = False
     dtypes: tuple[str, ...] = (FLOAT32,)
 
     def version(self) -> str:

@@ -74,6 +74,7 @@ class OnnxRuntime:
     no kernels for narrower floats: it would convert, and compute in float32."""
 
     name = "onnxruntime"
+    quick = True
     dtypes: tuple[str, ...] = (FLOAT32,)
 
     def version(self) -> str:

@@ -25,6 +25,7 @@ class OpenVino:
     in them: elsewhere the plugin takes another type without a word."""
 
     name = "openvino"
+    quick = True
     dtypes: tuple[str, ...] = tuple(HINTS)
 
     def version(self) -> str:

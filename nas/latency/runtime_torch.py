@@ -29,6 +29,7 @@ class EagerTorch:
     """PyTorch without a compiler, in inference mode. Narrower floats are slow on processors without their units."""
 
     name = "torch"
+    quick = True
     dtypes: tuple[str, ...] = DTYPES
 
     def version(self) -> str:
@@ -49,6 +50,7 @@ class CompiledTorch:
     its cache on disk knows it."""
 
     name = "torch-compile"
+    quick = False
     dtypes: tuple[str, ...] = DTYPES
 
     def version(self) -> str:

@@ -67,6 +67,7 @@ class Runtime(Protocol):
 
     name: str
     dtypes: tuple[str, ...]  # of weights and arithmetic, that it really computes in
+    quick: bool  # whether a network is prepared in about a second: then two anchors are
 
     def version(self) -> str:
         """Of the library; part of every key under which timings are kept."""

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas.files import write_atomic
 
 MAX_BYTES = 8 << 20
 
 Profile = list[tuple[float, int]]  # ms and kernels of each part
-Round = list[tuple[str, float]]  # name and ms of each visit, in order of time
+
+
+class Visit(NamedTuple):
+    """A few runs of a network among others.
+
+    Args:
+        name: of the network.
+        ms: median of the runs.
+        near_ms: of the anchor around then.
+        far_ms: of the far anchor; None without one.
+    """
+
+    name: str
+    ms: float
+    near_ms: float
+    far_ms: float | None
+
+
+Round = list[Visit]  # in order of time
 
 
 class Kept:
@@ -60,22 +79,33 @@ def _read(path: Path) -> tuple[dict[str, Profile], list[Round]]:
         return {}, []
     if not isinstance(data, dict) or not isinstance(data.get("profiles"), dict):
         return {}, []
-    profiles = {key: _pairs(pairs, _is_ms, _is_count) for key, pairs in data["profiles"].items()}
+    profiles = {key: _rows(rows, (_is_ms, _is_count)) for key, rows in data["profiles"].items()}
     rounds = data.get("rounds")
-    found = [_pairs(pairs, _is_name, _is_ms) for pairs in rounds] if isinstance(rounds, list) else []
-    return {key: profile for key, profile in profiles.items() if profile}, [one for one in found if one]
-
-
-def _pairs(pairs: Any, first: Any, second: Any) -> list[Any]:
-    """`pairs` as tuples; empty if any is none."""
-    good = isinstance(pairs, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and first(pair[0]) and second(pair[1]) for pair in pairs
+    kinds = (_is_name, _is_positive, _is_positive, lambda value: value is None or _is_positive(value))
+    found = [_rows(rows, kinds) for rows in rounds] if isinstance(rounds, list) else []
+    return (
+        {key: profile for key, profile in profiles.items() if profile},
+        [[Visit(*row) for row in rows] for rows in found if rows],
     )
-    return [tuple(pair) for pair in pairs] if good else []
+
+
+def _rows(rows: Any, kinds: tuple[Callable[[Any], bool], ...]) -> list[Any]:
+    """`rows` as tuples; empty if any is not of these kinds."""
+    good = isinstance(rows, list) and all(
+        isinstance(row, list)
+        and len(row) == len(kinds)
+        and all(is_one(cell) for is_one, cell in zip(kinds, row, strict=True))
+        for row in rows
+    )
+    return [tuple(row) for row in rows] if good else []
 
 
 def _is_ms(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_ms(value) and value > 0
 
 
 def _is_count(value: Any) -> bool:

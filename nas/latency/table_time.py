@@ -1,9 +1,8 @@
 """How the networks of a latency table are timed: all in turn, several times over.
 
 A shared machine has bursts of a second or two in which everything takes a fifth longer, and drifts by a few percent
-within minutes. So no network is timed in one go: all are kept ready and run in rounds, what neighbours in time have in
-common is taken off, and each counts with the median over the rounds. On a 2-core machine with busy neighbours the
-medians of odd and even rounds differed by 2.9 % without the second step and by 1.5 % with it.
+within minutes. So no network is timed in one go: all are kept ready and run in rounds, with the anchors between every
+few, and what the anchors suffered is taken out as in `nas.latency.measure`.
 """
 
 from __future__ import annotations
@@ -16,25 +15,24 @@ from time import perf_counter
 import numpy as np
 
 from nas.arch import Arch
-from nas.latency.anchor import anchor, usual_ms
+from nas.latency.anchor import Anchors, Held, usual_ms, usual_state
 from nas.latency.isolation import isolated
 from nas.latency.runtimes import Prepared, Runtime
+from nas.latency.sampling import Samples
 from nas.latency.table_columns import CLASSES
-from nas.latency.table_kept import Kept, Profile
+from nas.latency.table_kept import Kept, Profile, Round, Visit
 from nas.machine import host
 
 Progress = Callable[[int, int, str], None]
 
-ANCHOR = "anchor"  # stands for it beside the keys of networks
+TIMING = "latency table: timing all in turn"
 PREPARE_SHARE = 0.6  # of the budget
 FEWEST = 16  # networks to fit to, however slow the machine
 ROUNDS = (3, 8)  # fewest, most
-ROUND_S = 0.05  # per network and round, after one run to warm up
-ROUND_RUNS = 4
-CALM = 0.25  # of the runs of a visit: what the machine does to a network only adds
-NEIGHBOURS = 11  # odd; about half a second
-QUIET = 0.25
-SETTLING = 8
+ROUND_S, ANCHOR_S = 0.04, 0.008  # per visit, after runs to warm up
+ROUND_RUNS = 3
+WARM_UP = 2
+BETWEEN = 4  # networks from one visit to the anchors to the next
 MOST_KERNEL_OVERHEAD_MS = 0.003
 
 
@@ -74,7 +72,7 @@ def time_networks(
     profiles: list[Profile] = []
     with ExitStack() as stack:
         stack.enter_context(isolated(threads))
-        held = stack.enter_context(anchor(runtime, threads))
+        held = stack.enter_context(Anchors(runtime, threads))
         for arch in archs:
             late = perf_counter() - begin > PREPARE_SHARE * budget_s
             if late and len(ready) >= len(held_out) + FEWEST:
@@ -88,35 +86,34 @@ def time_networks(
             ready.append(prepared)
             profiles.append(profile)
         progress(len(archs), len(archs), "latency table: profiling networks")
-        runs = {ANCHOR: held} | {arch.key: run for arch, run in zip(archs, ready, strict=False)}
-        rounds = visits(runs, *ROUNDS, begin + budget_s, progress, kept)
-    held_ms, *medians = typical_ms(*in_order(rounds, list(runs)))
-    usual = usual_ms(float(held_ms), host(), runtime.name, runtime.version(), threads)
-    medians = [ms / held_ms * usual for ms in medians]  # as `nas.latency.measure` tells them
-    timed = [
-        Timed(arch, float(ms), _settled(parts, float(ms)))
-        for arch, parts, ms in zip(archs, profiles, medians, strict=False)
-    ]
+        runs = {arch.key: run for arch, run in zip(archs, ready, strict=False)}
+        found = samples_by_name(visits(runs, held, *ROUNDS, begin + budget_s, progress, kept))
+    here = (host(), runtime.name, runtime.version(), threads)
+    usual = usual_ms(float(np.median([one.anchor_ms for one in found.values()])), *here)
+    state = usual_state(float(np.median([one.state for one in found.values()])), *here) if held.far else 1.0
+    timed = []
+    for arch, parts in zip(archs, profiles, strict=False):
+        ms = float(np.median(found[arch.key].usually(usual, state)))
+        timed.append(Timed(arch, ms, _settled(parts, ms)))
     return timed[: len(held_out)], timed[len(held_out) :]
 
 
 def visits(
-    runs: dict[str, Prepared], fewest: int, most: int, end: float, progress: Progress, kept: Kept
-) -> list[list[tuple[str, float]]]:
-    """Run all networks in rounds, each in an order of its own lest a regular disturbance meet the same ones.
+    runs: dict[str, Prepared], held: Held, fewest: int, most: int, end: float, progress: Progress, kept: Kept
+) -> list[Round]:
+    """Run all networks in rounds, each in an order of its own lest a regular disturbance meet the same ones, and the
+    anchors between every few.
 
     Args:
         runs: the networks by name.
+        held: the anchors.
         fewest: rounds at least.
         most: rounds at most, those that `kept` holds of the same networks included.
         end: moment of `perf_counter` by which to end, if the fewest are done.
         progress: told after each round.
         kept: gets each round.
-
-    Returns:
-        Of each round, name and typical ms of each visit, in order of time.
     """
-    rounds = [one for one in kept.rounds if {name for name, _ in one} == set(runs)]
+    rounds = [one for one in kept.rounds if {visit.name for visit in one} == set(runs)]
     rng = np.random.default_rng(len(rounds))
     names = list(runs)
     spent = 0.0
@@ -124,64 +121,55 @@ def visits(
         start = perf_counter()
         if len(rounds) >= fewest and start + spent > end:
             break
-        progress(len(rounds), most, "latency table: timing all in turn")
-        order = [names[at] for at in rng.permutation(len(names))]
-        rounds.append([(name, _visit(runs[name])) for name in order])
+        progress(len(rounds), most, TIMING)
+        rounds.append(_round([(names[at], runs[names[at]]) for at in rng.permutation(len(names))], held))
         kept.add_round(rounds[-1])
         spent = perf_counter() - start
-    progress(most, most, "latency table: timing all in turn")
+    progress(most, most, TIMING)
     return rounds
 
 
-def _visit(run: Prepared) -> float:
-    run()  # to warm up
-    return calm_ms(run)
+def _round(order: Sequence[tuple[str, Prepared]], held: Held) -> Round:
+    def anchors() -> tuple[float, float | None]:
+        return _visit(held.near, ANCHOR_S), _visit(held.far, ANCHOR_S) if held.far else None
+
+    found: Round = []
+    before = anchors()
+    for at in range(0, len(order), BETWEEN):
+        taken = [(name, _visit(run, ROUND_S)) for name, run in order[at : at + BETWEEN]]
+        after = anchors()
+        near = (before[0] + after[0]) / 2
+        far = None if before[1] is None or after[1] is None else (before[1] + after[1]) / 2
+        found += [Visit(name, ms, near, far) for name, ms in taken]
+        before = after
+    return found
 
 
-def calm_ms(run: Prepared) -> float:
-    """Ms of a calm run among a few."""
+def _visit(run: Prepared, seconds: float) -> float:
+    """Median ms of a few runs, after one or two to warm up."""
+    for _ in range(WARM_UP):
+        run()
     taken: list[float] = []
     begin = now = perf_counter()
-    while len(taken) < ROUND_RUNS or now - begin < ROUND_S:
+    while len(taken) < ROUND_RUNS or now - begin < seconds:
         start = now
         run()
         now = perf_counter()
         taken.append(now - start)
-    return float(np.quantile(taken, CALM)) * 1e3
+    return float(np.median(taken)) * 1e3
 
 
-def in_order(rounds: Sequence[Sequence[tuple[str, float]]], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ms of each visit and which network was visited, both ``(rounds, networks)`` in order of time."""
-    at = {name: index for index, name in enumerate(names)}
-    taken = np.array([[ms for _, ms in one] for one in rounds])
-    return taken, np.array([[at[name] for name, _ in one] for one in rounds])
-
-
-def typical_ms(taken_ms: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The typical ms of each network, from what `in_order` returns.
-
-    A visit is taken for the network's time times what the machine was like around then: the median excess of
-    the `NEIGHBOURS` visits about it, nearly all of other networks. Both are estimated in turn. Told is the time
-    in the machine's quieter moments (at the `QUIET` quantile of what it was like), which come back the most alike.
-    """
-    logs = np.log(taken_ms)
-    state = np.zeros_like(logs)
-    side = NEIGHBOURS // 2
-    for _ in range(SETTLING):
-        network = _medians(logs - state, order)
-        windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad((logs - network[order]).ravel(), side, mode="edge"), NEIGHBOURS
-        )
-        state = np.median(windows, axis=1).reshape(logs.shape)
-        state -= np.quantile(state, QUIET)
-    return np.asarray(np.exp(_medians(logs - state, order)))
-
-
-def _medians(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Over the rounds, by network."""
-    by_network = np.empty_like(values)
-    np.put_along_axis(by_network, order, values, axis=1)
-    return np.asarray(np.median(by_network, axis=0))
+def samples_by_name(rounds: Sequence[Round]) -> dict[str, Samples]:
+    """The visits of each network, as if they had followed one another, in seconds."""
+    seen: dict[str, list[Visit]] = {}
+    for visit in (visit for one in rounds for visit in one):
+        seen.setdefault(visit.name, []).append(visit)
+    found = {}
+    for name, of_one in seen.items():
+        runs = tuple(visit.ms / 1e3 for visit in of_one)
+        far = tuple(visit.far_ms / 1e3 for visit in of_one if visit.far_ms is not None)
+        found[name] = Samples(runs, runs, tuple(visit.near_ms / 1e3 for visit in of_one), far)
+    return found
 
 
 def _settled(parts: Profile, ms: float) -> np.ndarray:

@@ -80,7 +80,6 @@ def main() -> None:
     parser.add_argument("--train-only", action="store_true")
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     asked = parser.parse_args()
-    asked.networks = NETWORKS
     kept = asked.keep or Path(tempfile.mkdtemp(prefix="nas-int8-"))
     kept.mkdir(parents=True, exist_ok=True)
     for name in asked.networks:

@@ -8,7 +8,8 @@ measured before or after.
 
     python benchmarks/promise.py [--only 0 1 2] [--log promise.jsonl]
 
-The searches are numbered 0 to 9. With a log, those in it are told again, so that they can be run a few at a time.
+The searches are numbered 0 to 9. With a log, those in it are told again, so that they can be run a few at a time. A
+search whose every network misses recommends none: there is nothing to export then, and the verdict is NONE.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ import nas
 from nas.arch import Arch
 from nas.cost import estimate
 from nas.latency.devices import LatencyModel
+from nas.latency.held_out import GUARDED, NEAR
 from nas.latency.measure import Latency, measure_onnx
 from nas.machine import host
+from nas.search.record import Record
 
 TARGETS = [
     *(("mbconv", share) for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.8)),
@@ -94,48 +97,101 @@ def kept(number: int, folder: Path) -> dict[str, Any]:
         "admitted_ms": record.options["admitted_ms"],
     }
     found |= {"missed": len(record.missed), "measured": record.measured, "pairs_ms": admission["pairs_ms"]}
+    found |= shipped(record, folder / str(number))
+    corrected_ms = admission["correction"] * sampled_ms
+    if len(usable_ms := corrected_ms[corrected_ms <= target_ms]):
+        found["usable_ms"] = float(usable_ms.max())
+    common["device"] = Unchecked(model)
+    if rivals := nas.search(space, guard=0, **common).front:
+        rival = rivals[-1]
+        found |= {"rival_predicted_ms": rival.predicted.ms, "rival_ms": nas.measure(rival.arch).ms}
+    return found
+
+
+def shipped(record: Record, run: Path) -> dict[str, Any]:
+    """The best network of a run, its export, and that measured once more; nothing if every network missed."""
+    if not record.front:
+        return {}
     best = record.front[-1]
     assert best.measured is not None
-    exported = nas.export(folder / str(number))
+    exported = nas.export(run)
     assert exported.measured is not None
     file = next(path for path in exported.files if path.name == "model.onnx")
-    found |= {"predicted_ms": best.predicted.ms, "measured_ms": best.measured.ms}
-    found |= {"exported_ms": exported.measured.ms, "again_ms": measure_onnx(file).ms}
-    corrected_ms = admission["correction"] * sampled_ms
-    found["usable_ms"] = float(corrected_ms[corrected_ms <= target_ms].max())
-    common["device"] = Unchecked(model)
-    rival = nas.search(space, guard=0, **common).front[-1]
-    return found | {"rival_predicted_ms": rival.predicted.ms, "rival_ms": nas.measure(rival.arch).ms}
+    found = {"predicted_ms": best.predicted.ms, "measured_ms": best.measured.ms}
+    return found | {"exported_ms": exported.measured.ms, "again_ms": measure_onnx(file).ms}
+
+
+def verdict(found: dict[str, Any], names: Sequence[str]) -> str:
+    """Whether the slowest of these measurements is within the target."""
+    if names[0] not in found:
+        return "NONE"
+    return "met" if max(found[name] for name in names) <= found["target_ms"] else "MISSED"
+
+
+OURS, RIVAL = ("measured_ms", "exported_ms", "again_ms"), ("rival_ms",)
 
 
 def told(found: dict[str, Any]) -> str:
-    target_ms = found["target_ms"]
-    worst = max(found[name] for name in ("measured_ms", "exported_ms", "again_ms"))
-    verdict = "met" if worst <= target_ms else "MISSED"
-    used, could = found["exported_ms"] / target_ms, found["usable_ms"] / target_ms
+    def shown(name: str, width: int) -> str:
+        return f"{found[name]:{width}.3f}" if name in found else f"{'-':>{width}}"
+
+    def share(name: str) -> str:
+        return f"{found[name] / found['target_ms']:6.1%}" if name in found else f"{'-':>6}"
+
     return (
-        f"{found['space']:13} {target_ms:6.2f} {found['guard']:6.1%} {found['correction']:6.3f} "
-        f"{found['admitted_ms']:8.2f} {found['missed']:3} of {found['measured']:<3} {found['predicted_ms']:7.3f} "
-        f"{found['measured_ms']:8.3f} {found['exported_ms']:8.3f} {found['again_ms']:7.3f} {used:6.1%} {could:6.1%} "
-        f"{verdict:6} | {found['rival_predicted_ms']:7.3f} {found['rival_ms']:8.3f} "
-        f"{'met' if found['rival_ms'] <= target_ms else 'missed'}"
+        f"{found['space']:13} {found['target_ms']:6.2f} {found['guard']:6.1%} {found['correction']:6.3f} "
+        f"{found['admitted_ms']:8.2f} {found['missed']:3} of {found['measured']:<3} {shown('predicted_ms', 7)} "
+        f"{shown('measured_ms', 8)} {shown('exported_ms', 8)} {shown('again_ms', 7)} "
+        f"{share('exported_ms')} {share('usable_ms')} {verdict(found, OURS):6} | "
+        f"{shown('rival_predicted_ms', 7)} {shown('rival_ms', 8)} {verdict(found, RIVAL)}"
     )
 
 
-def summary(everything: list[dict[str, Any]]) -> str:
-    met = [max(one["measured_ms"], one["exported_ms"], one["again_ms"]) <= one["target_ms"] for one in everything]
-    used = [one["exported_ms"] / one["usable_ms"] for one in everything]
-    rivals = [one["rival_ms"] > one["target_ms"] for one in everything]
-    missed, measured = (sum(one[name] for one in everything) for name in ("missed", "measured"))
+def beyond_guard(everything: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Of the networks measured around the targets of the *other* searches of a space, by each search's rule: how many
+    took longer than the guard leaves them, so that they would miss a target they are just admitted to; and of how
+    many. Those predicted within a factor of `NEAR` of the target count, as when a guard is learned."""
+    over = [
+        measured > predicted * one["correction"] * (1 + one["guard"])
+        for one in everything
+        for other in everything
+        if other["number"] != one["number"] and other["space"] == one["space"]
+        for predicted, measured in other["pairs_ms"]
+        if one["target_ms"] / NEAR <= predicted <= one["target_ms"] * NEAR
+    ]
+    return sum(over), len(over)
+
+
+def summary(everything: Sequence[dict[str, Any]]) -> str:
+    ours, rivals = ([verdict(one, names) for one in everything] for names in (OURS, RIVAL))
+    text = f"{ours.count('met')} of {len(ours) - ours.count('NONE')} exported bests met the target"
+    if used := [
+        one["exported_ms"] / one["usable_ms"] for one in everything if {"exported_ms", "usable_ms"} <= set(one)
+    ]:
+        text += (
+            f"; they use {min(used):.1%} to {max(used):.1%} (median {np.median(used):.1%}) of what the space could "
+            "have used"
+        )
     return (
-        f"{sum(met)} of {len(met)} exported bests met the target; they use {min(used):.1%} to {max(used):.1%} "
-        f"(median {np.median(used):.1%}) of what the space could have used; {missed} of {measured} measured front "
-        f"networks missed and were replaced; by prediction alone {sum(rivals)} of {len(rivals)} bests miss"
+        f"{text}; {ours.count('NONE')} of {len(ours)} searches found every network over it and recommend none; by "
+        f"prediction alone {rivals.count('MISSED')} of {len(rivals) - rivals.count('NONE')} bests miss\n"
+        f"beyond the guard, which allows {1 - GUARDED:.0%}: {_share(*front_missed(everything))} front networks, all "
+        f"admitted, exceeded the target; {_share(*beyond_guard(everything))} networks measured around the targets of "
+        "other searches of the space took longer than the guard leaves them"
     )
+
+
+def front_missed(everything: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """How many of the measured front networks exceeded their target, and of how many."""
+    return sum(one["missed"] for one in everything), sum(one["measured"] for one in everything)
+
+
+def _share(some: int, of: int) -> str:
+    return f"{some} of {of}" + (f" ({some / of:.1%})" if of else "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=" ".join(__doc__.partition("\n\n")[0].split()))
     parser.add_argument("--only", type=int, nargs="*", default=list(range(len(TARGETS))), help="numbers of searches")
     parser.add_argument("--log", type=Path, help="file that results are added to, and told from")
     given = parser.parse_args()

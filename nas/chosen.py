@@ -28,8 +28,8 @@ class Chosen:
         network: itself.
         folder: where its export goes unless told otherwise.
         classes: of the run's own images; None without.
-        target_ms: that an exported file is to be held to; None if there is nothing, or it is another device's.
-        runtime: that the target was measured with.
+        target_ms: of the run, on this host or on `agent`; None if there is nothing, or it is another device's.
+        runtime: that the target was measured with; an exported file is held to it if it is one of `FILE_RUNTIMES`.
         threads: likewise.
         agent: to measure on; None is this host.
         has_images: whether the run has images; generated ones are None in `images`.
@@ -78,7 +78,8 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
         known = {c.key: c.predicted for c in [*record.candidates, *record.references]}
         found = replace(found, modelled=known[network.key])
     if _is_this_host(record, options):
-        found = replace(found, target_ms=record.target_ms, threads=options.threads, runtime=options.runtime)
+        runtime, threads = _timed_with(record, options)
+        found = replace(found, target_ms=record.target_ms, threads=threads, runtime=runtime)
     if token is not None and is_agent(options.device):
         from nas.latency.remote import Agent
 
@@ -102,15 +103,22 @@ def _images_of(record: Record, options: Options, run: Path) -> dict[str, Any]:
 
 
 def _is_this_host(record: Record, options: Options) -> bool:
-    """Whether the run timed this machine under what an exported file runs under: only then can it be held to its
-    target."""
+    """Whether the run timed this machine: only then can a file be held to its target here."""
     from nas.machine import host
 
-    return (
-        options.runtime in FILE_RUNTIMES.values()
-        and "device" not in options.custom
-        and record.options.get("device_name") == host()
-    )
+    return "device" not in options.custom and record.options.get("device_name") == host()
+
+
+def _timed_with(record: Record, options: Options) -> tuple[str, int]:
+    """Runtime and threads that the run's networks were timed with: those of its table, if it had one. A table that was
+    given as a file brings its own."""
+    facts = record.options.get("timed_with")
+    if facts is None:
+        return options.runtime, options.threads
+    runtime, threads = (facts.get("runtime"), facts.get("threads")) if isinstance(facts, dict) else (None, None)
+    if not isinstance(runtime, str) or isinstance(threads, bool) or not isinstance(threads, int):
+        raise InputError(f"timed_with of the run cannot be {facts!r:.80}; restore run.json from a copy")
+    return runtime, threads
 
 
 def _of_run(record: Record, key: str | None) -> Arch:

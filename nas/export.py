@@ -3,7 +3,7 @@ and measured again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,12 +40,12 @@ class Exported:
         files: everything written.
         max_abs_diff: largest difference between ONNX Runtime and PyTorch over random images; None without ONNX.
         measured: latency of the exported ONNX file; None without ONNX, or if it was not asked for.
-        target_ms: what the file of `target_runtime` is to be held to; None if there is nothing, or it is another
+        target_ms: of the run, on this device under `target_runtime`; None if there is nothing, or it is another
             device's.
         weights: where the weights in the files are from; None if they are initial ones.
         pte_max_abs_diff: largest difference between ExecuTorch and PyTorch; None without ``executorch``.
         pte_measured: latency of model.pte under XNNPACK; None without it, or if it was not asked for.
-        target_runtime: ``onnxruntime`` or ``executorch``.
+        target_runtime: that `target_ms` was measured under.
         int8: the int8 files beside the float ones, one for each runtime; empty if they were not asked for.
         data: which images int8 was fitted to and judged on, and how they were normalised; None without int8.
         modelled: latency by the model of a device that is not at hand, which the run's target is of; None else.
@@ -67,8 +67,8 @@ class Exported:
 
     @property
     def held(self) -> Latency | None:
-        """What is held to `target_ms`: the latency of the file that the target's runtime runs."""
-        return self.pte_measured if self.target_runtime == "executorch" else self.measured
+        """What is held to `target_ms`: the latency of the file that the target's runtime runs; None without one."""
+        return {"onnxruntime": self.measured, "executorch": self.pte_measured}.get(self.target_runtime)
 
 
 def export(
@@ -88,7 +88,8 @@ def export(
 
     Args:
         arch: the network.
-        out: folder, made if absent; files of the same names are replaced.
+        out: folder, made if absent; files of the same names are replaced, and int8 files removed whose float file is
+            replaced without int8.
         formats: ``onnx`` (model.onnx, batch left open), ``executorch`` (model.pte, one image at a time, for XNNPACK),
             both compared with PyTorch, and ``python`` (model.py, which needs torch alone, and weights.safetensors).
             ``arch.json`` is always written.
@@ -101,16 +102,10 @@ def export(
         progress: told (done, total, text) while int8 is made and judged.
 
     Raises:
-        InputError: an unknown format, int8 without a format that has it, weights that do not fit, executorch that is
-            not installed, or a folder that cannot be written.
+        InputError: as `check_formats`, weights that do not fit, or a folder that cannot be written.
         NasError: a file computes something else than PyTorch, or int8 could not be made.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise InputError(f"no export format is called {name!r}; {known(FORMATS)}")
-    check_int8(formats, images is not None)
-    if "executorch" in formats:
-        runtime_of("executorch")  # which says so if it is not installed
+    check_formats(formats, int8=images is not None)
     folder = Path(out)
     network = build(arch, num_classes, seed).eval()
     if weights is None:
@@ -132,7 +127,7 @@ def export(
     if "python" in formats:
         contents["model.py"] = model_source(arch, num_classes)
         contents["weights.safetensors"] = _safetensors(network)
-    _write(folder, contents)
+    _write(folder, contents, {one.int8_name for one in made.values()} - contents.keys())
     onnx, pte = made.get("onnx"), made.get("executorch")
     return Exported(
         arch,
@@ -148,19 +143,30 @@ def export(
     )
 
 
-def _write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+def _write(folder: Path, contents: Mapping[str, str | bytes], stale: Iterable[str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in stale:  # of an earlier export: int8 of another float file than the one that comes
+            (folder / name).unlink(missing_ok=True)
         for name, content in contents.items():
             write_atomic(folder / name, content)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}; give a folder that can be written") from None
 
 
-def check_int8(formats: Sequence[str], wanted: bool) -> None:
-    """Raises `InputError` where int8 is wanted of formats that do not have it."""
-    if wanted and not {"onnx", "executorch"} & set(formats):
+def check_formats(formats: Sequence[str], *, int8: bool) -> None:
+    """What can be known to be wrong before weights are downloaded and images read.
+
+    Raises:
+        InputError: an unknown format, executorch that is not installed, or int8 of formats that do not have it.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"no export format is called {name!r:.80}; {known(FORMATS)}")
+    if int8 and not {"onnx", "executorch"} & set(formats):
         raise InputError(f"int8 files are of onnx or executorch; add one of these formats, got {','.join(formats)!r}")
+    if "executorch" in formats:
+        runtime_of("executorch")  # which says so if it is not installed
 
 
 def _settle(network: nn.Module, resolution: int, seed: int) -> None:
@@ -193,6 +199,10 @@ class _Runnable:
     latency: Latency | None
     batch: int = field(default=1)  # it takes at once
 
+    @property
+    def int8_name(self) -> str:
+        return self.name.replace("model.", "model.int8.")
+
     def in_int8(
         self,
         network: nn.Module,
@@ -209,7 +219,7 @@ class _Runnable:
         before, after, agreement = compared(runs[0], runs[1], images, num_classes, self.batch, progress)
         timed = measure_onnx if onnx else measure_pte
         facts = Quantised(
-            file=folder / self.name.replace("model.", "model.int8."),
+            file=folder / self.int8_name,
             runtime=self.runtime,
             accuracy_before=before,
             accuracy_after=after,

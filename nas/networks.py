@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def export(
     arch_or_run: Arch | str | Path,
     out: str | Path | None = None,
-    formats: Sequence[str] = ("onnx", "python"),
+    formats: Sequence[str] | None = None,
     *,
     arch: str | None = None,
     num_classes: int | None = None,
@@ -48,10 +48,11 @@ def export(
     Args:
         arch_or_run: an `Arch`, the folder of a run, an ``arch.json``, or the name of a reference.
         out: folder; None is ``RUN/export/KEY``, or a folder named like the network.
-        formats: any of ``onnx``, ``python`` and ``executorch``.
+        formats: any of ``onnx``, ``python`` and ``executorch``. None is the first two, and what the runtime runs that a
+            run on this machine was measured under.
         arch: key of a network of the run; None is its best.
-        num_classes: outputs of the classifier; None is the classes of `data` or of the run's own images, else 1000, as
-            it always is with the weights of a library.
+        num_classes: outputs of the classifier; None is those of the weights, without them the classes of `data` or of
+            the run's own images, else 1000.
         weights: ``torchvision`` or ``timm``, which are downloaded once and change the epsilon and activation of the
             exported network where theirs differ; a file, as `nas.pretrained.read_state` takes it; or tensors by name.
             None are initial ones.
@@ -67,14 +68,22 @@ def export(
             written.
         NasError: a file computes something else than PyTorch, or the weights could not be downloaded.
     """
-    from nas.export import check_int8
+    from nas.calibration import calibration_images, no_images
+    from nas.export import check_formats
     from nas.export import export as write
-    from nas.pretrained import LIBRARIES, find_weights
+    from nas.pretrained import find_weights
+    from nas.proxy.pixels import normalisation
 
-    check_int8(formats, int8)
+    asked = chosen(arch_or_run, arch, token)
+    if formats is None:
+        formats = ("onnx", "python", *(("executorch",) if asked.runtime == "executorch" else ()))
+    check_formats(formats, int8=int8)
     if not int8 and (data is not None or normalise is not None):
         raise InputError("data and normalise are for int8; give --int8 with them, or leave them out")
-    asked = chosen(arch_or_run, arch, token)
+    if int8 and data is None and not asked.has_images:
+        raise no_images(asked.without)
+    if normalise is not None:
+        normalisation(normalise)  # which says so if it is unknown
     network, state, source, scaled = asked.network, None, None, "imagenet"
     if isinstance(weights, Mapping):
         state, source = weights, "given"
@@ -85,22 +94,18 @@ def export(
         scaled = "nas"
     images, step = None, (watch or Silent()).step
     if int8:
-        from nas.calibration import calibration_images, no_images
-
-        if data is None and not asked.has_images:
-            raise no_images(asked.without)
         images = calibration_images(
             asked.images if data is None else data, network.resolution, normalise or scaled, step
         )
-    classes = num_classes
-    if classes is None and str(weights) not in LIBRARIES:
-        classes = asked.classes if images is None or data is None else images.classes
+    if num_classes is None:
+        of_images = asked.classes if images is None or data is None else images.classes
+        num_classes = _classes(network, state) or of_images or 1000
     folder = Path(out or asked.folder)
     done = write(
         network,
         folder,
         formats,
-        num_classes=1000 if classes is None else classes,
+        num_classes=num_classes,
         threads=None if asked.agent else asked.threads,
         weights=state,
         images=images,
@@ -109,6 +114,14 @@ def export(
     if asked.agent and "onnx" in formats:
         done = _measured_there(done, asked.agent, folder)
     return held(replace(done, weights=source), asked, folder)
+
+
+def _classes(network: Arch, state: Mapping[str, Tensor] | None) -> int | None:
+    """Of the weights; None without, or if they are another network's, which is told where they are loaded."""
+    from nas.build import build
+    from nas.weights import classes_of
+
+    return None if state is None else classes_of(build(network, 1), state)
 
 
 def _measured_there(done: Exported, agent: Agent, folder: Path) -> Exported:

@@ -14,9 +14,10 @@ from nas.references import reference
 from nas.space import Space
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nas.evaluate import Evaluator
     from nas.latency.devices import LatencyModel
-    from nas.latency.feasibility import Feasibility
     from nas.latency.measure import Latency
     from nas.search.admission import Admission
     from nas.search.executors import Executor
@@ -67,9 +68,9 @@ class Session:
         model = Corrected(device, admission.correction)
         word = "modelled" if self.facts["modelled"] else "predicted"
         references = self._references(model, word)
-        feasible = self._check_target(model, admission.guard, word)
-        self._keep(admission=admission.to_dict(), admitted_ms=feasible.admitted_ms)
-        self._keep(feasibility=feasible.to_dict(), trials=options.trials, budget_s=options.budget_s, finished=None)
+        feasible, limit_ms = self._check_target(model, admission.guard, word)
+        self._keep(admission=admission.to_dict(), admitted_ms=limit_ms, feasibility=feasible)
+        self._keep(trials=options.trials, budget_s=options.budget_s, finished=None)
         with self._executor(evaluator) as executor:
             outcome = run_search(
                 self.space,
@@ -83,7 +84,7 @@ class Session:
                 seed=options.seed,
                 store=self.store,
                 watch=self._see,
-                limit_ms=feasible.admitted_ms,
+                limit_ms=limit_ms,
             )
         record = Record(
             options=self.facts,
@@ -91,7 +92,7 @@ class Session:
             target_ms=options.target_ms,
             candidates=outcome.candidates,
             references=outcome.references,
-            feasibility=self.facts["feasibility"],
+            feasibility=feasible,
             table_error=self.facts.get("table_error"),
         )
         if self.store:
@@ -114,13 +115,10 @@ class Session:
 
     def _check_early(self) -> None:
         """What can be known to be wrong before images are read and networks timed."""
-        from nas.latency.devices import device
         from nas.search.executors import MAX_WORKERS
 
         options = self.options
-        kind, _, path = options.device.partition(":")
-        spec = self.custom.device or (f"table:{self._from_here(path)}" if kind == "table" else options.device)
-        device(spec, self.space, runtime=options.runtime, threads=options.threads, token=self.custom.token)
+        self._check_machine(self._device())
         if options.workers > MAX_WORKERS:
             raise InputError(f"workers must be a whole number from 1 to {MAX_WORKERS}, got {options.workers}")
         if options.ray not in (None, "auto"):
@@ -167,17 +165,22 @@ class Session:
         self._keep(data=facts, proxy=config.to_dict())
         return ProxyEvaluator(data, config, threads=None)
 
-    def _model(self) -> LatencyModel:
-        from nas.latency.devices import device, is_agent, is_modelled
+    def _kept_table(self) -> Path | None:
+        """Where the run keeps its latency table, there already or not."""
+        return self.store.folder / "latency_table.json" if self.store else None
+
+    def _device(self) -> LatencyModel:
+        """What answers for the device that was asked for, by the table that the run has kept if it has."""
+        from nas.latency.devices import device, is_agent
 
         options = self.options
-        kept = self.store.folder / "latency_table.json" if self.store else None
         kind, _, path = options.device.partition(":")
         spec = self.custom.device or (f"table:{self._from_here(path)}" if kind == "table" else options.device)
+        kept = self._kept_table()
         again = kept if kept and kept.exists() and self.custom.device is None else None
         if again and not is_agent(options.device):
             spec = f"table:{again}"  # one run, one table: what was predicted with another cannot be compared
-        model = device(
+        return device(
             spec,
             self.space,
             runtime=options.runtime,
@@ -187,10 +190,35 @@ class Session:
             token=self.custom.token,
             kept=again,
         )
+
+    def _check_machine(self, model: LatencyModel) -> None:
+        """A run measured on one machine goes on there alone. Elsewhere its table is that of a device that is not at
+        hand: nothing more could be measured, the networks that were would stand beside others that never are, and all
+        of it would be called modelled. A name counts the usable cores, for with them a machine's times change, too."""
+        from nas.latency.devices import is_modelled
+        from nas.machine import host
+
+        facts = self.store.options if self.store else {}
+        was = facts.get("device_name", model.device)
+        if self.options.device == "host" and self.custom.device is None:
+            moved = (was, model.device) != (host(), host())
+        else:
+            moved = facts.get("modelled") is False and is_modelled(model)
+        if moved:
+            raise InputError(
+                f"this run is measured on {was!s:.200}, but this is {host()} (cores that this process may use); resume "
+                "it there, with as many cores, or start a new run"
+            )
+
+    def _model(self) -> LatencyModel:
+        from nas.latency.devices import is_modelled
+
+        kept, model = self._kept_table(), self._device()
         table = model.table
         if table is not None:
             self.watch.say(f"latency table: {table}")
             self._keep(table_error=table.error.to_dict())
+            self._keep(timed_with={"runtime": table.runtime, "threads": table.threads})
             if kept and not kept.exists():
                 table.save(kept)
         self._keep(device_name=model.device, modelled=is_modelled(model))
@@ -228,14 +256,25 @@ class Session:
                 found[name] = arch
         return found
 
-    def _check_target(self, model: LatencyModel, guard: float, word: str) -> Feasibility:
+    def _check_target(self, model: LatencyModel, guard: float, word: str) -> tuple[dict[str, Any], float | None]:
+        """What is feasible, and the slowest prediction to be admitted; both kept in the run folder and used again.
+
+        Whether the guard is dropped hangs on the fastest network found, and that, for a caller's function, on how many
+        could be asked about in time: found anew it could change the rule in the middle of a run.
+        """
         from nas.latency.feasibility import feasibility
 
-        most = None if model.table is not None else self._affordable(model)
         target_ms, seed = self.options.target_ms, self.options.seed
+        facts = self.store.options if self.store else {}
+        known, limit_ms = facts.get("feasibility"), facts.get("admitted_ms")
+        if target_ms is not None and limit_ms is not None and isinstance(known, dict):
+            if not isinstance(limit_ms, (int, float)) or isinstance(limit_ms, bool) or not 0 < limit_ms <= target_ms:
+                raise InputError(f"admitted_ms of the run cannot be {limit_ms!r:.40}; restore run.json from a copy")
+            return known, limit_ms
+        most = None if model.table is not None else self._affordable(model)
         found = feasibility(self.space, model, target_ms, seed, most=most, guard=guard, word=word)
         self.watch.say(str(found))
-        return found
+        return found.to_dict(), found.admitted_ms
 
     def _affordable(self, model: LatencyModel) -> int:
         """Predictions of a caller's function, or of a device that is asked itself, that fit into a minute."""

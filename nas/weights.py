@@ -7,6 +7,7 @@ are what theirs must be once the siblings of each branch stand in the right orde
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,17 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modul
             if mine.counter is not None and found.counter is not None:
                 mine.counter.copy_(found.counter)
     return model
+
+
+def classes_of(model: nn.Module, state_dict: Mapping[str, Tensor]) -> int | None:
+    """The classes of weights of `model`, whatever its own number: outputs of the layer that is left of them without all
+    its others. None if they are not its weights. Raises `InputError` if they are no weights at all."""
+    *ours, last = (layer for name, module in model.named_modules() if (layer := _layer_of(name, module)))
+    theirs = list(_tree(state_dict).layers())
+    left = Counter(layer.signature for layer in theirs) - Counter(layer.signature for layer in ours)
+    shapes = dict(next(iter(left), ()))
+    fits = len(theirs) == len(ours) + 1 and left.total() == 1 and shapes.keys() == last.tensors.keys()
+    return shapes["weight"][0] if fits and shapes["weight"][1:] == _weight(last)[1:] else None
 
 
 @dataclass(slots=True)

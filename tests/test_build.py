@@ -11,7 +11,7 @@ from nas.references import reference
 from tests.strategies import archs
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(archs)
 def test_any_arch_builds_and_keeps_the_shapes_the_fold_says(arch: Arch) -> None:
     network = build(arch, num_classes=5).eval()

@@ -111,6 +111,10 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "no reference is called 'mobilenet_v9'; did you mean mobilenet_v2",
     ),
     "unknown format": (lambda t: ["export", "mobilenet_v2", "--format", "tflite"], "known: onnx, python"),
+    "int8 of an unknown format": (
+        lambda t: ["export", "mobilenet_v2", "--format", "tflite", "--int8", "--data", "cifar10"],
+        "no export format is called 'tflite'; known: onnx, python, executorch",
+    ),
     "int8 of python": (
         lambda t: ["export", "mobilenet_v2", "--format", "python", "--int8", "--data", "cifar10"],
         "int8 files are of onnx or executorch; add one of these formats, got 'python'",

@@ -1,25 +1,38 @@
 """Exports: the Python file needs torch alone and computes the same; ONNX does too, at any batch, for all references."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import nas
 from nas.arch import Arch
 from nas.build import build
+from nas.chosen import Chosen, chosen
+from nas.commands.exported import export_facts, export_text
 from nas.errors import InputError, NasError
-from nas.export import export
+from nas.export import Exported, export
+from nas.held import held
+from nas.latency.measure import Latency, measure
+from nas.latency.models import bundled
 from nas.latency.runtime_onnx import onnx_bytes, onnx_session
+from nas.latency.table import LatencyTable
+from nas.libraries import LibraryNetwork
+from nas.machine import host
 from nas.references import reference, reference_names
 from nas.standalone import model_source
+from tests.search_toys import SPACE, cost_ms
 from tests.strategies import archs
 from tests.twins import make_up
 
@@ -39,6 +52,11 @@ images = torch.randn(2, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().m
 with torch.inference_mode():
     torch.save(network(images), "logits.pt")
 """
+
+
+def times(ms: float) -> Latency:
+    return Latency(ms, 0.1, 9, "device", None, 1, 1, "measured")
+
 
 SMALL = 64  # pixels; all references at their own resolution: `pytest -m slow tests/test_export.py`
 # Of each family one: the others differ in figures, not in modules.
@@ -110,7 +128,7 @@ def test_references_become_executorch_programs(name: str, tmp_path: Path) -> Non
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(archs)
 def test_any_arch_becomes_a_python_file(arch: Arch) -> None:
     """All ops, activations and norms; the file has the modules it needs and no other."""
@@ -129,7 +147,7 @@ def test_any_arch_becomes_a_python_file(arch: Arch) -> None:
     assert ("import math" in source) == ("math." in source)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(archs)
 def test_any_arch_becomes_an_onnx_file_with_an_open_batch(arch: Arch) -> None:
     ours = make_up(build(arch, 3))
@@ -196,6 +214,141 @@ def test_a_wrong_onnx_file_is_refused_and_not_written(tmp_path: Path, monkeypatc
     with pytest.raises(NasError, match="off by"):
         export(arch, tmp_path / "out", num_classes=5)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the front door asks to be written, in place of writing it."""
+    found: dict[str, Any] = {}
+
+    def write(arch: Arch, folder: Path, formats: tuple[str, ...], *, num_classes: int, **_: object) -> Exported:
+        found.update(formats=formats, num_classes=num_classes)
+        return Exported(arch, num_classes, (), None, None)
+
+    monkeypatch.setattr(sys.modules["nas.export"], "export", write)
+    return found
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "executorch", "torch"])
+def test_the_usual_formats_hold_the_one_of_the_runs_runtime(
+    runtime: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("executorch")
+    run = Chosen(reference("mobilenet_v3_small"), Path("x"), target_ms=10.0, runtime=runtime)
+    monkeypatch.setattr("nas.networks.chosen", lambda *_: run)
+    nas.export("run")
+    assert asked["formats"] == ("onnx", "python", *(["executorch"] if runtime == "executorch" else []))
+    nas.export("run", formats=("python",))
+    assert asked["formats"] == ("python",)
+
+
+def test_classes_are_those_of_the_weights_and_not_of_the_images(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they come from a file, in order of names, or as tensors; without weights they are those of the images."""
+    arch = reference("mobilenet_v3_small", resolution=SMALL)
+    state = build(arch, 5).state_dict()
+    save_file(state, tmp_path / "mine.safetensors")
+    monkeypatch.setattr("nas.calibration.calibration_images", lambda *_: SimpleNamespace(classes=3))
+    for weights in (tmp_path / "mine.safetensors", state):
+        nas.export(arch, tmp_path, ("onnx",), weights=weights, int8=True, data="cifar10")
+        assert asked["num_classes"] == 5
+    nas.export(arch, tmp_path, ("onnx",), weights=state, num_classes=7)
+    assert asked["num_classes"] == 7
+    nas.export(arch, tmp_path, ("onnx",), int8=True, data="cifar10")
+    assert asked["num_classes"] == 3
+
+
+def test_what_is_wrong_is_told_before_weights_and_images_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(*_: object) -> None:
+        raise AssertionError("fetched in vain")
+
+    monkeypatch.setattr("nas.pretrained.find_weights", fetched)
+    monkeypatch.setattr("nas.calibration.calibration_images", fetched)
+    monkeypatch.setattr("nas.latency.runtimes.find_spec", lambda name: None if name == "executorch" else name)
+    common: dict[str, Any] = {"weights": "torchvision", "int8": True, "data": "cifar10"}
+    for changes, says in (
+        ({"formats": ("onnx", "tflite")}, "no export format is called 'tflite'; known: onnx, python"),
+        ({"formats": ("tflite",)}, "no export format is called 'tflite'; known: onnx, python"),
+        ({"formats": ("executorch",)}, "runtime executorch is not installed; pip install"),
+        ({"normalise": "mine"}, "no normalisation is called 'mine'; known: imagenet"),
+        ({"data": None}, "a network alone has none; give --data FOLDER"),
+    ):
+        with pytest.raises(InputError, match=says):
+            nas.export("mobilenet_v2", tmp_path / "out", **common | changes)
+
+
+def test_int8_files_of_an_earlier_network_do_not_stay_beside_a_new_float_file(tmp_path: Path) -> None:
+    for name in ("model.int8.onnx", "model.int8.pte", "mine.onnx"):
+        (tmp_path / name).write_text("of before")
+    export(reference("mobilenet_v3_small", resolution=SMALL), tmp_path, ("onnx",), num_classes=5, threads=None)
+    assert {path.name for path in tmp_path.iterdir()} == {"arch.json", "model.onnx", "model.int8.pte", "mine.onnx"}
+
+
+def test_a_network_that_executorch_cannot_lower_is_one_line() -> None:
+    """It runs on its images, so that is not what is said of it."""
+    pytest.importorskip("executorch")
+
+    class Branches(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3)) if images.sum() > 0 else -images.mean((2, 3))
+
+    with pytest.raises(NasError, match="ExecuTorch cannot lower this network: ") as caught:
+        measure(LibraryNetwork("timm:branches", Branches().eval(), 32), "executorch")
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "formats", "says"),
+    [
+        ("executorch", {"python"}, "not held to the target of 10 ms: add --format executorch"),
+        ("executorch", {"python", "onnx"}, "not held to the target of 10 ms: add --format executorch"),
+        ("executorch", {"executorch"}, None),
+        ("onnxruntime", {"executorch"}, "not held to the target of 10 ms: add --format onnx"),
+        ("onnxruntime", {"onnx"}, None),
+        ("torch", {"onnx", "executorch"}, "not held to the target of 10 ms: it is of torch, which runs no exported"),
+    ],
+)
+def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats: set[str], says: str | None) -> None:
+    """Silence means that the file of the target's own runtime was held to it, and JSON agrees with the text."""
+    arch = SPACE.sample(0)
+    onnx, pte = (times(5.0) if name in formats else None for name in ("onnx", "executorch"))
+    done = Exported(arch, 10, (), None, onnx, pte_measured=pte)
+    found = held(done, Chosen(arch, Path("x"), target_ms=10.0, runtime=runtime), Path("x"))
+    text = export_text(found)
+    assert says in text if says else "not held" not in text
+    assert export_facts(found)["held_to_target"] == (says is None)
+
+
+def test_a_run_with_a_given_table_is_exported_under_what_it_was_timed_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table's runtime and threads, not those of the command line, which a given table passes over."""
+    table = replace(LatencyTable.load(bundled()["pixel1"]), device=host(), runtime="executorch", threads=2)
+    table.save(tmp_path / "table.json")
+    timed_with = set()
+
+    def measure(arch: Arch, runtime: str, threads: int) -> Latency:
+        timed_with.add((runtime, threads))
+        return times(table(arch).ms)
+
+    monkeypatch.setattr("nas.latency.devices.measure", measure)
+    target_ms, run = float(np.median(table.many([SPACE.sample(seed) for seed in range(100)]))), tmp_path / "run"
+    nas.search(
+        SPACE, latency_target=target_ms, device=f"table:{tmp_path / 'table.json'}", evaluate=cost_ms, trials=3,
+        run=run, references=[],
+    )  # fmt: skip
+    found = chosen(run, None, None)
+    assert timed_with == {(found.runtime, found.threads)} == {("executorch", 2)}
+    assert found.target_ms == pytest.approx(target_ms)
+    kept = json.loads((run / "run.json").read_text())
+    kept["options"]["timed_with"] = {"runtime": "executorch"}
+    (run / "run.json").write_text(json.dumps(kept))
+    with pytest.raises(nas.InputError, match="timed_with of the run cannot be"):
+        chosen(run, None, None)
 
 
 def test_bad_arguments_are_told(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from nas.errors import InputError
 from nas.latency import pte_check, runtime_executorch
 from nas.latency.measure import Latency, measure, measure_pte
 from nas.latency.runtime_executorch import Program, exported, for_xnnpack, pte_bytes, pte_run
-from nas.latency.runtimes import RUNTIMES, installed, noise, part_names, runtime_of
+from nas.latency.runtimes import installed, noise, part_names, runtime_of
 from nas.libraries import LibraryNetwork
 from nas.networks import measure_named, write_samples
 from nas.references import reference
@@ -78,7 +78,7 @@ def small_pte() -> bytes:
     return pte_bytes(settled(SMALL), 32, BATCH)
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", installed())
 def test_every_runtime_computes_what_pytorch_computes(name: str) -> None:
     """Logits of a network with SE and every activation within 1e-4 of the largest; a profile names each part or none;
     mode and threads of PyTorch are as before."""

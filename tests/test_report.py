@@ -294,6 +294,31 @@ def test_what_limits_the_run_is_said(record: Record) -> None:
     assert any("does not bind" in claim and "31.0 ms" in claim for claim in contents(loose).can)
 
 
+@pytest.mark.parametrize(
+    ("guard", "limit_ms", "said"),
+    [
+        (0.05, 6.0 / 1.05, "about 9 in 10"),
+        (0.05, 6.0, "No guard was kept"),
+        (0.0, 6.0, None),
+    ],
+)
+def test_a_correction_is_told_whatever_the_guard(
+    guard: float, limit_ms: float, said: str | None, record: Record
+) -> None:
+    """Predictions times 1.031 are told as such with a guard, with one that was dropped, and with none."""
+    rule = {"guard": guard, "correction": 1.031, "source": "near", "pairs_ms": [[5.0, 5.155]] * 8}
+
+    def told(**changes: Any) -> str:
+        changed = record.options | {"admission": rule | changes, "admitted_ms": limit_ms}
+        return " ".join(contents(replace(record, options=changed)).can)
+
+    assert "8 networks around the target" in told()
+    assert "1.031 times" in told()
+    assert ("uard" in told()) == (said is not None)
+    assert said is None or said in told()
+    assert "corrected" not in told(source="held-out", correction=1.0, pairs_ms=[])
+
+
 @pytest.mark.parametrize("case", ["empty", "failed", "too_slow", "unmeasured", "one", "one_reference", "bare_options"])
 def test_a_run_that_ended_early_is_reported(case: str, record: Record, tmp_path: Path) -> None:
     """Whatever is missing, all files are written, and the page says in words that nothing can be recommended."""

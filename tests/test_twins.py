@@ -12,7 +12,12 @@ from nas.weights import load_weights
 from tests.twins import Norms, twin
 
 TABLES = {"torchvision": TORCHVISION, "timm": TIMM}
-TWINS = [(library, name) for library, table in TABLES.items() for name in table]
+LARGE = {f"efficientnet_b{size}" for size in (3, 4, 5, 6, 7)}  # a second or more each
+TWINS = [
+    pytest.param(library, name, marks=pytest.mark.slow if name in LARGE else ())
+    for library, table in TABLES.items()
+    for name in table
+]
 GRADIENTS = ["mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "mnasnet_b1", "shufflenet_v2"]
 
 

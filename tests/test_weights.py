@@ -288,7 +288,7 @@ def test_weights_of_a_file_or_of_tensors_are_exported_as_they_are(tmp_path: Path
         assert done.weights == ("given" if isinstance(weights, dict) else str(weights))
         assert equal(read_state(tmp_path / str(number) / "weights.safetensors"), state)
     with pytest.raises(InputError, match="num_classes=5"):
-        nas.export(arch, tmp_path / "none", ("python",), weights=state)
+        nas.export(arch, tmp_path / "none", ("python",), num_classes=7, weights=state)
     assert not (tmp_path / "none").exists()
 
 

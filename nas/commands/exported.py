@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nas.quantize import Quantised
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "executorch": "ExecuTorch"}
+FORMATS = {"onnxruntime": "onnx", "executorch": "executorch"}  # whose file the runtime runs
 LITTLE = 0.03  # a difference in time below which neither file is called faster
 
 
@@ -23,6 +24,7 @@ def export_facts(done: Exported) -> dict[str, Any]:
         "weights": done.weights,
         "latency": done.measured.to_dict() if done.measured else None,
         "target_ms": done.target_ms,
+        "held_to_target": done.target_ms is not None and done.held is not None,
         "modelled": done.modelled.to_dict() if done.modelled else None,
         "pte_max_abs_diff": done.pte_max_abs_diff,
         "pte_latency": done.pte_measured.to_dict() if done.pte_measured else None,
@@ -47,10 +49,12 @@ def export_text(done: Exported) -> str:
             )
             lines.append(f"the exported file{suffix} takes {latency}")
     if done.modelled is not None:
-        device, here = done.modelled.device, ", which is no measurement there" if done.held else ""
-        lines.append(f"{done.modelled.ms:.3g} ms (modelled, {device}){here}")
+        where = f"{done.modelled.ms:.3g} ms on {done.modelled.device} (modelled)"
+        lines.append(f"the network takes {where}. Nothing was measured there.")
     elif done.target_ms is None:
         lines.append("no target of this machine to hold it to")
+    elif done.held is None:
+        lines.append(_not_held(done.target_ms, done.target_runtime))
     if done.weights is not None:
         lines.append(f"weights are {done.weights}, for {done.num_classes} classes")
     else:
@@ -61,6 +65,12 @@ def export_text(done: Exported) -> str:
         lines.append(f"int8 on {done.data}")
         lines += [line for one in done.int8 for line in int8_lines(one, done)]
     return "\n".join(lines)
+
+
+def _not_held(target_ms: float, runtime: str) -> str:
+    format_ = FORMATS.get(runtime)
+    why = f"it is of {runtime}, which runs no exported file" if format_ is None else f"add --format {format_}"
+    return f"not held to the target of {target_ms:g} ms: {why}"
 
 
 def int8_lines(one: Quantised, done: Exported) -> list[str]:

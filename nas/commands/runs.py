@@ -137,9 +137,17 @@ def export(
     run: Annotated[str, typer.Argument(help="Folder of a run, an arch.json, or the name of a reference.")],
     arch: Annotated[str | None, typer.Option(help="Key of a network of the run.  [default: its best]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.  [default: RUN/export/KEY, or ./NAME]")] = None,
-    formats: Annotated[str, typer.Option("--format", help="onnx, python, executorch, with commas.")] = "onnx,python",
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="onnx, python, executorch, with commas.  [default: onnx,python, and executorch for a run measured "
+            "under it]",
+        ),
+    ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Outputs of the classifier.  [default: classes of the images, else 1000]")
+        int | None,
+        typer.Option(help="Outputs of the classifier.  [default: those of the weights, or of the images, else 1000]"),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="torchvision, timm (both downloaded), or a file.  [default: initial weights]")
@@ -171,7 +179,7 @@ def export(
     from nas import networks
     from nas.commands.exported import export_facts, export_text
 
-    names = tuple(filter(None, formats.split(",")))
+    names = None if formats is None else tuple(filter(None, formats.split(",")))
     with watcher_for(as_json) as watch:
         done = networks.export(
             run,

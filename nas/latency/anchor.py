@@ -38,6 +38,7 @@ ANCHOR = Arch(
 )
 CLASSES, FAR_CLASSES = 10, 1000
 REMEMBERED = 64
+PROTOCOL = "2"  # of sampling: times taken in another way are not compared
 USUAL = 0.25
 MAX_BYTES = 64 << 10
 
@@ -101,10 +102,23 @@ def usual_state(now: float, *circumstances: object) -> float:
     return _usual([ANCHOR.key, far_anchor().key, *map(str, circumstances)], now)
 
 
-def _usual(identity: list[str], now: float) -> float:
-    name = f"{hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()}.json"
+def state_seen(*circumstances: object) -> float | None:
+    """The usual state by what was seen so far; None at first."""
     try:
-        path = cache_folder("anchor") / name
+        seen = _read(_history([ANCHOR.key, far_anchor().key, *map(str, circumstances)]))
+    except OSError:
+        return None
+    return float(np.quantile(seen, USUAL)) if seen else None
+
+
+def _history(identity: list[str]) -> Path:
+    name = hashlib.blake2b(json.dumps([PROTOCOL, *identity]).encode(), digest_size=8).hexdigest()
+    return cache_folder("anchor") / f"{name}.json"
+
+
+def _usual(identity: list[str], now: float) -> float:
+    try:
+        path = _history(identity)
         seen = [*_read(path), now][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
     except OSError:  # nothing can be kept here: the figure stands for this hour

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.errors import InputError, known
-from nas.latency.anchor import Anchors, Held, usual_ms, usual_state
+from nas.latency.anchor import Anchors, Held, state_seen, usual_ms, usual_state
 from nas.latency.isolation import isolated
 from nas.latency.runtime_onnx import onnx_session
 from nas.latency.runtimes import FLOAT32, MAX_BATCH, check_dtype, runtime_of
@@ -29,7 +29,7 @@ class Latency:
 
     Args:
         ms: median in milliseconds (of `batch` images together), never rounded; or the prediction of it.
-        iqr_ms: interquartile range of the runs; None if predicted.
+        iqr_ms: interquartile range of the bursts of runs, held against the anchors; None if predicted.
         runs: timed runs; None if predicted.
         device: CPU model and cores, or the name of the device.
         runtime: what ran it; None if unknown.
@@ -251,8 +251,8 @@ def check_load(threads: int, batch: int) -> None:
 
 def timed(run: Run, held: Held, runtime: str, threads: int, batch: int, keep_samples: bool = False) -> Latency:
     """The latency of a prepared callable, timed in turn with the anchors."""
-    found = sample(run, held.near, far=held.far)
     here = (host(), runtime, runtime_of(runtime).version(), threads)
+    found = sample(run, held.near, far=held.far, usual_state=state_seen(*here) if held.far else None)
     usual = usual_ms(found.anchor_ms, *here)
     state = usual_state(found.state, *here) if held.far else 1.0
     about = {"device": host(), "runtime": runtime, "threads": threads, "batch": batch}
@@ -284,7 +284,7 @@ def told(
         threads=threads,
         batch=batch,
         source="measured",
-        warning=_warning(found.half_width, drift),
+        warning=_warning(found.half_width(usual_state), drift),
         drift=drift,
         samples_ms=tuple(1e3 * seconds for seconds in found.runs) if keep_samples else None,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from nas.errors import NasError
 
-PROFILE_WARM_UP = 4
+PROFILE_WARM_UP = 2
 BRANCHES = ("layers", "left", "right")  # attributes of a block that hold its layers, in order of execution
 
 # "/features/features.3/layers/layers.0/layers.0.0/Conv_output_0_nchwc" -> features.3.layers.0

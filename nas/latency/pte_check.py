@@ -36,7 +36,7 @@ def checked_shape(model: bytes) -> Shape:
 def _asked(path: Path) -> Shape:
     command = [sys.executable, "-m", __name__, str(path.absolute())]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         raise InputError(f"the program did not run once in {PATIENCE_S:g} s; export it again") from None
     if done.returncode == REFUSED:
@@ -46,7 +46,10 @@ def _asked(path: Path) -> Shape:
     except ValueError:
         shape = None
     if shape is None:
-        raise InputError(f"ExecuTorch broke down over this program (exit {done.returncode}); export it again")
+        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise InputError(
+            f"ExecuTorch broke down over this program (exit {done.returncode}: {last:.120}); export it again"
+        )
     return shape
 
 
@@ -79,8 +82,10 @@ def _bounded() -> None:
         import resource
     except ImportError:  # Windows
         return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    for what, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MAX_MEMORY)):
+        hard = resource.getrlimit(what)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (least, least))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.errors import InputError
+from nas.errors import InputError, NasError
 from nas.latency.runtimes import FLOAT32, Load, Prepared, check_dtype, noise
 
 if TYPE_CHECKING:
@@ -128,8 +128,15 @@ def pte_bytes(network: nn.Module, resolution: int, batch: int = 1) -> bytes:
         network: is exported in evaluation mode, and left in the mode it was in.
         resolution: side of the images, fixed in the file.
         batch: number of images, fixed too.
+
+    Raises:
+        NasError: PyTorch cannot export the network, or ExecuTorch cannot lower it.
     """
-    return lowered(exported(network, resolution, batch))
+    try:
+        return lowered(exported(network, resolution, batch))
+    except Exception as error:  # of torch.export and executorch: kinds of their own
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise NasError(f"ExecuTorch cannot lower this network: {text:.200}") from None
 
 
 class _Pool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DTYPES = (FLOAT32, "bfloat16", "float16")
-PROFILE_RUNS = 16
+PROFILE_RUNS = 8
 
 
 class EagerTorch:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from time import perf_counter
 
 import numpy as np
@@ -35,7 +35,8 @@ BURST_SECONDS = 0.05  # fewer of a slow network
 SETTLING_SECONDS = 0.008  # more of a quick one
 LONGEST = 24
 SHARE, DOUBT, MOST_SHARE = 0.6, 0.5, 1.5  # of the far anchor's excess that a network has: usual, spread, most
-OUTLYING = 3.0  # median absolute deviations, beyond which a burst counts for less
+OUTLYING = 2.0  # standard deviations, beyond which a burst counts for less
+TWO_SIDED = 1.96  # standard errors to either side that hold 95 %
 
 Run = Callable[[], object]
 
@@ -60,17 +61,21 @@ class Samples:
     def quotients(self) -> np.ndarray:
         """Each burst over its anchor, shape ``(rounds,)``; with a far anchor, as they would be if all bursts had found
         the shared cache in its median `state`."""
-        plain = np.array(self.rounds) / np.array(self.anchors)
         if not self.far:
-            return np.asarray(plain)
-        states = np.array(self.far) / np.array(self.anchors)
-        return np.asarray(plain * (np.median(states) / states) ** sharing(plain, states))
+            return np.asarray(np.array(self.rounds) / np.array(self.anchors))
+        high, state = self._logs
+        return np.asarray(np.exp(high - self.share * (state - np.median(state))))
 
     @property
     def share(self) -> float:
         """What share of the far anchor's excess the network has; 0 without a far anchor."""
-        plain = np.array(self.rounds) / np.array(self.anchors)
-        return sharing(plain, np.array(self.far) / np.array(self.anchors)) if self.far else 0.0
+        return sharing(*self._logs)[0] if self.far else 0.0
+
+    @cached_property
+    def _logs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithms of each burst and of the far anchor, over the anchor."""
+        anchors = np.log(np.array(self.anchors))
+        return np.log(np.array(self.rounds)) - anchors, np.log(np.array(self.far)) - anchors
 
     @property
     def state(self) -> float:
@@ -86,29 +91,45 @@ class Samples:
         """Median of the anchor, in milliseconds."""
         return float(np.median(self.anchors)) * 1e3
 
-    @property
-    def half_width(self) -> float:
-        """Half the confidence interval of the median of `quotients`, relative to it."""
-        low, high = median_interval(self.quotients)
-        return float((high - low) / 2 / np.median(self.quotients))
+    def half_width(self, usual_state: float | None = None) -> float:
+        """Half the confidence interval of the median, relative to it: that of `quotients`, and of what the network's
+        share does not tell of the way to the usual state. The two are added, which is on the safe side."""
+        quotients = self.quotients
+        low, high = median_interval(quotients)
+        width = float((high - low) / 2 / np.median(quotients))
+        if not self.far or usual_state is None:
+            return width
+        _, doubt = sharing(*self._logs)
+        return width + TWO_SIDED * doubt * abs(math.log(usual_state / self.state))
 
 
-def sharing(quotients: np.ndarray, states: np.ndarray) -> float:
-    """By how many percent quotients rise where `states` do by one: ridge regression of their logarithms towards the
-    usual `SHARE`, outlying bursts held back. Both of shape ``(rounds,)``."""
-    high = np.log(quotients) - np.median(np.log(quotients))
-    state = np.log(states) - np.median(np.log(states))
-    usual = max(float(np.median(np.abs(high))), 1e-6)
-    weight = 1 / np.maximum(1.0, np.abs(high) / (OUTLYING * usual))
-    doubt = (1.4826 * usual / DOUBT) ** 2
-    slope = ((weight * state * high).sum() + SHARE * doubt) / ((weight * state**2).sum() + doubt)
-    return float(np.clip(slope, 0.0, MOST_SHARE))
+def sharing(high: np.ndarray, state: np.ndarray) -> tuple[float, float]:
+    """By how much `high` rises where `state` does by one, and the standard error of that: Bayesian linear regression,
+    from the usual `SHARE` on, with outlying bursts held back. Both are logarithms, of shape ``(rounds,)``."""
+    high, state = high - np.median(high), state - np.median(state)
+    spread = 1.4826 * max(float(np.median(np.abs(high))), 1e-6)
+    weight = 1 / np.maximum(1.0, np.abs(high) / (OUTLYING * spread))
+    known = float((weight * state**2).sum()) + (spread / DOUBT) ** 2
+    slope = (float((weight * state * high).sum()) + SHARE * (spread / DOUBT) ** 2) / known
+    return min(max(slope, 0.0), MOST_SHARE), spread / math.sqrt(known)
 
 
 def sample(
-    run: Run, anchor: Run | None = None, clock: Callable[[], float] = perf_counter, far: Run | None = None
+    run: Run,
+    anchor: Run | None = None,
+    clock: Callable[[], float] = perf_counter,
+    far: Run | None = None,
+    usual_state: float | None = None,
 ) -> Samples:
-    """Run until steady, then in turn with the anchors until the median is known closely, or a cap is met."""
+    """Run until steady, then in turn with the anchors until the median is known closely, or a cap is met.
+
+    Args:
+        run: the network.
+        anchor: that it is held against.
+        clock: seconds.
+        far: the far anchor.
+        usual_state: that the median is to be told for; None is the one that is met.
+    """
 
     def burst(one: Run, count: int) -> list[float]:
         taken: list[float] = []
@@ -151,7 +172,7 @@ def sample(
         if spent >= MAX_SECONDS and len(rounds) >= 3:
             return found
         if len(rounds) >= check_at and spent >= MIN_SECONDS:
-            if found.half_width <= GOAL:
+            if found.half_width(usual_state) <= GOAL:
                 return found
             check_at = math.ceil(len(rounds) * 1.2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from nas.machine import host
 from nas.space import Space
 
 MODEL = 3  # raised when a table says something else of the same timings: those kept before are built anew
-BUDGET_S = 50.0
+BUDGET_S = 54.0
 
 
 def _silent(done: int, total: int, text: str) -> None:
@@ -67,7 +68,6 @@ def build_table(
     held_out, fitted = draw_sets(space, seed)
     partial = Kept(kept)
     tested, timed = time_networks(held_out, fitted, runner, threads, budget_s, progress or _silent, partial)
-    partial.discard()
     here: dict[str, Any] = {
         "runtime": runtime,
         "threads": threads,
@@ -83,6 +83,7 @@ def build_table(
     coefficients, residuals = fit(columns, archs, [one.parts_ms for one in timed], nets_ms)
     predicted = Charges(columns, coefficients, residuals).many(held_out)
     if not np.all(predicted > 0):
+        partial.discard()
         raise NasError("the latency table came out empty: the timings say that networks take no time; try again")
     return LatencyTable(
         device=host(),
@@ -124,6 +125,9 @@ def cached_table(
             return LatencyTable.load(path)
         except InputError:
             pass  # damaged; made again
-    table = build_table(space, runtime, threads, seed, progress, BUDGET_S, path.with_suffix(".part.json"))
-    table.save(path)
+    part = path.with_suffix(".part.json")
+    table = build_table(space, runtime, threads, seed, progress, BUDGET_S, part)
+    with suppress(OSError):  # a full disk: this one is good all the same
+        table.save(path)
+        part.unlink(missing_ok=True)
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from nas.space import Space
 from nas.stage import Stage
 
 HELD_OUT = 16
-FITTED = (16, 48)  # fewest, most; by the number of genes
+FITTED = (16, 64)  # fewest, most; by the number of genes
 POOL = 4  # networks drawn for each that is fitted to
 PRIOR = 1e-3
 FOREIGN_NETS = 8  # more, in spaces without MBConv blocks
@@ -28,10 +29,11 @@ TRIES = 20
 def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     """Networks to hold out, all of the space, and others to fit to. No network is drawn twice.
 
-    Those to fit to are the most `informative` of uniform samples, samples leaning to small or large options all at once
-    (a uniform sample of many genes is never near an end of the range), and strange ones: with activations, gates and
-    widths the space may not have. A space without MBConv blocks also gets foreign ones made of them, that the usual
-    references can be predicted.
+    The pool to fit to are uniform samples, samples leaning to small or large options all at once (a uniform sample of
+    many genes is never near an end of the range), and strange ones: with activations, gates and widths the space may
+    not have. Half of those taken are the most `informative`, half just drawn: extremes fix the coefficients, and what
+    is usual shows where a linear model of it is off. A space without MBConv blocks also gets foreign ones made of them,
+    that the usual references can be predicted.
     """
     rng = np.random.default_rng((seed, 0x7AB1E))
     seen: set[str] = set()
@@ -39,12 +41,20 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     fewest, most = FITTED
     count = min(fewest + len(space.genes), most)
     pool = list(_drawn(space, KINDS, POOL * count, rng, seen))
-    fitted = informative(pool, count)
+    fitted = _alternating(informative(pool, (count + 1) // 2), pool, count)
     if not any("mbconv" in ops_of(stage) for stage in space.stages):
         apart = len(fitted) // FOREIGN_NETS + 1  # spread out: on a slow machine the last of all are left out
         for at, arch in enumerate(_drawn(space, (FOREIGN,), FOREIGN_NETS, rng, seen)):
             fitted.insert(at * apart, arch)
     return held_out, fitted
+
+
+def _alternating(chosen: list[Arch], pool: list[Arch], count: int) -> list[Arch]:
+    """One of the chosen, one other of the pool, and so on: a slow machine has the time for the first of both."""
+    taken = {arch.key for arch in chosen}
+    others = [arch for arch in pool if arch.key not in taken]
+    pairs = [arch for pair in zip_longest(chosen, others[: count - len(chosen)]) for arch in pair]
+    return [arch for arch in pairs if arch is not None]
 
 
 def informative(pool: Sequence[Arch], count: int) -> list[Arch]:

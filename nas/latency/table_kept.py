@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,9 +68,15 @@ class Kept:
         if self._path:
             self._path.unlink(missing_ok=True)
 
+    @property
+    def timed(self) -> set[str]:
+        """The networks of the rounds; empty before the first."""
+        return {visit.name for visit in self.rounds[0]} if self.rounds else set()
+
     def _write(self) -> None:
         if self._path:
-            write_atomic(self._path, json.dumps({"profiles": self._profiles, "rounds": self.rounds}))
+            with suppress(OSError):  # a courtesy
+                write_atomic(self._path, json.dumps({"profiles": self._profiles, "rounds": self.rounds}))
 
 
 def _read(path: Path) -> tuple[dict[str, Profile], list[Round]]:

@@ -67,6 +67,8 @@ def time_networks(
     from nas.build import build
 
     begin = perf_counter()
+    if kept.timed:  # go on with those that were timed, however quickly they are made ready this time
+        fitted = [arch for arch in fitted if arch.key in kept.timed]
     archs = [*held_out, *fitted]
     ready: list[Prepared] = []
     profiles: list[Profile] = []
@@ -75,7 +77,7 @@ def time_networks(
         held = stack.enter_context(Anchors(runtime, threads))
         for arch in archs:
             late = perf_counter() - begin > PREPARE_SHARE * budget_s
-            if late and len(ready) >= len(held_out) + FEWEST:
+            if late and not kept.timed and len(ready) >= len(held_out) + FEWEST:
                 break
             progress(len(ready), len(archs), "latency table: profiling networks")
             prepared = stack.enter_context(runtime.prepare(build(arch, CLASSES), arch.resolution, 1, threads))

@@ -74,23 +74,34 @@ def _table_error(record: Record) -> list[str]:
 
 
 def _admitted(record: Record) -> list[str]:
-    """How far below the target candidates had to be predicted, and why."""
+    """How far below the target candidates had to be predicted, and why; and by what predictions are corrected, which
+    they are whether a guard is kept or not."""
+    return [*_guard(record), *_correction(record)]
+
+
+def _guard(record: Record) -> list[str]:
     facts, limit = section(record.options, "admission"), number(record.options.get("admitted_ms"))
-    guard, factor = number(facts.get("guard")), number(facts.get("correction"))
+    guard = number(facts.get("guard"))
     if record.target_ms is None or limit is None or not guard or facts.get("source") == "none":
         return []
     if limit >= record.target_ms:
         return [f"No guard was kept: not even the fastest network leaves the {percent(guard, 1)} that one would take."]
     given = facts.get("source") == "given"
-    why = "as asked for" if given else "so wide that 9 in 10 networks keep it if they err as those tested did"
-    pairs = facts.get("pairs_ms")
-    text = f"Candidates were admitted up to {ms(limit)} ms {unmeasured(record)}, a guard of {percent(guard, 1)}, {why}."
-    if isinstance(pairs, (list, tuple)) and pairs and factor is not None:
-        text += (
-            f" {counted(len(pairs), 'network')} around the target, measured before the search, took {factor:.3f} times "
-            "what the latency model had said, in the median; predictions are corrected by that."
-        )
-    return [text]
+    why = "as asked for" if given else "so wide that about 9 in 10 networks keep it if they err as those tested did"
+    return [
+        f"Candidates were admitted up to {ms(limit)} ms {unmeasured(record)}, a guard of {percent(guard, 1)}, {why}."
+    ]
+
+
+def _correction(record: Record) -> list[str]:
+    facts = section(record.options, "admission")
+    pairs, factor = facts.get("pairs_ms"), number(facts.get("correction"))
+    if not isinstance(pairs, (list, tuple)) or not pairs or factor is None:
+        return []
+    return [
+        f"{counted(len(pairs), 'network')} around the target, measured before the search, took {factor:.3f} times what "
+        "the latency model had said, in the median; predictions are corrected by that."
+    ]
 
 
 def _feasible(record: Record) -> list[str]:

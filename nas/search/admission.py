@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Source = Literal["near", "held-out", "given", "none"]
 
-NETWORKS = 8  # measured before the search, 1.5 to 4 s each
+NETWORKS = 8  # measured before the search, 1.5 to 4 s each; executorch and torch-compile compile 5 to 40 s more each
 NEAREST = 64  # from which those are taken
 SAMPLES = 2000
 WITHIN = 0.15  # of the target: farther off, a network says little about those near it
@@ -138,9 +138,10 @@ def learn(
 ) -> Admission:
     """Learn the guard, and where the device can be measured the correction; nothing may train meanwhile.
 
-    The guard holds for 9 in 10 networks like those it was learned from (`nas.latency.held_out.guard_of`). Ratios of
-    networks measured now are taken relative to their own median, which the correction stands for, and those of the
-    held-out ones relative to theirs. A device without a table answers for itself and needs no guard.
+    The guard holds for about 9 in 10 networks like those it was learned from (`nas.latency.held_out.guard_of`): ratios
+    of networks measured now are taken relative to their own median, which the correction stands for, and those of the
+    held-out ones relative to theirs, which narrows them a little; and a search draws otherwise than either. A device
+    without a table answers for itself and needs no guard.
 
     Args:
         space: to be searched.

@@ -85,7 +85,7 @@ def kept(number: int, folder: Path) -> dict[str, Any]:
     sampled = [space.sample(seed) for seed in range(SAMPLES)]
     sampled_ms = model.many(sampled)
     target_ms = round(float(np.quantile(sampled_ms, share)), 2)
-    below = [capacity(arch) for arch, ms in zip(sampled, sampled_ms, strict=True) if 0.8 < ms / target_ms < 0.9]
+    below = [capacity(arch) for arch, ms in zip(sampled, sampled_ms, strict=True) if 0.87 < ms / target_ms < 0.93]
     score = Score(float(np.median(below)))
     common: dict[str, Any] = {"latency_target": target_ms, "evaluate": score, "trials": TRIALS, "seed": number}
     found: dict[str, Any] = {"number": number, "space": name, "share": share, "target_ms": target_ms}

@@ -13,6 +13,7 @@ def brief_measurements(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__ != "tests.test_latency_measure":
             patch.setattr(sampling, "MIN_SECONDS", 0.05)
+            patch.setattr(sampling, "FAR_SECONDS", 0.05)
             patch.setattr(sampling, "MAX_SECONDS", 0.6)
             patch.setattr(sampling, "MIN_ROUNDS", 6)
         yield

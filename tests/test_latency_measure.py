@@ -151,7 +151,7 @@ def test_each_network_is_relieved_of_its_share_of_what_the_far_anchor_feels(
 ) -> None:
     """Neighbours slow the far anchor by up to a third, the network by a share of that which nobody tells; over some
     moments it is found, and what comes out is the network in the usual state, to 3 %, not 20 % off."""
-    monkeypatch.setattr(sampling, "MIN_SECONDS", 3.0)
+    monkeypatch.setattr(sampling, "FAR_SECONDS", 3.0)
     clock = Neighbour(level)
     found = sample(clock.feels(0.003, share), clock.feels(0.004, 0.0), clock, clock.feels(0.002, 1.0))
     assert found.share == pytest.approx(share, abs=0.2)

@@ -26,6 +26,7 @@ GOAL = 0.01  # half the confidence interval of the median, relative to it
 CONFIDENCE = 0.95
 MIN_ROUNDS = 12
 MIN_SECONDS = 0.3  # noise comes in bursts: runs of one burst agree among themselves
+FAR_SECONDS = 1.5  # with a far anchor at least: what it feels comes and goes in seconds
 MAX_SECONDS = 4.0
 WARM_UP_SECONDS = 0.75
 WARM_UP_RUNS = 4
@@ -156,6 +157,7 @@ def sample(
         if one:
             _warm(partial(burst, one, WARM_UP_RUNS), clock)
     count = max(1, min(BURST, int(BURST_SECONDS / typical)), min(LONGEST, int(SETTLING_SECONDS / typical)))
+    least = FAR_SECONDS if far else MIN_SECONDS
     runs: list[float] = []
     rounds: list[float] = []
     around, far_around = [held(anchor)], [held(far)]
@@ -171,7 +173,7 @@ def sample(
         found = Samples(tuple(runs), tuple(rounds), between(around), between(far_around) if far else ())
         if spent >= MAX_SECONDS and len(rounds) >= 3:
             return found
-        if len(rounds) >= check_at and spent >= MIN_SECONDS:
+        if len(rounds) >= check_at and spent >= least:
             if found.half_width(usual_state) <= GOAL:
                 return found
             check_at = math.ceil(len(rounds) * 1.2)

@@ -7,9 +7,8 @@ the quotients by 9 %.
 
 Neighbours on other cores, or other virtual machines, also take away cache that all share. The anchor, which needs
 little, hardly feels it, and networks feel it each in its own measure. A second, far anchor leans on that cache: what
-share of its excess a network has is found by regression within the measurement (a control variate), and taken out. Of
-fourteen networks of 0.4 to 23 ms, measured five times in turn on a virtual machine without other work of its own,
-medians were 2.3 % from their typical value on average, quotients 1.6 %, and with the second anchor 0.7 %.
+share of its excess a network has is found by regression within the measurement (a control variate), and taken out
+(``benchmarks/anchors.py``).
 """
 
 from __future__ import annotations

@@ -96,17 +96,17 @@ def test_a_slow_start_is_warmed_up_and_not_counted() -> None:
     """Durations that fall before they settle do not appear among the samples."""
     clock = Clock()
     run = clock.takes(0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02, 0.01)
-    assert set(np.round(sample(run, clock=clock).runs, 9)) == {0.01}
+    assert set(np.round(sample([run], clock=clock).runs, 9)) == {0.01}
 
 
 def test_sampling_ends_when_the_median_is_known_and_at_the_cap_when_it_cannot_be() -> None:
     """A steady clock needs the fewest rounds or seconds; wild noise stops at the cap of time, with more."""
     clock = Clock()
-    few = sample(clock.takes(0.02), clock=clock)
+    few = sample([clock.takes(0.02)], clock=clock)
     assert few.half_width() < 1e-9
     assert len(few.rounds) == sampling.MIN_ROUNDS
     noise = np.random.default_rng(0).uniform(0.005, 0.05, 5000).tolist()
-    many = sample(clock.takes(*noise), clock=clock)
+    many = sample([clock.takes(*noise)], clock=clock)
     assert len(many.rounds) > 3 * len(few.rounds)
     assert many.half_width() > sampling.GOAL
     assert sum(many.runs) <= sampling.MAX_SECONDS + 0.1
@@ -123,7 +123,7 @@ def test_sampling_ends_when_the_median_is_known_and_at_the_cap_when_it_cannot_be
 def test_what_the_whole_machine_suffers_cancels_against_the_anchor(slower: Callable[[float], float]) -> None:
     """The network takes four times as long as the anchor, whatever the machine does."""
     clock = Clock(slower)
-    found = sample(clock.takes(0.008), clock.takes(0.002), clock)
+    found = sample([clock.takes(0.008)], clock.takes(0.002), clock)
     assert float(np.median(found.quotients)) == pytest.approx(4, rel=0.01)
     assert found.half_width() <= sampling.GOAL
 
@@ -153,16 +153,27 @@ def test_each_network_is_relieved_of_its_share_of_what_the_far_anchor_feels(
     moments it is found, and what comes out is the network in the usual state, to 3 %, not 20 % off."""
     monkeypatch.setattr(sampling, "FAR_SECONDS", 3.0)
     clock = Neighbour(level)
-    found = sample(clock.feels(0.003, share), clock.feels(0.004, 0.0), clock, clock.feels(0.002, 1.0))
+    found = sample([clock.feels(0.003, share)], clock.feels(0.004, 0.0), clock, clock.feels(0.002, 1.0))
     assert found.share == pytest.approx(share, abs=0.2)
     told = float(np.median(found.usually(4.0, 0.5 * np.exp(0.05))))
     assert told == pytest.approx(3 * np.exp(share * 0.05), rel=0.03)
 
 
+def test_a_network_loaded_several_times_is_told_by_the_middle_of_its_loads() -> None:
+    """Loads are run in turn, equally often; one that lies badly does not tell for all, and the interval knows of it."""
+    clock = Clock()
+    found = sample([clock.takes(ms / 1e3) for ms in (10.0, 10.1, 10.9)], clock.takes(0.004), clock)
+    assert float(np.median(found.rounds)) * 1e3 == pytest.approx(10.1)
+    counts = np.unique(np.round(np.array(found.rounds) * 1e3, 3), return_counts=True)[1]
+    assert len(counts) == 3
+    assert max(counts) - min(counts) <= 1
+    assert found.half_width() > 0.003
+
+
 def test_a_slow_network_is_not_run_more_often_than_it_takes() -> None:
     """A network of ten seconds a run: one to warm up, twice, and three rounds."""
     clock = Clock()
-    found = sample(clock.takes(10.0), clock.takes(0.004), clock)
+    found = sample([clock.takes(10.0)] * 3, clock.takes(0.004), clock)
     assert len(found.runs) == 3
     assert clock.now < 10 * 5 + 2
 
@@ -176,19 +187,19 @@ def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def found(*rounds: float) -> None:
         samples = sampling.Samples(rounds, rounds, (0.005,) * len(rounds))
-        monkeypatch.setattr(room, "sample", lambda run, held, far, usual_state: samples)
+        monkeypatch.setattr(room, "sample", lambda runs, held, far, usual_state: samples)
 
     found(*[0.001, 0.002] * 30)
-    assert "noisy" in str(timed(lambda: None, held, "torch", 1, 1).warning)
+    assert "noisy" in str(timed([lambda: None], held, "torch", 1, 1).warning)
     found(*[0.001] * 30)
-    calm = timed(lambda: None, held, "torch", 1, 1, keep_samples=True)
+    calm = timed([lambda: None], held, "torch", 1, 1, keep_samples=True)
     assert calm.warning is None
     assert (calm.ms, calm.drift) == (pytest.approx(1 / 1.05), pytest.approx(0.05))
     assert (calm.iqr_ms, calm.runs, calm.source) == (0.0, 30, "measured")
     assert calm.samples_ms == (1.0,) * 30
     assert Latency.from_dict(json.loads(json.dumps(calm.to_dict()))) == calm
     slower = 1.25
-    assert "everything took 25% longer than usual" in str(timed(lambda: None, held, "torch", 1, 1).warning)
+    assert "everything took 25% longer than usual" in str(timed([lambda: None], held, "torch", 1, 1).warning)
 
 
 def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

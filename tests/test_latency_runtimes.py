@@ -85,14 +85,17 @@ COMPILED = ("torch-compile",)  # ten seconds and more
     "name", [pytest.param(name, marks=pytest.mark.slow if name in COMPILED else ()) for name in installed()]
 )
 def test_every_runtime_computes_what_pytorch_computes(name: str) -> None:
-    """Logits of a network with SE and every activation within 1e-4 of the largest; a profile names each part or none;
-    mode and threads of PyTorch are as before."""
+    """Logits of a network with SE and every activation within 1e-4 of the largest, of two loads at once; a profile
+    names each part or none; mode and threads of PyTorch are as before."""
     network = settled(SMALL)
     expected = truth(network, noise(BATCH, 32))
     threads = torch.get_num_threads()
     network.train()
-    with runtime_of(name).prepare(network, 32, BATCH, 1) as prepared:
+    load = runtime_of(name).prepare(network, 32, BATCH, 1)
+    with load as prepared:
         prepared()
+        with load as another:
+            assert difference(another.logits(), expected) < CLOSE
         assert difference(prepared.logits(), expected) < CLOSE
         assert len(prepared.profile()) in (0, len(part_names(network)))
     assert network.training

@@ -62,7 +62,7 @@ def _answer(task: dict[str, Any], kept: dict[tuple[str, int], Callable[[], objec
         run = prepared(_content(task["model"]), task["threads"], task["batch"])
         with _alone(task["patience_s"]):
             begun = time.perf_counter()
-            found = sample(run, anchor)
+            found = sample([run], anchor)
             spent_s = time.perf_counter() - begun
     except Refused as error:
         return {"refused": one_line(str(error))}

@@ -42,7 +42,8 @@ class Prepared(Protocol):
 
 
 class Load(AbstractContextManager[Prepared]):
-    """A context in which a network is ready to run. It can be entered time and again, one time after the other.
+    """A context in which a network is ready to run. It can be entered time and again, also while it is open: then the
+    network is loaded once more, into other memory.
 
     Args:
         ready: makes the context of one time.
@@ -50,13 +51,16 @@ class Load(AbstractContextManager[Prepared]):
 
     def __init__(self, ready: Callable[[], AbstractContextManager[Prepared]]) -> None:
         self._ready = ready
+        self._open: list[AbstractContextManager[Prepared]] = []
 
     def __enter__(self) -> Prepared:
-        self._open = self._ready()
-        return self._open.__enter__()
+        context = self._ready()
+        prepared = context.__enter__()
+        self._open.append(context)
+        return prepared
 
     def __exit__(self, *error: Any) -> bool | None:
-        return self._open.__exit__(*error)
+        return self._open.pop().__exit__(*error)
 
 
 class Runtime(Protocol):

@@ -14,7 +14,7 @@ share of its excess a network has is found by regression within the measurement 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from time import perf_counter
@@ -27,6 +27,7 @@ MIN_ROUNDS = 12
 MIN_SECONDS = 0.3  # noise comes in bursts: runs of one burst agree among themselves
 FAR_SECONDS = 1.5  # with a far anchor at least: what it feels comes and goes in seconds
 MAX_SECONDS = 4.0
+SLOW_SECONDS = 0.3  # a network that is run a dozen times at most: not in more than one place in memory
 WARM_UP_SECONDS = 0.75
 WARM_UP_RUNS = 4
 WARM_UP_GOAL = 0.02
@@ -115,7 +116,7 @@ def sharing(high: np.ndarray, state: np.ndarray) -> tuple[float, float]:
 
 
 def sample(
-    run: Run,
+    runs: Sequence[Run],
     anchor: Run | None = None,
     clock: Callable[[], float] = perf_counter,
     far: Run | None = None,
@@ -124,7 +125,8 @@ def sample(
     """Run until steady, then in turn with the anchors until the median is known closely, or a cap is met.
 
     Args:
-        run: the network.
+        runs: the network, loaded once or several times, each into memory of its own; bursts take them in turn, for
+            where it happens to lie makes it a percent or two faster or slower as long as it lies there.
         anchor: that it is held against.
         clock: seconds.
         far: the far anchor.
@@ -151,25 +153,27 @@ def sample(
     def between(values: list[float]) -> tuple[float, ...]:
         return tuple(np.convolve(values, [0.5, 0.5], "valid"))
 
-    typical = max(_warm(lambda: burst(run, WARM_UP_RUNS), clock), 1e-9)
-    for one in (anchor, far):
+    typical = max(_warm(partial(burst, runs[0], WARM_UP_RUNS), clock), 1e-9)
+    if typical > SLOW_SECONDS:
+        runs = runs[:1]
+    for one in (*runs[1:], anchor, far):
         if one:
             _warm(partial(burst, one, WARM_UP_RUNS), clock)
     count = max(1, min(BURST, int(BURST_SECONDS / typical)), min(LONGEST, int(SETTLING_SECONDS / typical)))
     least = FAR_SECONDS if far else MIN_SECONDS
-    runs: list[float] = []
+    every: list[float] = []
     rounds: list[float] = []
     around, far_around = [held(anchor)], [held(far)]
     begin = clock()
     check_at = MIN_ROUNDS
     while True:
-        taken = settled(run, count)
-        runs += taken
+        taken = settled(runs[len(rounds) % len(runs)], count)
+        every += taken
         rounds.append(float(np.median(taken)))
         around.append(held(anchor))
         far_around.append(held(far))
         spent = clock() - begin
-        found = Samples(tuple(runs), tuple(rounds), between(around), between(far_around) if far else ())
+        found = Samples(tuple(every), tuple(rounds), between(around), between(far_around) if far else ())
         if spent >= MAX_SECONDS and len(rounds) >= 3:
             return found
         if len(rounds) >= check_at and spent >= least:

@@ -37,8 +37,8 @@ ANCHOR = Arch(
     128,
 )
 CLASSES, FAR_CLASSES = 10, 1000
-REMEMBERED = 64
-PROTOCOL = "2"  # of sampling: times taken in another way are not compared
+REMEMBERED = 1000  # an hour of measuring and more: fewer follow the hour, and two figures of one network with it
+PROTOCOL = "3"  # of sampling: times taken in another way are not compared
 USUAL = 0.25
 MAX_BYTES = 64 << 10
 

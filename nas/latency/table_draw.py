@@ -11,7 +11,7 @@ import numpy as np
 from nas.arch import MAX_RESOLUTION, Arch
 from nas.genes import Gene, Scalar
 from nas.latency.table_columns import Columns
-from nas.row import BLOCK_OPS, Block
+from nas.row import BLOCK_OPS, MAX_CHANNELS, Block
 from nas.space import Space
 from nas.stage import Stage
 
@@ -24,6 +24,9 @@ UNIFORM, SIZED, STRANGE, FOREIGN = "uniform", "sized", "strange", "foreign"
 KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool to choose from, over and over
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
 TRIES = 20
+LEANING = 0.4  # of a Dirichlet distribution: the smaller, the more alike the blocks of a network
+ACTS = ("relu", "relu6", "h_swish", "swish")
+PLAIN, WIDER = 0.1, 4
 
 
 def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
@@ -103,14 +106,18 @@ def _drawn(
 
 
 def sized(space: Space, rng: np.random.Generator) -> Arch:
-    """A random network whose numbers lean to small or to large options throughout: near an end of the space's range."""
+    """A random network that leans to some options throughout, near an end of the space's range: numbers to small or to
+    large ones, and all else to one or two, as published networks have one activation, or two."""
     lean = float(rng.random())
+    leaning: dict[tuple[Scalar, ...], np.ndarray] = {}
 
     def choose(gene: Gene) -> Scalar:
         options = gene.options
         numbers = sorted(option for option in options if not isinstance(option, str))
         if len(numbers) < len(options):
-            return options[int(rng.integers(len(options)))]
+            if options not in leaning:
+                leaning[options] = rng.dirichlet(np.full(len(options), LEANING))
+            return options[int(rng.choice(len(options), p=leaning[options]))]
         return numbers[int(rng.beta(1 + 4 * lean, 5 - 4 * lean) * 0.999999 * len(numbers))]
 
     return space.unfold(choose)
@@ -119,19 +126,35 @@ def sized(space: Space, rng: np.random.Generator) -> Arch:
 def strange(arch: Arch, rng: np.random.Generator) -> Arch:
     """`arch` with other activations, squeeze-and-excitation, width and resolution: references are made of such rows."""
     rows: list[Block] = []
+    acts = rng.dirichlet([LEANING] * len(ACTS))
     for row in arch.rows:
         if row.op != "pool" and rng.random() < 0.6:
-            row = replace(row, act=str(rng.choice(["relu", "relu6", "relu6", "h_swish", "swish"])))
+            row = replace(row, act=str(rng.choice(ACTS, p=acts)))
         if row.op in ("mbconv", "fused_mbconv") and rng.random() < 0.5:
             gate, base = str(rng.choice(["hard_sigmoid", "sigmoid"])), str(rng.choice(["expanded", "input"]))
             row = replace(row, se=float(rng.choice([0, 0.25])), se_gate=gate, se_base=base)
         if row.op != "linear" or rng.random() < 0.7:
             rows.append(row)
     changed = replace(arch, rows=tuple(rows))
+    if rng.random() < PLAIN:
+        changed = plain(changed)
     if rng.random() < 0.5:
         return changed
-    resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25]) / 8) * 8
-    return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25])), min(max(resolution, 32), MAX_RESOLUTION))
+    resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25, 1.5]) / 8) * 8
+    return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25, 2])), min(max(resolution, 32), MAX_RESOLUTION))
+
+
+def plain(arch: Arch) -> Arch:
+    """`arch` with depthwise separable convolutions in place of inverted residuals, wider for the lack of an expansion,
+    as in MobileNetV1."""
+
+    def other(row: Block) -> Block:
+        if row.op != "mbconv":
+            return row
+        channels = min(row.channels * WIDER, MAX_CHANNELS)
+        return Block("dwsep", channels, row.kernel, row.stride, act=row.act, norm=row.norm)
+
+    return replace(arch, rows=tuple(map(other, arch.rows)))
 
 
 def foreign(arch: Arch, rng: np.random.Generator) -> Arch:

@@ -18,7 +18,7 @@ from nas.arch import Arch
 from nas.latency.anchor import Anchors, Held, usual_ms, usual_state
 from nas.latency.isolation import isolated
 from nas.latency.runtimes import Prepared, Runtime
-from nas.latency.sampling import Samples
+from nas.latency.sampling import SETTLING_RUNS, SETTLING_SECONDS, Samples
 from nas.latency.table_columns import CLASSES
 from nas.latency.table_kept import Kept, Profile, Round, Visit
 from nas.machine import host
@@ -29,9 +29,8 @@ TIMING = "latency table: timing all in turn"
 PREPARE_SHARE = 0.6  # of the budget
 FEWEST = 16  # networks to fit to, however slow the machine
 ROUNDS = (3, 8)  # fewest, most
-ROUND_S, ANCHOR_S = 0.04, 0.008  # per visit, after runs to warm up
+ROUND_S, ANCHOR_S = 0.04, 0.01  # per visit, after runs that do not count
 ROUND_RUNS = 3
-WARM_UP = 2
 BETWEEN = 4  # networks from one visit to the anchors to the next
 MOST_KERNEL_OVERHEAD_MS = 0.003
 
@@ -148,11 +147,14 @@ def _round(order: Sequence[tuple[str, Prepared]], held: Held) -> Round:
 
 
 def _visit(run: Prepared, seconds: float) -> float:
-    """Median ms of a few runs, after one or two to warm up."""
-    for _ in range(WARM_UP):
-        run()
-    taken: list[float] = []
+    """Median ms of a few runs, after those that find the caches full of another's."""
     begin = now = perf_counter()
+    lead = 0
+    while lead < SETTLING_RUNS or now - begin < SETTLING_SECONDS:
+        run()
+        lead, now = lead + 1, perf_counter()
+    taken: list[float] = []
+    begin = now
     while len(taken) < ROUND_RUNS or now - begin < seconds:
         start = now
         run()

@@ -57,7 +57,7 @@ def main() -> None:
         runs = [stack.enter_context(runtime.prepare(build(arch), arch.resolution, 1, 1)) for arch in archs]
         for _ in range(asked.times):
             for at, run in enumerate(runs):
-                found[at].append(sample(run, held.near, far=held.far))
+                found[at].append(sample([run], held.near, far=held.far))
     print(f"{host()}; {asked.nets} networks of {space.name}, {asked.times} times in turn")
     for name, ms in told(found).items():
         off = np.abs(ms / np.median(ms, axis=1, keepdims=True) - 1)

@@ -11,8 +11,8 @@ from nas.ops import ConvNormAct, SqueezeExcite, activation
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
     """Channel shuffle (arXiv 1707.01083): channels are dealt out so that each group meets all others next."""
-    n, c, h, w = x.shape
-    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    c, h, w = map(int, x.shape[1:])  # plain numbers: a file for any number of images need not work them out each time
+    return x.reshape(-1, groups, c // groups, h, w).transpose(1, 2).reshape(-1, c, h, w)
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:

@@ -144,9 +144,8 @@ def measure(
     resolution: int | None = None,
     dtype: str = FLOAT32,
 ) -> Latency:
-    """Build `arch`, run it on this host and time it: one to two seconds for a mobile network, up to six on a
-    noisy machine, and about ten runs of a slow network. ``torch-compile`` and ``executorch`` take 10 to 60 s more to
-    compile the network and the anchor.
+    """Build `arch`, run it on this host and time it: two to five seconds for a mobile network, and about ten runs of a
+    slow one. ``torch-compile`` and ``executorch`` take 10 to 60 s more to compile the network and the anchor.
 
     Nothing else is measured on the machine meanwhile, the thread is kept on the calmest cores, and anchor networks are
     run in turn (`nas.latency.sampling`): `Latency.ms` is what the network takes while the anchors take their usual

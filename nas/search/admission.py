@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Source = Literal["near", "held-out", "given", "none"]
 
-NETWORKS = 8  # measured before the search, 1.5 to 4 s each; executorch and torch-compile compile 5 to 40 s more each
+NETWORKS = 8  # measured before the search, 2 to 5 s each; executorch and torch-compile compile 5 to 40 s more each
 NEAREST = 64  # from which those are taken
 SAMPLES = 2000
 WITHIN = 0.15  # of the target: farther off, a network says little about those near it

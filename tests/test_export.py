@@ -165,8 +165,8 @@ def test_any_arch_becomes_an_onnx_file_with_an_open_batch(arch: Arch) -> None:
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_g3", "shufflenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small"])
 def test_a_file_for_any_number_of_images_is_as_quick_as_one_for_a_single_one(name: str) -> None:
-    """Networks are measured with one image, and shipped for any number: the file must not have an operator more, such as
-    those that work out shapes (they made exported ShuffleNets 10 to 20 % slower than the search had said)."""
+    """Networks are measured with one image, and shipped for any number: the file must not have an operator more, such
+    as those that work out shapes (they made exported ShuffleNets 10 to 20 % slower than the search had said)."""
     network = build(reference(name, resolution=64))
     fixed, open_ = (
         [node.op_type for node in onnx.load_from_string(onnx_bytes(network, 64, batch)).graph.node]

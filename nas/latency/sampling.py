@@ -139,11 +139,6 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, np.full(LASTING, 1 / LASTING), "valid") if len(values) > LASTING else values
 
 
-def leads(typical: float) -> int:
-    """How many runs of a network of so many seconds do not count, after others have filled the caches."""
-    return max(SETTLING_RUNS, min(LONGEST, math.ceil(SETTLING_SECONDS / typical)))
-
-
 def sample(
     runs: Sequence[Run],
     anchor: Run | None = None,
@@ -174,7 +169,7 @@ def sample(
         """A burst after runs that do not count: they find their weights driven out of the caches by the other's."""
         quick = min(LONGEST, math.ceil(SETTLING_SECONDS / typical))
         count = max(1, min(BURST, int(BURST_SECONDS / typical)), quick)
-        lead = leads(typical) if anchor and count > 1 else 0
+        lead = max(SETTLING_RUNS, quick) if anchor and count > 1 else 0
         taken = burst(one, lead + count)
         return taken[lead:] or taken[-1:]
 

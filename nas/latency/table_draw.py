@@ -19,14 +19,12 @@ HELD_OUT = 16
 FITTED = (16, 64)  # fewest, most; by the number of genes
 POOL = 4  # networks drawn for each that is fitted to
 PRIOR = 1e-3
-FOREIGN_NETS = 8  # more, in spaces without MBConv blocks
-UNIFORM, SIZED, STRANGE, FOREIGN = "uniform", "sized", "strange", "foreign"
+PLAIN_NETS, FOREIGN_NETS = 4, 8  # more, in spaces with and without MBConv blocks
+WIDER = 4
+UNIFORM, SIZED, STRANGE, PLAIN, FOREIGN = "uniform", "sized", "strange", "plain", "foreign"
 KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool to choose from, over and over
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
 TRIES = 20
-LEANING = 0.4  # of a Dirichlet distribution: the smaller, the more alike the blocks of a network
-ACTS = ("relu", "relu6", "h_swish", "swish")
-PLAIN, WIDER = 0.1, 4
 
 
 def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
@@ -35,8 +33,8 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     The pool to fit to are uniform samples, samples leaning to small or large options all at once (a uniform sample of
     many genes is never near an end of the range), and strange ones: with activations, gates and widths the space may
     not have. Half of those taken are the most `informative`, half just drawn: extremes fix the coefficients, and what
-    is usual shows where a linear model of it is off. A space without MBConv blocks also gets foreign ones made of them,
-    that the usual references can be predicted.
+    is usual shows where a linear model of it is off. A few more are `plain` in a space with MBConv blocks, `foreign` in
+    one without: references are made of these.
     """
     rng = np.random.default_rng((seed, 0x7AB1E))
     seen: set[str] = set()
@@ -45,10 +43,11 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     count = min(fewest + len(space.genes), most)
     pool = list(_drawn(space, KINDS, POOL * count, rng, seen))
     fitted = _alternating(informative(pool, (count + 1) // 2), pool, count)
-    if not any("mbconv" in ops_of(stage) for stage in space.stages):
-        apart = len(fitted) // FOREIGN_NETS + 1  # spread out: on a slow machine the last of all are left out
-        for at, arch in enumerate(_drawn(space, (FOREIGN,), FOREIGN_NETS, rng, seen)):
-            fitted.insert(at * apart, arch)
+    has_mbconv = any("mbconv" in ops_of(stage) for stage in space.stages)
+    kind, more = (PLAIN, PLAIN_NETS) if has_mbconv else (FOREIGN, FOREIGN_NETS)
+    apart = len(fitted) // more + 1  # spread out: on a slow machine the last of all are left out
+    for at, arch in enumerate(_drawn(space, (kind,), more, rng, seen)):
+        fitted.insert(at * apart, arch)
     return held_out, fitted
 
 
@@ -97,8 +96,10 @@ def _drawn(
             arch = space.sample(rng) if kind == UNIFORM else sized(space, rng)
             if kind == FOREIGN:
                 arch = foreign(arch, rng)
-            if kind in (STRANGE, FOREIGN):
+            if kind in (STRANGE, PLAIN, FOREIGN):
                 arch = strange(arch, rng)
+            if kind == PLAIN:
+                arch = plain(arch)
             if arch.key not in seen:
                 seen.add(arch.key)
                 yield arch
@@ -106,18 +107,14 @@ def _drawn(
 
 
 def sized(space: Space, rng: np.random.Generator) -> Arch:
-    """A random network that leans to some options throughout, near an end of the space's range: numbers to small or to
-    large ones, and all else to one or two, as published networks have one activation, or two."""
+    """A random network whose numbers lean to small or to large options throughout: near an end of the space's range."""
     lean = float(rng.random())
-    leaning: dict[tuple[Scalar, ...], np.ndarray] = {}
 
     def choose(gene: Gene) -> Scalar:
         options = gene.options
         numbers = sorted(option for option in options if not isinstance(option, str))
         if len(numbers) < len(options):
-            if options not in leaning:
-                leaning[options] = rng.dirichlet(np.full(len(options), LEANING))
-            return options[int(rng.choice(len(options), p=leaning[options]))]
+            return options[int(rng.integers(len(options)))]
         return numbers[int(rng.beta(1 + 4 * lean, 5 - 4 * lean) * 0.999999 * len(numbers))]
 
     return space.unfold(choose)
@@ -126,27 +123,24 @@ def sized(space: Space, rng: np.random.Generator) -> Arch:
 def strange(arch: Arch, rng: np.random.Generator) -> Arch:
     """`arch` with other activations, squeeze-and-excitation, width and resolution: references are made of such rows."""
     rows: list[Block] = []
-    acts = rng.dirichlet([LEANING] * len(ACTS))
     for row in arch.rows:
         if row.op != "pool" and rng.random() < 0.6:
-            row = replace(row, act=str(rng.choice(ACTS, p=acts)))
+            row = replace(row, act=str(rng.choice(["relu", "relu6", "relu6", "h_swish", "swish"])))
         if row.op in ("mbconv", "fused_mbconv") and rng.random() < 0.5:
             gate, base = str(rng.choice(["hard_sigmoid", "sigmoid"])), str(rng.choice(["expanded", "input"]))
             row = replace(row, se=float(rng.choice([0, 0.25])), se_gate=gate, se_base=base)
         if row.op != "linear" or rng.random() < 0.7:
             rows.append(row)
     changed = replace(arch, rows=tuple(rows))
-    if rng.random() < PLAIN:
-        changed = plain(changed)
     if rng.random() < 0.5:
         return changed
-    resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25, 1.5]) / 8) * 8
-    return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25, 2])), min(max(resolution, 32), MAX_RESOLUTION))
+    resolution = int(arch.resolution * rng.choice([0.75, 1, 1.25]) / 8) * 8
+    return changed.scaled(float(rng.choice([0.5, 0.75, 1, 1.25])), min(max(resolution, 32), MAX_RESOLUTION))
 
 
 def plain(arch: Arch) -> Arch:
     """`arch` with depthwise separable convolutions in place of inverted residuals, wider for the lack of an expansion,
-    as in MobileNetV1."""
+    as in MobileNetV1: its 1x1 convolutions are far from any in an inverted residual."""
 
     def other(row: Block) -> Block:
         if row.op != "mbconv":

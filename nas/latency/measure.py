@@ -199,9 +199,8 @@ def measure_onnx(model: bytes | Path, threads: int = 1, batch: int = 1, *, keep_
 
 
 def _measured_onnx(model: bytes | Path, threads: int, batch: int, keep_samples: bool) -> Latency:
-    size = len(model) if isinstance(model, bytes) else model.stat().st_size
-    sessions = [onnx_session(model, threads) for _ in range(_loads(size))]
-    inputs = sessions[0].get_inputs()
+    session = onnx_session(model, threads)
+    inputs = session.get_inputs()
     shape = list(inputs[0].shape) if len(inputs) == 1 else []
     side = shape[-1] if len(shape) == 4 else None
     if not isinstance(side, int) or shape[1:] != [3, side, side] or not 8 <= side <= MAX_RESOLUTION:
@@ -218,7 +217,9 @@ def _measured_onnx(model: bytes | Path, threads: int, batch: int, keep_samples: 
     images = np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)
     feed = {inputs[0].name: images}
     runtime = runtime_of("onnxruntime")
-    runs = [partial(session.run, None, feed) for session in sessions]
+    size = len(model) if isinstance(model, bytes) else model.stat().st_size
+    sessions = [session, *(onnx_session(model, threads) for _ in range(_loads(size) - 1))]
+    runs = [partial(one.run, None, feed) for one in sessions]
     with Anchors(runtime, threads) as held:
         return timed(runs, held, runtime.name, threads, batch, keep_samples)
 

@@ -42,8 +42,8 @@ class Prepared(Protocol):
 
 
 class Load(AbstractContextManager[Prepared]):
-    """A context in which a network is ready to run. It can be entered time and again, also while it is open: then the
-    network is loaded once more, into other memory.
+    """A context in which a network is ready to run. It can be entered time and again, also while it is open: then a
+    runtime with files of its own loads the network once more, into other memory.
 
     Args:
         ready: makes the context of one time.

@@ -293,7 +293,10 @@ def test_a_table_survives_its_file(table: LatencyTable, tmp_path: Path) -> None:
     [
         ("schema", 99), ("device", ""), ("device", 5), ("threads", 0), ("threads", True), ("coefficients", [1.0]),
         ("coefficients", "many"), ("coefficients", [float("nan")]), ("coefficients", [-1.0]), ("columns", []),
-        ("columns", ["a", "a"]), ("groups", [1]), ("error", None), ("versions", []), ("fitted", -1),
+        ("columns", ["a", "a"]), ("groups", [1]), ("groups", [" "]), ("groups", ["depthwise x 1"]),
+        ("coefficients", [10**400]), ("device", "x" * 300), ("runtime", ""), ("source", "x" * 500),
+        ("stepped", ["macs"]),
+        ("stepped", []), ("error", None), ("versions", []), ("fitted", -1),
         ("residuals", 5), ("residuals", {"se": {}}),
         ("residuals", {"se": {"points": [[1, 1, 1, "relu"]], "weights": []}}),
         ("residuals", {"se": {"points": [[1, 1, "relu"]], "weights": [1.0]}}),
@@ -363,6 +366,16 @@ def test_tables_of_small_spaces_are_measured(
     assert LatencyTable.load(file).space_key == space.key
 
 
+def test_a_table_is_built_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache that cannot be written costs the next start a minute, and nothing else."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(room, "BUDGET_S", 1.0)
+    monkeypatch.setattr(table_draw, "FITTED", (4, 4))
+    monkeypatch.setattr(table_draw, "HELD_OUT", 2)
+    assert cached_table(parse_space(SMALL, "test")).fitted == 4 + table_draw.PLAIN_NETS
+
+
 def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What was profiled and timed before Ctrl-C is not timed again; a file of another kind in its place is no harm."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
@@ -391,6 +404,14 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
     cached_table(space, progress=lambda done, total, text: seen.append((done, text)))
     assert min(done for done, text in seen if "in turn" in text) == 2
     assert not part.exists()
+    timed = {visit[0] for visit in second["rounds"][0]}
+    monkeypatch.setattr(room, "MODEL", -1)  # another table
+    stop_at("in turn", 1)
+    (part,) = (tmp_path / "latency").glob("*.part.json")
+    strange = json.loads(part.read_text())
+    strange["rounds"] = [[["another network", *visit[1:]] for visit in one] for one in strange["rounds"]]
+    part.write_text(json.dumps(strange))
+    assert cached_table(space).fitted == len(timed) - 3
     for text in (
         "{",
         "[]",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from nas.arch import Arch
 from nas.errors import InputError, NasError
-from nas.files import cache_folder, write_atomic
+from nas.files import write_atomic
 from nas.latency.agent_client import Link, NoAnchor, facts_of, is_duration, samples_of
 from nas.latency.anchor import ANCHOR, CLASSES, USUAL, usual_ms
 from nas.latency.calibrate import from_networks
@@ -26,6 +27,7 @@ from nas.latency.sampling import Samples
 from nas.latency.table import LatencyTable
 from nas.latency.table_columns import CLASSES as TABLE_CLASSES
 from nas.latency.table_draw import draw_sets
+from nas.latency.table_kept import cached_path, keep
 from nas.latency.table_time import Progress
 from nas.libraries import LibraryNetwork, at_resolution, takes_its_images
 from nas.machine import host
@@ -179,27 +181,28 @@ class Agent:
         not measured again."""
         identity = json.dumps([space.key, *self._circumstances(), ANCHOR.key, TABLE_SCHEMA])
         name = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
-        path, part = cache_folder("latency") / f"agent-{name}.json", cache_folder("latency") / f"agent-{name}.part.json"
-        try:
-            return LatencyTable.load(path)
-        except InputError:
-            pass  # none yet, or damaged
+        path = cached_path(f"agent-{name}")
+        part = path.with_suffix(f".{self._seed}.part.json") if path else None
+        with suppress(InputError):  # none yet, or damaged
+            if path is not None:
+                return LatencyTable.load(path)
         table = self._fitted(space, part)
-        table.save(path)
-        part.unlink(missing_ok=True)
+        keep(table, path, part)
         return table
 
-    def _fitted(self, space: Space, part: Path) -> LatencyTable:
+    def _fitted(self, space: Space, part: Path | None) -> LatencyTable:
         held_out, fitted = draw_sets(space, self._seed)
         fitted = fitted[:FITTED]
         archs = [*held_out, *fitted]
-        known = _read_part(part)
+        known = _read_part(part) if part else {}
         text = f"latency table: measuring networks on {self.device}"
         for at, arch in enumerate(archs):
             self._progress(at, len(archs), text)
             if arch.key not in known:
                 known[arch.key] = self._quotient_and_anchor(arch)
-                write_atomic(part, json.dumps(known))
+                with suppress(OSError):  # a courtesy
+                    if part is not None:
+                        write_atomic(part, json.dumps(known))
         self._progress(len(archs), len(archs), text)
         usual = float(np.quantile([known[arch.key][1] for arch in archs], USUAL))
         ms = [known[arch.key][0] * usual for arch in archs]

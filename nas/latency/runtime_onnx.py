@@ -11,9 +11,10 @@ import json
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> by
     network.eval()
     torch.set_num_threads(1)  # the trace is one image; threads that wait for a busy core made it five times slower
     try:
-        with warnings.catch_warnings():
+        with _folded(network), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter announces that it is the old one
             torch.onnx.export(
                 network,
@@ -67,6 +68,23 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> by
         torch.set_num_threads(threads)
         network.train(training)
     return file.getvalue()
+
+
+@contextmanager
+def _folded(network: nn.Module) -> Iterator[None]:
+    """Within the context, batch normalisations are part of the convolutions before them. The exporter would fold them
+    itself, at a quarter more time."""
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    with ExitStack() as stack:
+        for row in [part for part in network.modules() if type(part).forward is nn.Sequential.forward]:
+            for (at, conv), (after, norm) in pairwise(list(row.named_children())):
+                if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_var is not None:
+                    for name, one, other in ((at, conv, fuse_conv_bn_eval(conv, norm)), (after, norm, nn.Identity())):
+                        stack.callback(setattr, row, name, one)
+                        setattr(row, name, other)
+        yield
 
 
 class OnnxRuntime:
@@ -104,9 +122,8 @@ class _Session:
         return np.asarray(self._session.run(None, self._feed)[0])
 
     def profile(self) -> list[tuple[float, int]]:
-        model, self._model = self._model, b""  # tens of MB that nobody needs any more
         with tempfile.TemporaryDirectory(prefix="nas-profile-") as folder:
-            session = onnx_session(model, self._threads, profile_to=Path(folder) / "onnxruntime")
+            session = onnx_session(self._model, self._threads, profile_to=Path(folder) / "onnxruntime")
             for _ in range(PROFILE_WARM_UP + PROFILE_RUNS):
                 session.run(None, self._feed)
             events = json.loads(Path(session.end_profiling()).read_bytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -17,15 +17,17 @@ from nas.errors import InputError
 from nas.files import write_atomic
 from nas.latency.held_out import HeldOut
 from nas.latency.measure import Latency
-from nas.latency.table_columns import Columns
+from nas.latency.table_columns import STEPPED, Columns
 from nas.latency.table_predict import Charges
 from nas.latency.table_residuals import Residuals
+from nas.units import is_number
 
 SCHEMA = 1
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
 MAX_NETS = 20_000
-MAX_TEXT = 400
+MAX_NAME, MAX_TEXT = 200, 400
+GROUP = re.compile(r"[a-z_-]+( \d{1,4}){0,2}")
 MAX_POINTS = 2000  # timed parts of one kind
 
 
@@ -50,6 +52,10 @@ class LatencyTable:
         licence: of those measurements.
         notes: what people should know about it.
         residuals: factors on what the coefficients say of parts, by kind.
+        stepped: the quantities that cost more in larger networks.
+
+    Raises:
+        InputError: a text is missing or too long.
     """
 
     device: str
@@ -66,10 +72,25 @@ class LatencyTable:
     licence: str = ""
     notes: tuple[str, ...] = ()
     residuals: Mapping[str, Residuals] = field(default_factory=dict)
+    stepped: tuple[str, ...] = STEPPED[:1]
+
+    def __post_init__(self) -> None:
+        for name in ("device", "runtime"):
+            _text(name, getattr(self, name), MAX_NAME)
+        for name in ("source", "licence"):
+            if value := getattr(self, name):
+                _text(name, value)
+        for text in self.notes:
+            _text("a note", text)
+        if not set(self.stepped) <= set(STEPPED):
+            raise InputError(f"stepped must be of {', '.join(STEPPED)}, got {', '.join(self.stepped):.60}")
+        for group in self.groups:
+            if not GROUP.fullmatch(group):
+                raise InputError(f"a group must be a kind, and its kernel and stride, got {group!r:.60}")
 
     @cached_property
     def _columns(self) -> Columns:
-        return Columns(self.groups, self.columns)
+        return Columns(self.groups, self.columns, self.stepped)
 
     @cached_property
     def _charges(self) -> Charges:
@@ -127,7 +148,7 @@ class LatencyTable:
 def _checked(data: Any) -> LatencyTable:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f"schema must be {SCHEMA}")
-    told = ("source", "licence", "notes", "residuals")
+    told = ("source", "licence", "notes", "residuals", "stepped")
     if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
         raise InputError(f"it lacks {', '.join(missing)}")
     error, versions = data["error"], data["versions"]
@@ -136,8 +157,8 @@ def _checked(data: Any) -> LatencyTable:
     predicted = _numbers("predicted_ms", error.get("predicted_ms"), MAX_NETS, positive=True)
     measured = _numbers("measured_ms", error.get("measured_ms"), MAX_NETS, positive=True)
     table = LatencyTable(
-        device=_text("device", data["device"]),
-        runtime=_text("runtime", data["runtime"]),
+        device=data["device"],
+        runtime=data["runtime"],
         threads=_whole("threads", data["threads"]),
         space_key=None if data["space_key"] is None else _text("space_key", data["space_key"]),
         versions={_text("a version", k): _text("a version", v) for k, v in versions.items()},
@@ -146,10 +167,11 @@ def _checked(data: Any) -> LatencyTable:
         coefficients=_numbers("coefficients", data["coefficients"], MAX_COLUMNS),
         error=HeldOut(predicted, measured),
         fitted=_whole("fitted", data["fitted"]),
-        source=_text("source", data["source"]) if data.get("source") else "",
-        licence=_text("licence", data["licence"]) if data.get("licence") else "",
+        source=data.get("source") or "",
+        licence=data.get("licence") or "",
         notes=_texts("notes", data["notes"]) if data.get("notes") else (),
         residuals=_residuals(data.get("residuals", {})),
+        stepped=_texts("stepped", data["stepped"]) if "stepped" in data else STEPPED[:1],
     )
     if len(predicted) != len(measured) or not predicted:
         raise InputError("predicted_ms and measured_ms must be equally many")
@@ -177,9 +199,9 @@ def _residuals(data: Any) -> dict[str, Residuals]:
     return found
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
-        raise InputError(f"{name} must be a text of 1 to {MAX_TEXT} characters, got {value!r:.60}")
+def _text(name: str, value: Any, most: int = MAX_TEXT) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= most:
+        raise InputError(f"{name} must be a text of 1 to {most} characters, got {value!r:.60}")
     return value
 
 
@@ -202,8 +224,7 @@ def _numbers(name: str, values: Any, most: int, positive: bool = False, signed: 
     if not isinstance(values, list) or len(values) > most:
         raise InputError(f"{name} must be a list of at most {most} numbers")
     for value in values:
-        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not plain or not math.isfinite(value) or (value < 0 and not signed) or (positive and value == 0):
+        if not is_number(value) or (value < 0 and not signed) or (positive and value == 0):
             rule = "positive" if positive else "finite" if signed else "non-negative"
             raise InputError(f"{name} must hold {rule} numbers, got {value!r:.60}")
     return tuple(float(value) for value in values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,23 @@ from typing import Any
 import numpy as np
 
 from nas.errors import InputError, NasError
-from nas.files import cache_folder
 from nas.latency.calibrate import from_networks
 from nas.latency.held_out import HeldOut
+from nas.latency.isolation import isolated
 from nas.latency.measure import check_load
 from nas.latency.measurements import Measured
 from nas.latency.runtimes import runtime_of
 from nas.latency.table import SCHEMA, LatencyTable
-from nas.latency.table_columns import Columns
+from nas.latency.table_columns import STEPPED, Columns
 from nas.latency.table_draw import draw_sets
 from nas.latency.table_fit import fit
-from nas.latency.table_kept import Kept
+from nas.latency.table_kept import Kept, cached_path, keep
 from nas.latency.table_predict import Charges
 from nas.latency.table_time import Progress, time_networks
 from nas.machine import host
 from nas.space import Space
 
-MODEL = 5  # raised when a table says something else of the same timings: those kept before are built anew
+MODEL = 6  # raised when a table says something else of the same timings: those kept before are built anew
 BUDGET_S = 54.0
 
 
@@ -78,7 +77,7 @@ def build_table(
         apart, others = ([Measured(one.arch, one.ms) for one in some] for some in (tested, timed))
         return replace(from_networks(apart, others, host(), seed=seed), **here)
     archs = [one.arch for one in timed]
-    columns = Columns.seen_in(archs)
+    columns = Columns.seen_in(archs, STEPPED)
     nets_ms = np.array([one.ms for one in timed])
     coefficients, residuals = fit(columns, archs, [one.parts_ms for one in timed], nets_ms)
     predicted = Charges(columns, coefficients, residuals).many(held_out)
@@ -94,6 +93,7 @@ def build_table(
         error=HeldOut(tuple(predicted.tolist()), tuple(one.ms for one in tested)),
         fitted=len(timed),
         residuals=residuals,
+        stepped=STEPPED,
     )
 
 
@@ -119,15 +119,24 @@ def cached_table(
     check_load(threads, 1)
     versions = _versions(runtime)
     identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA, MODEL])
-    path = cache_folder("latency") / f"{hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()}.json"
-    if path.exists() and not refresh:
-        try:
-            return LatencyTable.load(path)
-        except InputError:
-            pass  # damaged; made again
-    part = path.with_suffix(".part.json")
+    path = cached_path(hashlib.blake2b(identity.encode(), digest_size=12).hexdigest())
+    if found := _kept(path, refresh):
+        return found
+    if path is not None:
+        with isolated(threads):  # who measures now may be building this very table
+            pass
+    if found := _kept(path, refresh):
+        return found
+    part = path.with_suffix(f".{seed}.part.json") if path else None
     table = build_table(space, runtime, threads, seed, progress, BUDGET_S, part)
-    with suppress(OSError):  # a full disk: this one is good all the same
-        table.save(path)
-        part.unlink(missing_ok=True)
+    keep(table, path, part)
     return table
+
+
+def _kept(path: Path | None, refresh: bool) -> LatencyTable | None:
+    if path is None or refresh or not path.exists():
+        return None
+    try:
+        return LatencyTable.load(path)
+    except InputError:
+        return None  # damaged; made again

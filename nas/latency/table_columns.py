@@ -2,10 +2,10 @@
 
 Each row splits into parts as a runtime executes them (expansion, depthwise convolution, squeeze-and-excitation,
 projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
-and written, and what its activation, norm, shuffle or shortcut adds. Weights cost more the larger the network is, for
-then they come from farther away (on a 2-core machine, MobileNet's classifier of 5 MB took from 0.10 ms inside a network
-that touches 11 MB to 0.25 ms inside those that touch 28 MB and more): they stand in columns of their own, one per step
-of what the network touches. Sums of parts are sums of columns.
+and written, and what its activation, norm, shuffle or shortcut adds. Weights, and the start of each kernel, cost more
+the larger the network is, for then they come from farther away (on a 2-core machine, MobileNet's classifier of 5 MB
+took from 0.10 ms inside a network that touches 11 MB to 0.25 ms inside those that touch 28 MB and more): they stand in
+columns of their own, one per step of what the network touches. Sums of parts are sums of columns.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ALIKE = {  # what stands in for a kind never met
     "grouped-plain": ("grouped",),
 }
 JOINTS = ("add", "shuffle", "concat", "split", "avg_pool")  # run between the parts of a row
+STEPPED = ("weights", "each")  # the second takes many networks to tell
 STEPS_M = (1.0, 2.0, 4.0, 8.0, 16.0)  # million floats: 4 to 64 MB
 ACTS_ALIKE = {  # what an activation costs where nobody has measured it, nearest first
     "relu": ("relu6",),
@@ -149,7 +150,7 @@ def _is_full(layer: Layer) -> bool:
 
 
 def part_columns(part: Part, group: str) -> dict[str, float]:
-    """Named quantities of a part counted under `group`; ``weights`` ones still await the network's size."""
+    """Named quantities of a part counted under `group`; those of `STEPPED` still await the network's size."""
     first = part[0]
     columns = {f"{group}: {name}": float(value) for name, value in _quantities(part).items()}
     if first.kind in ("pointwise", "linear") or _is_full(first):
@@ -181,28 +182,30 @@ class Columns:
 
     Args:
         groups: known to the table; a part of an unknown kernel or stride is counted as the nearest known.
-        names: of the columns, before the steps of the weights are unfolded.
+        names: of the columns, before the steps are unfolded.
+        stepped: the quantities that cost more in larger networks, of `STEPPED`.
     """
 
     groups: tuple[str, ...]
     names: tuple[str, ...]
+    stepped: tuple[str, ...] = STEPPED[:1]
     _rows: dict[Placed, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._at = {name: at for at, name in enumerate(self.names)}
-        self._weights = [at for at, name in enumerate(self.names) if name.endswith(": weights")]
+        self._stepped = [at for at, name in enumerate(self.names) if name.rpartition(": ")[2] in self.stepped]
 
     @classmethod
-    def seen_in(cls, archs: Sequence[Arch]) -> Columns:
+    def seen_in(cls, archs: Sequence[Arch], stepped: tuple[str, ...] = STEPPED[:1]) -> Columns:
         """The columns these networks need."""
         parts = [part for arch in archs for placed in places(arch) for part in parts_of_row(placed)]
         named = {name for part in parts for name in part_columns(part, group_of(part))}
-        return cls(tuple(sorted({group_of(part) for part in parts})), tuple(sorted(named)))
+        return cls(tuple(sorted({group_of(part) for part in parts})), tuple(sorted(named)), stepped)
 
     @property
     def unfolded(self) -> tuple[str, ...]:
         """The names of the columns of `of_networks`."""
-        more = (f"{self.names[at]} over {step:g}M" for at in self._weights for step in STEPS_M[:-1])
+        more = (f"{self.names[at]} over {step:g}M" for at in self._stepped for step in STEPS_M[:-1])
         return (*self.names, *more)
 
     def of_part(self, part: Part) -> np.ndarray:
@@ -254,9 +257,9 @@ class Columns:
         return sums
 
     def unfold(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
-        """Put the weights on the steps of their network's size: shape ``(n, len(unfolded))``."""
+        """Put what is stepped on the steps of its network's size: shape ``(n, len(unfolded))``."""
         up = steps(touched)
-        stepped = raw[:, self._weights][:, :, None] * up[:, None, :]
+        stepped = raw[:, self._stepped][:, :, None] * up[:, None, :]
         return np.hstack([raw[:, :-1], stepped.reshape(len(raw), -1)])
 
     def of_networks(self, archs: Sequence[Arch]) -> np.ndarray:
@@ -271,5 +274,5 @@ class Columns:
         prices = np.zeros((names + 1, 1 + len(STEPS_M)))
         prices[:names, 0] = coefficients[:names]
         prices[-1, 1] = 1.0
-        prices[self._weights, 2:] = coefficients[names:].reshape(len(self._weights), -1)
+        prices[self._stepped, 2:] = coefficients[names:].reshape(len(self._stepped), -1)
         return prices

@@ -1,15 +1,18 @@
-"""What an interrupted table had timed: kept beside the tables in the cache until the table is whole."""
+"""Where tables are kept, and beside each what an interrupted one had timed, until it is whole."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas.files import write_atomic
+from nas.files import cache_folder, write_atomic
+from nas.units import is_number
+
+if TYPE_CHECKING:
+    from nas.latency.table import LatencyTable
 
 MAX_BYTES = 8 << 20
 
@@ -33,6 +36,23 @@ class Visit(NamedTuple):
 
 
 Round = list[Visit]  # in order of time
+
+
+def cached_path(name: str) -> Path | None:
+    """Where the table of that name is kept; None where nothing can be."""
+    try:
+        return cache_folder("latency") / f"{name}.json"
+    except OSError:
+        return None
+
+
+def keep(table: LatencyTable, path: Path | None, part: Path | None) -> None:
+    """Keep a table that is whole, in place of what there was of it."""
+    with suppress(OSError):  # a full disk: the table is good all the same
+        if path is not None:
+            table.save(path)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 class Kept:
@@ -64,7 +84,7 @@ class Kept:
         self._write()
 
     def discard(self) -> None:
-        """The table is whole."""
+        """Nothing of it is of use."""
         if self._path:
             self._path.unlink(missing_ok=True)
 
@@ -108,7 +128,7 @@ def _rows(rows: Any, kinds: tuple[Callable[[Any], bool], ...]) -> list[Any]:
 
 
 def _is_ms(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return is_number(value) and value >= 0
 
 
 def _is_positive(value: Any) -> bool:

@@ -1,16 +1,18 @@
 """How the networks of a latency table are timed: all in turn, several times over.
 
 A shared machine has bursts of a second or two in which everything takes a fifth longer, and drifts by a few percent
-within minutes. So no network is timed in one go: all are kept ready and run in rounds, with the anchors between every
-few, and what the anchors suffered is taken out as in `nas.latency.measure`.
+within minutes. So no network is timed in one go: all are run in rounds, with the anchors between every few, and what
+the anchors suffered is taken out as in `nas.latency.measure`. Where in memory a network happens to lie makes it a
+percent or two faster or slower: each is loaded anew for each round, and so are the anchors, unless loading takes long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,14 +25,16 @@ from nas.latency.table_columns import CLASSES
 from nas.latency.table_kept import Kept, Profile, Round, Visit
 from nas.machine import host
 
+T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 
 TIMING = "latency table: timing all in turn"
 PREPARE_SHARE = 0.6  # of the budget
 FEWEST = 16  # networks to fit to, however slow the machine
 ROUNDS = (3, 8)  # fewest, most
-ROUND_S, ANCHOR_S = 0.04, 0.01  # per visit, after runs that do not count
+ROUND_S, ANCHOR_S = 0.02, 0.01  # per visit, after runs that do not count
 ROUND_RUNS = 3
+LOADING_S = 0.1  # what takes longer to load stays loaded
 BETWEEN = 4  # networks from one visit to the anchors to the next
 MOST_KERNEL_OVERHEAD_MS = 0.003
 
@@ -65,33 +69,36 @@ def time_networks(
     """
     from nas.build import build
 
-    begin = perf_counter()
-    if kept.timed:  # go on with those that were timed, however quickly they are made ready this time
-        fitted = [arch for arch in fitted if arch.key in kept.timed]
+    before = [arch for arch in fitted if arch.key in kept.timed]
+    resumed = len(before) >= min(FEWEST, len(fitted)) and kept.timed == {arch.key for arch in [*held_out, *before]}
+    if resumed:  # go on with those that were timed, however quickly they are made ready this time
+        fitted = before
     archs = [*held_out, *fitted]
-    ready: list[Prepared] = []
+    ready: list[AbstractContextManager[Prepared]] = []
     profiles: list[Profile] = []
     with ExitStack() as stack:
         stack.enter_context(isolated(threads))
-        held = stack.enter_context(Anchors(runtime, threads))
+        begin = perf_counter()  # another measurement may have had to end first
+        anchors = _to_visit(stack, Anchors(runtime, threads))
         for arch in archs:
             late = perf_counter() - begin > PREPARE_SHARE * budget_s
-            if late and not kept.timed and len(ready) >= len(held_out) + FEWEST:
+            if late and not resumed and len(ready) >= len(held_out) + FEWEST:
                 break
             progress(len(ready), len(archs), "latency table: profiling networks")
-            prepared = stack.enter_context(runtime.prepare(build(arch, CLASSES), arch.resolution, 1, threads))
+            load = runtime.prepare(build(arch, CLASSES), arch.resolution, 1, threads)
             profile: Profile = []
-            if len(ready) >= len(held_out):
-                profile = kept.profile(arch.key) or prepared.profile()
+            ready.append(_to_visit(stack, load))
+            if len(profiles) >= len(held_out):
+                profile = kept.profile(arch.key) or _profile(ready[-1])
                 kept.add_profile(arch.key, profile)
-            ready.append(prepared)
             profiles.append(profile)
         progress(len(archs), len(archs), "latency table: profiling networks")
-        runs = {arch.key: run for arch, run in zip(archs, ready, strict=False)}
-        found = samples_by_name(visits(runs, held, *ROUNDS, begin + budget_s, progress, kept))
+        loads = {arch.key: load for arch, load in zip(archs, ready, strict=False)}
+        found = samples_by_name(visits(loads, anchors, *ROUNDS, begin + budget_s, progress, kept))
     here = (host(), runtime.name, runtime.version(), threads)
+    far = any(one.far for one in found.values())
     usual = usual_ms(float(np.median([one.anchor_ms for one in found.values()])), *here)
-    state = usual_state(float(np.median([one.state for one in found.values()])), *here) if held.far else 1.0
+    state = usual_state(float(np.median([one.state for one in found.values()])), *here) if far else 1.0
     timed = []
     for arch, parts in zip(archs, profiles, strict=False):
         ms = float(np.median(found[arch.key].usually(usual, state)))
@@ -99,46 +106,75 @@ def time_networks(
     return timed[: len(held_out)], timed[len(held_out) :]
 
 
+def _to_visit(stack: ExitStack, load: AbstractContextManager[T]) -> AbstractContextManager[T]:
+    """What to enter for each visit: `load` itself, or, where loading takes long, what it gave, which stays loaded."""
+    with ExitStack() as once:
+        begin = perf_counter()
+        loaded = once.enter_context(load)
+        if perf_counter() - begin <= LOADING_S:
+            return load
+        stack.push(once.pop_all())
+        return nullcontext(loaded)
+
+
+def _profile(load: AbstractContextManager[Prepared]) -> Profile:
+    with load as prepared:
+        return prepared.profile()
+
+
 def visits(
-    runs: dict[str, Prepared], held: Held, fewest: int, most: int, end: float, progress: Progress, kept: Kept
+    loads: dict[str, AbstractContextManager[Prepared]],
+    anchors: AbstractContextManager[Held],
+    fewest: int,
+    most: int,
+    end: float,
+    progress: Progress,
+    kept: Kept,
 ) -> list[Round]:
     """Run all networks in rounds, each in an order of its own lest a regular disturbance meet the same ones, and the
     anchors between every few.
 
     Args:
-        runs: the networks by name.
-        held: the anchors.
+        loads: the networks by name, each entered once a round.
+        anchors: entered after every few networks.
         fewest: rounds at least.
         most: rounds at most, those that `kept` holds of the same networks included.
         end: moment of `perf_counter` by which to end, if the fewest are done.
         progress: told after each round.
         kept: gets each round.
     """
-    rounds = [one for one in kept.rounds if {visit.name for visit in one} == set(runs)]
+    rounds = [one for one in kept.rounds if {visit.name for visit in one} == set(loads)]
     rng = np.random.default_rng(len(rounds))
-    names = list(runs)
+    names = list(loads)
     spent = 0.0
     while len(rounds) < most:
         start = perf_counter()
         if len(rounds) >= fewest and start + spent > end:
             break
         progress(len(rounds), most, TIMING)
-        rounds.append(_round([(names[at], runs[names[at]]) for at in rng.permutation(len(names))], held))
+        rounds.append(_round([(names[at], loads[names[at]]) for at in rng.permutation(len(names))], anchors))
         kept.add_round(rounds[-1])
         spent = perf_counter() - start
     progress(most, most, TIMING)
     return rounds
 
 
-def _round(order: Sequence[tuple[str, Prepared]], held: Held) -> Round:
-    def anchors() -> tuple[float, float | None]:
-        return _visit(held.near, ANCHOR_S), _visit(held.far, ANCHOR_S) if held.far else None
+def _round(
+    order: Sequence[tuple[str, AbstractContextManager[Prepared]]], anchors: AbstractContextManager[Held]
+) -> Round:
+    def loaded(load: AbstractContextManager[Prepared]) -> float:
+        with load as run:
+            return _visit(run, ROUND_S)
+
+    def held() -> tuple[float, float | None]:
+        with anchors as one:
+            return _visit(one.near, ANCHOR_S), _visit(one.far, ANCHOR_S) if one.far else None
 
     found: Round = []
-    before = anchors()
+    before = held()
     for at in range(0, len(order), BETWEEN):
-        taken = [(name, _visit(run, ROUND_S)) for name, run in order[at : at + BETWEEN]]
-        after = anchors()
+        taken = [(name, loaded(load)) for name, load in order[at : at + BETWEEN]]
+        after = held()
         near = (before[0] + after[0]) / 2
         far = None if before[1] is None or after[1] is None else (before[1] + after[1]) / 2
         found += [Visit(name, ms, near, far) for name, ms in taken]

@@ -60,7 +60,7 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
         token: of the agent that the run measured on; None does not ask it.
 
     Raises:
-        InputError: no such network, or a run that is broken.
+        InputError: no such network, a run that is broken, or an agent on another device than the run's.
     """
     if isinstance(arch_or_run, Arch):
         return Chosen(arch_or_run, Path(arch_or_run.key))
@@ -84,6 +84,11 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
         from nas.latency.remote import Agent
 
         agent = Agent(options.device, token=token, threads=options.threads)
+        if agent.device != (was := record.options.get("device_name", agent.device)):
+            raise InputError(
+                f"this run is measured on {was!s:.200}, but the agent at {options.device} runs on {agent.device}; "
+                "start the agent there again, or export without --token"
+            )
         found = replace(found, target_ms=record.target_ms, threads=options.threads, agent=agent)
     return found
 

@@ -25,7 +25,7 @@ class InfeasibleError(NasError, ValueError):
 
 
 class TargetMissedError(NasError, RuntimeError):
-    """An exported network was measured above its latency target; exit code 1."""
+    """What was exported, or every network that a search found, was measured above the latency target; exit code 1."""
 
 
 class RunBusyError(InputError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from nas.arch import Arch
 from nas.cost import estimate
 from nas.errors import InputError, known
+from nas.units import is_number
 
 if TYPE_CHECKING:
     from nas.proxy.data import ImageData
@@ -58,8 +59,8 @@ class Evaluation:
             _check(isinstance(value, int) and not isinstance(value, bool) and value >= 0, name, "a count", value)
         for name in ("proxy_accuracy", "proxy_loss"):
             value = getattr(self, name)
-            _check(value is None or _finite(value), name, "a finite number or null", value)
-        _check(_finite(self.seconds) and self.seconds >= 0, "seconds", "a finite number, 0 or more", self.seconds)
+            _check(value is None or is_number(value), name, "a finite number or null", value)
+        _check(is_number(self.seconds) and self.seconds >= 0, "seconds", "a finite number, 0 or more", self.seconds)
         _check(self.reason is None or isinstance(self.reason, str), "reason", "text or null", self.reason)
         failed = self.state == "FAILED"
         _check(
@@ -89,10 +90,6 @@ class Evaluation:
                 f"an evaluation has exactly its fields, {sorted(wrong)[0]!r} is missing or unknown; {known(names)}"
             )
         return Evaluation(**data)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check(good: bool, name: str, rule: str, value: object) -> None:

@@ -23,7 +23,11 @@ from nas.quantize import BATCH, Images, Logits, Quantised, Step, compared, int8_
 from nas.standalone import model_source
 from nas.weights import load_weights
 
-FORMATS = ("onnx", "python", "executorch")
+FORMATS: Mapping[str, tuple[str, ...]] = {  # and their files
+    "onnx": ("model.onnx", "model.int8.onnx"),
+    "python": ("model.py", "weights.safetensors"),
+    "executorch": ("model.pte", "model.int8.pte"),
+}
 USUAL = ("onnx", "python")
 TOLERANCE = {"onnxruntime": 1e-4, "executorch": 1e-3}  # relative to the largest output
 CHECK_BATCHES = (1, 3)
@@ -102,11 +106,13 @@ def export(
         progress: told (done, total, text) while int8 is made and judged.
 
     Raises:
-        InputError: as `check_formats`, weights that do not fit, or a folder that cannot be written.
+        InputError: as `check_formats`, weights that do not fit, or a folder that cannot be written or that holds
+            other formats of another network.
         NasError: a file computes something else than PyTorch, or int8 could not be made.
     """
     check_formats(formats, int8=images is not None)
     folder = Path(out)
+    _check_folder(folder, arch, formats)
     network = build(arch, num_classes, seed).eval()
     if weights is None:
         _settle(network, arch.resolution, seed)
@@ -141,6 +147,20 @@ def export(
         int8=tuple(quantised),
         data=None if images is None else str(images),
     )
+
+
+def _check_folder(folder: Path, arch: Arch, formats: Sequence[str]) -> None:
+    """``arch.json`` says what all files beside it are of."""
+    try:
+        other = (folder / "arch.json").read_text(encoding="utf-8", errors="replace") != arch.to_json()
+    except OSError:
+        return
+    names = [name for kind in FORMATS if kind not in formats for name in FORMATS[kind]]
+    if other and (there := [name for name in names if (folder / name).exists()]):
+        raise InputError(
+            f"{folder} holds {there[0]} of another network, which would stay beside the new arch.json; give another "
+            "folder, or export that format, too"
+        )
 
 
 def _write(folder: Path, contents: Mapping[str, str | bytes], stale: Iterable[str]) -> None:

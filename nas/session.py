@@ -195,11 +195,18 @@ class Session:
         """A run measured on one machine goes on there alone. Elsewhere its table is that of a device that is not at
         hand: nothing more could be measured, the networks that were would stand beside others that never are, and all
         of it would be called modelled. A name counts the usable cores, for with them a machine's times change, too."""
-        from nas.latency.devices import is_modelled
+        from nas.latency.devices import is_agent, is_modelled
         from nas.machine import host
 
         facts = self.store.options if self.store else {}
         was = facts.get("device_name", model.device)
+        if self.custom.device is None and is_agent(self.options.device):
+            if was != model.device:
+                raise InputError(
+                    f"this run is measured on {was!s:.200}, but the agent at {self.options.device} runs on "
+                    f"{model.device}; start the agent there again, or start a new run"
+                )
+            return
         if self.options.device == "host" and self.custom.device is None:
             moved = (was, model.device) != (host(), host())
         else:

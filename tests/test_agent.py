@@ -442,6 +442,21 @@ def test_a_model_that_takes_all_memory_or_crashes_is_told(agent: RunningAgent) -
     assert agent.measures()
 
 
+@pytest.mark.parametrize("field", [20, 25])
+def test_fields_beyond_32_bits_are_refused(field: int) -> None:
+    """Parsers cut the number of a field to 32 bits: what looks unknown here would be functions of its own there."""
+
+    def key(number: int) -> bytes:
+        left, sent = number << 3 | 2 | 1 << 32, b""
+        while left > 127:
+            left, sent = left >> 7, sent + bytes([left & 127 | 128])
+        return sent + bytes([left])
+
+    check_model(small_model())
+    with pytest.raises(Refused):
+        check_model(small_model() + key(field) + b"\0")
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 150), st.booleans())
 def test_the_check_of_models_ends_in_a_verdict(junk: bytes, at: int, mixed: bool) -> None:

@@ -288,6 +288,13 @@ def test_a_search_through_an_agent(agent: RunningAgent, tmp_path: Path) -> None:
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes(), file
     with pytest.raises(InputError, match="give --token"):
         nas.resume(run, evaluate=score, trials=8)
+    facts = json.loads((run / "run.json").read_text())
+    moved = json.dumps(facts).replace("test bench", "another bench")
+    (run / "run.json").write_text(moved)
+    for verb in (lambda: nas.resume(run, evaluate=score, trials=8, token=TOKEN), lambda: nas.export(run, token=TOKEN)):
+        with pytest.raises(InputError, match=r"measured on another bench, but the agent at .* runs on test bench"):
+            verb()
+    (run / "run.json").write_text(json.dumps(facts))
     again = nas.resume(run, evaluate=score, trials=8, token=TOKEN)
     assert len([c for c in again.candidates if c.proxy_accuracy is not None]) == 8
     assert all(c.measured is not None for c in again.front)

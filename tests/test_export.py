@@ -300,6 +300,17 @@ def test_int8_files_of_an_earlier_network_do_not_stay_beside_a_new_float_file(tm
     assert {path.name for path in tmp_path.iterdir()} == {"arch.json", "model.onnx", "model.int8.pte", "mine.onnx"}
 
 
+def test_files_of_two_networks_do_not_stand_beside_one_arch_json(tmp_path: Path) -> None:
+    """Another network is refused where other formats of the first would stay; the same one, or all formats, are not."""
+    export(SPACE.sample(0), tmp_path, ("python",), num_classes=3, threads=None)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"holds model\.py of another network"):
+        export(SPACE.sample(1), tmp_path, ("onnx",), num_classes=3, threads=None)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    export(SPACE.sample(0), tmp_path, ("onnx",), num_classes=3, threads=None)
+    export(SPACE.sample(1), tmp_path, ("onnx", "python"), num_classes=3, threads=None)
+
+
 def test_a_network_that_executorch_cannot_lower_is_one_line() -> None:
     """It runs on its images, so that is not what is said of it."""
     pytest.importorskip("executorch")

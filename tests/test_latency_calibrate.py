@@ -143,6 +143,7 @@ def test_networks_may_be_named_filed_or_written_out(tmp_path: Path) -> None:
     [
         ("", ":1: a CSV of measurements has the columns network and ms"),
         ("network,latency\n", "missing: ms"),
+        ("x" * 200_000, ":1: broken CSV"),
         ("network,ms\n", "no measurements below its header"),
         ("network,ms\nmobilenet_v2,0\n", ":2: ms must be a positive number, got '0'"),
         ("network,ms\nmobilenet_v2,3\nmobilenet_v2,nan\n", ":3: ms must be a positive number, got 'nan'"),

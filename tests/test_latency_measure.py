@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 from scipy.stats import binom
 
 from nas.arch import Arch
@@ -29,6 +30,7 @@ from nas.latency.table_columns import parts_of_row, places
 from nas.machine import host
 from nas.references import reference
 from nas.row import Block
+from tests.agents import model_of
 
 TINY = Arch(
     (
@@ -170,6 +172,23 @@ def test_a_network_loaded_several_times_is_told_by_the_middle_of_its_loads() -> 
     assert found.half_width() > 0.003
 
 
+@pytest.mark.parametrize("ms", [0.1, 0.35, 1.0, 4.0])
+def test_a_burst_counts_from_the_tenth_millisecond_on(ms: float) -> None:
+    """A network that is slow for ten milliseconds after each anchor is told by what it takes then."""
+    clock = Clock()
+    since = [0.0]
+
+    def network() -> None:
+        clock.now += ms / 1e3 * (1.5 if clock.now - since[0] < 0.0099 else 1.0)
+
+    def anchor() -> None:
+        clock.now += 0.004
+        since[0] = clock.now
+
+    found = sample([network], anchor, clock)
+    assert set(np.round(np.array(found.rounds) * 1e3, 6)) == {ms}
+
+
 def test_a_slow_network_is_not_run_more_often_than_it_takes() -> None:
     """A network of ten seconds a run: one to warm up, twice, and three rounds."""
     clock = Clock()
@@ -212,6 +231,14 @@ def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, m
     for path in (tmp_path / "anchor").glob("*.json"):
         path.write_text('["a", null]')
     assert usual_ms(7.0, "cpu", 1) == 7.0
+
+
+def test_what_a_machine_was_like_long_ago_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has become slower for good is told as it is after a week, not as it was."""
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    for moment, ms, told in ((0.0, 1.0, 1.0), (5.0, 2.0, 1.25), (8.0, 2.0, 2.0)):
+        monkeypatch.setattr("nas.latency.anchor.time", lambda moment=moment: (20_000 + moment) * 86400)
+        assert usual_ms(ms, "cpu", 1) == told
 
 
 def test_one_measurement_at_a_time(tmp_path: Path) -> None:
@@ -310,14 +337,24 @@ def test_an_exported_file_is_measured_at_its_own_resolution(tmp_path) -> None:
         measure_onnx(b"not onnx")
 
 
+def test_a_model_that_fails_when_it_is_run_is_told() -> None:
+    """One line, though ONNX Runtime had loaded it."""
+    reshape = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    model = model_of([reshape], {"shape": np.array([7, 11])})
+    with pytest.raises(InputError, match="ONNX Runtime cannot run this model: "):
+        measure_onnx(model.SerializeToString())
+
+
 def test_onnx_computes_what_pytorch_computes_and_the_mode_is_kept() -> None:
     """Equal logits within float32 noise for an open batch; training mode is restored."""
     import onnxruntime
     import torch
 
     network = build(TINY, 10).train()
+    modules = dict(network.named_modules())
     session = onnxruntime.InferenceSession(onnx_bytes(network, 32, None), providers=["CPUExecutionProvider"])
     assert network.training
+    assert all(network.get_submodule(name) is module for name, module in modules.items())
     images = np.random.default_rng(1).standard_normal((3, 3, 32, 32), dtype=np.float32)
     with torch.no_grad():
         expected = network.eval()(torch.from_numpy(images)).numpy()
@@ -351,7 +388,7 @@ def test_a_latency_survives_its_dictionary() -> None:
     [
         {"ms": 0}, {"ms": -1.0}, {"ms": math.nan}, {"ms": math.inf}, {"ms": "5"}, {"ms": True}, {"iqr_ms": -0.1},
         {"runs": 0}, {"threads": 1.5}, {"batch": None}, {"device": ""}, {"device": "x" * 300}, {"runtime": 3},
-        {"source": "guessed"}, {"warning": "x" * 500}, {"extra": 1},
+        {"source": "guessed"}, {"warning": "x" * 500}, {"extra": 1}, {"samples_ms": 5}, {"samples_ms": [10**400]},
     ],
 )  # fmt: skip
 def test_a_latency_from_outside_is_checked(change: dict) -> None:

@@ -42,6 +42,7 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
         )
         rows.append(f"{name:11} {table.device}, {table.runtime}: modelled, {table.error}")
     rows.append("table:PATH  what nas profile --out or nas devices calibrate wrote, of any device")
+    rows.append("http://HOST:PORT  a device that runs an agent (nas agent), which measures there")
     show(facts, "\n".join(rows), as_json)
 
 
@@ -111,14 +112,17 @@ def calibrate(
     Example:
       nas devices calibrate phone.csv --name "My phone" --out phone.json
     """
-    from nas.errors import InputError
+    from nas.errors import InputError, known
     from nas.latency.calibrate import calibrate as fit
     from nas.latency.devices import device
     from nas.latency.measurements import read_measurements
+    from nas.latency.models import bundled
 
     if not 1 <= threads <= 1024:
         raise InputError(f"threads must be a whole number from 1 to 1024, got {threads}")
     start = None if prior == "none" else device(prior).table
+    if start is None and prior != "none":
+        raise InputError(f"{prior} is no model to start from; {known([*bundled(), 'table:PATH', 'none'])}")
     done = fit(read_measurements(measurements), name, runtime=runtime, threads=threads, source=source, prior=start)
     try:
         done.table.save(out)

@@ -15,7 +15,8 @@ from nas.errors import TargetMissedError
 def search(
     space: Space = "mbconv",
     latency_target: Annotated[
-        str | None, typer.Option(help="Budget of one inference: 66ms, 66, 0.066s, 66000us. None: the whole front.")
+        str | None,
+        typer.Option(help="Budget of one inference: 66ms, 66, 0.066s, 66000us. Without: the whole front."),
     ] = None,
     guard: Annotated[
         str | None,
@@ -26,7 +27,7 @@ def search(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder of images, one subfolder per class, or cifar10, ... None: a generated set."),
+        typer.Option(help="Folder of images, one subfolder per class, or cifar10, ... Without: a generated set."),
     ] = None,
     device: Annotated[
         str, typer.Option(help="Whose latency counts: host, pixel1, table:PATH or http://HOST:PORT.")

@@ -35,6 +35,7 @@ REFUSED = {
 DOMAIN, DATA_LOCATION = ("node", 7), ("tensor", 14)
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 VARINT_BYTES = 10
+MOST_KEY = (1 << 32) - 1  # of a field: what is larger, parsers cut to 32 bits, and find another field than is read here
 
 
 class Refused(ValueError):
@@ -72,6 +73,8 @@ def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, in
     """Number, wire type, begin and end of the content of each field of a message."""
     while at < stop:
         key, at = _varint(data, at, stop)
+        if key > MOST_KEY:
+            raise Refused("this is no ONNX model")
         number, wire, begin = key >> 3, key & 7, at
         if wire == VARINT:
             _, at = _varint(data, at, stop)

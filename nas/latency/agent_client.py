@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import os
 import random
 import re
@@ -20,6 +19,7 @@ from nas.latency.agent_main import TOKEN_VARIABLE
 from nas.latency.agent_server import PROTOCOL
 from nas.latency.agent_worker import one_line
 from nas.latency.sampling import Samples
+from nas.units import is_number
 
 TRIES = 8
 CRASHES = 2  # of the agent's measuring process, over one model
@@ -201,5 +201,4 @@ def samples_of(told: Mapping[str, Any], url: str, about: str) -> Samples:
 
 def is_duration(value: object) -> bool:
     """Whether `value` can be a time in seconds or ms."""
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and math.isfinite(value) and 0 < value < 1e5  # type: ignore[arg-type, operator]
+    return is_number(value) and 0 < value < 1e5

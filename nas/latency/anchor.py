@@ -2,19 +2,19 @@
 
 The anchor: convolutions of the kinds that mobile networks are made of, on maps and weights that stay in a core's own
 caches, for four milliseconds. The far anchor: MobileNetV3-Small, which leans on the cache that cores share. Usual is
-the lower quartile of what past measurements saw, kept in the cache, so that a figure does not depend on the hour it was
-taken at.
+the lower quartile of what the measurements of the last week saw, kept in the cache, so that a figure does not depend on
+the hour it was taken at.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from nas.files import cache_folder, write_atomic
 from nas.latency.runtimes import Load, Prepared, Runtime
 from nas.references import reference
 from nas.row import Block
+from nas.units import is_number
 
 ANCHOR = Arch(
     (
@@ -38,9 +39,10 @@ ANCHOR = Arch(
 )
 CLASSES, FAR_CLASSES = 10, 1000
 REMEMBERED = 1000  # an hour of measuring and more: fewer follow the hour, and two figures of one network with it
-PROTOCOL = "3"  # of sampling: times taken in another way are not compared
+LASTING_S = 7 * 86400.0  # what a machine was like longer ago, before another system or power plan, counts no more
+PROTOCOL = "4"  # of sampling: times taken in another way are not compared
 USUAL = 0.25
-MAX_BYTES = 64 << 10
+MAX_BYTES = 128 << 10
 
 
 @cache
@@ -108,7 +110,7 @@ def state_seen(*circumstances: object) -> float | None:
         seen = _read(_history([ANCHOR.key, far_anchor().key, *map(str, circumstances)]))
     except OSError:
         return None
-    return float(np.quantile(seen, USUAL)) if seen else None
+    return float(np.quantile([value for _, value in seen], USUAL)) if seen else None
 
 
 def _history(identity: list[str]) -> Path:
@@ -119,14 +121,15 @@ def _history(identity: list[str]) -> Path:
 def _usual(identity: list[str], now: float) -> float:
     try:
         path = _history(identity)
-        seen = [*_read(path), now][-REMEMBERED:]
+        seen = [*_read(path), (time(), now)][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
     except OSError:  # nothing can be kept here: the figure stands for this hour
-        seen = [now]
-    return float(np.quantile(seen, USUAL))
+        seen = [(time(), now)]
+    return float(np.quantile([value for _, value in seen], USUAL))
 
 
-def _read(path: Path) -> list[float]:
+def _read(path: Path) -> list[tuple[float, float]]:
+    """Moments, in seconds since 1970, and what was seen then, of the last `LASTING_S`."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return []
@@ -134,6 +137,7 @@ def _read(path: Path) -> list[float]:
     except (OSError, ValueError):
         return []
     good = isinstance(values, list) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and v > 0 for v in values
+        isinstance(pair, list) and len(pair) == 2 and all(is_number(one) and one > 0 for one in pair) for pair in values
     )
-    return [float(v) for v in values][-REMEMBERED:] if good else []
+    since = time() - LASTING_S
+    return [(when, value) for when, value in values if when >= since][-REMEMBERED:] if good else []

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from nas.latency.measure import Latency
 
-CLOSE = 0.03  # of the target: more than repeated measurements on a shared machine usually differ by
+CLOSE = 0.03  # of the target: repeated measurements on a quiet machine differ by less
 TIMES = 3
-FAR = 0.08  # of the target: what is further below it has never come out above
+FAR = 0.08  # of the target: repeated measurements have differed by 9 % once, else by less than this
 
 Again = Callable[[], Latency]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
-from nas.errors import InputError, known
+from nas.errors import InputError, NasError, known
 from nas.latency.anchor import Anchors, Held, state_seen, usual_ms, usual_state
 from nas.latency.isolation import isolated
 from nas.latency.runtime_onnx import onnx_session
@@ -20,10 +20,12 @@ from nas.latency.runtimes import FLOAT32, MAX_BATCH, check_dtype, runtime_of
 from nas.latency.sampling import GOAL, Run, Samples, sample
 from nas.libraries import LibraryNetwork, at_resolution, takes_its_images
 from nas.machine import host, usable_cores
+from nas.units import is_number
 
 SOURCES = ("measured", "predicted")
 LOADS = 3  # of one network, into memory of its own each time
 LOADED_BYTES = 128 << 20  # of weights in all of them
+SHOWN = 0.005  # drift, rounded to whole percents
 DISTURBED = 0.08  # drift beyond which taking it out leaves more than a few percent of doubt
 
 
@@ -66,9 +68,9 @@ class Latency:
     resolution: int | None = None
 
     def __post_init__(self) -> None:
-        if not _is_number(self.ms) or self.ms <= 0:
+        if not is_number(self.ms) or self.ms <= 0:
             raise InputError(f"a latency must be a positive number of milliseconds, got {self.ms!r}")
-        if self.iqr_ms is not None and (not _is_number(self.iqr_ms) or self.iqr_ms < 0):
+        if self.iqr_ms is not None and (not is_number(self.iqr_ms) or self.iqr_ms < 0):
             raise InputError(f"iqr_ms must be None or a number from 0, got {self.iqr_ms!r}")
         for name, low in (("runs", 1), ("threads", 1), ("batch", 1), ("resolution", 1)):
             value = getattr(self, name)
@@ -82,9 +84,10 @@ class Latency:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or len(value) > 400):
                 raise InputError(f"{name} must be None or a text of at most 400 characters, got {value!r:.60}")
-        if self.drift is not None and (not _is_number(self.drift) or self.drift <= -1):
+        if self.drift is not None and (not is_number(self.drift) or self.drift <= -1):
             raise InputError(f"drift must be None or a number above -1, got {self.drift!r:.60}")
-        if self.samples_ms is not None and not all(_is_number(ms) and ms > 0 for ms in self.samples_ms):
+        samples = () if self.samples_ms is None else self.samples_ms
+        if not isinstance(samples, tuple) or not all(is_number(ms) and ms > 0 for ms in samples):
             raise InputError("samples_ms must be None or positive numbers")
         if not isinstance(self.dtype, str) or not 1 <= len(self.dtype) <= 40:
             raise InputError(f"dtype must be a text of 1 to 40 characters, got {self.dtype!r:.60}")
@@ -95,6 +98,7 @@ class Latency:
         """For people, e.g. ``6.21 ms ± 0.13 IQR (measured, 58 runs; AMD EPYC, 2 cores, onnxruntime, 1 thread)``."""
         spread = "" if self.iqr_ms is None else f" ± {self.iqr_ms:.2g} IQR"
         runs = "" if self.runs is None else f", {self.runs} runs"
+        drift = "" if self.drift is None or abs(self.drift) < SHOWN else f", drift {self.drift:+.0%} taken out"
         where = [self.device, *([self.runtime] if self.runtime else [])]
         if self.threads:
             where.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
@@ -105,7 +109,7 @@ class Latency:
         if self.dtype != FLOAT32:
             where.append(self.dtype)
         tail = f"; {self.warning}" if self.warning else ""
-        return f"{self.ms:.3g} ms{spread} ({self.source}{runs}; {', '.join(where)}{tail})"
+        return f"{self.ms:.3g} ms{spread} ({self.source}{runs}{drift}; {', '.join(where)}{tail})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back to an equal `Latency`."""
@@ -127,10 +131,6 @@ class Latency:
             raise InputError(f"a latency needs {', '.join(missing)}")
         samples = data.get("samples_ms")
         return Latency(**data | {"samples_ms": tuple(samples) if isinstance(samples, list) else samples})
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def measure(
@@ -221,7 +221,13 @@ def _measured_onnx(model: bytes | Path, threads: int, batch: int, keep_samples: 
     sessions = [session, *(onnx_session(model, threads) for _ in range(_loads(size) - 1))]
     runs = [partial(one.run, None, feed) for one in sessions]
     with Anchors(runtime, threads) as held:
-        return timed(runs, held, runtime.name, threads, batch, keep_samples)
+        try:
+            return timed(runs, held, runtime.name, threads, batch, keep_samples)
+        except NasError:
+            raise
+        except Exception as error:  # of onnxruntime: kinds of its own, which share no base
+            text = " ".join(str(error).split())
+            raise InputError(f"ONNX Runtime cannot run this model: {text:.200}") from None
 
 
 def measure_pte(model: bytes | Path, threads: int = 1, *, keep_samples: bool = False) -> Latency:

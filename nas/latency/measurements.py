@@ -45,11 +45,11 @@ def read_measurements(path: str | Path) -> list[Measured]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"cannot read measurements {path}: {reason}") from None
     rows = csv.reader(io.StringIO(text))
-    header = [name.strip().lower() for name in next(rows, [])]
-    if missing := [name for name in COLUMNS if name not in header]:
-        raise InputError(f"{path}:1: a CSV of measurements has the columns network and ms; missing: {missing[0]}")
     found: list[Measured] = []
     try:
+        header = [name.strip().lower() for name in next(rows, [])]
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise InputError(f"a CSV of measurements has the columns network and ms; missing: {missing[0]}")
         for cells in rows:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -57,9 +57,9 @@ def read_measurements(path: str | Path) -> list[Measured]:
                 raise InputError(f"a CSV of measurements has at most {MAX_ROWS} lines")
             found.append(_measured(dict(zip(header, cells, strict=False)), path.parent))
     except InputError as error:
-        raise InputError(f"{path}:{rows.line_num}: {error}") from None
+        raise InputError(f"{path}:{max(rows.line_num, 1)}: {error}") from None
     except csv.Error as error:
-        raise InputError(f"{path}:{rows.line_num}: broken CSV: {error}") from None
+        raise InputError(f"{path}:{max(rows.line_num, 1)}: broken CSV: {error}") from None
     if not found:
         raise InputError(f"{path} has no measurements below its header")
     return found

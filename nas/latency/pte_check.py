@@ -5,11 +5,12 @@ with the rights of its user."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nas.errors import InputError
 
@@ -35,8 +36,11 @@ def checked_shape(model: bytes) -> Shape:
 
 def _asked(path: Path) -> Shape:
     command = [sys.executable, "-m", __name__, str(path.absolute())]
+    here = str(Path(__file__).resolve().parents[2])  # this package; and no module from the folder people are in
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))}
+    said: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S)
+        done = subprocess.run(command, cwd=path.parent, env=os.environ | paths, timeout=PATIENCE_S, **said)
     except subprocess.TimeoutExpired:
         raise InputError(f"the program did not run once in {PATIENCE_S:g} s; export it again") from None
     if done.returncode == REFUSED:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
-PROFILE_RUNS = 8
+PROFILE_RUNS = 5
 
 
 def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> bytes:

@@ -29,7 +29,7 @@ from nas.machine import host
 from nas.space import Space
 
 MODEL = 6  # raised when a table says something else of the same timings: those kept before are built anew
-BUDGET_S = 54.0
+BUDGET_S = 55.0
 
 
 def _silent(done: int, total: int, text: str) -> None:

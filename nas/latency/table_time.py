@@ -35,7 +35,7 @@ ROUNDS = (3, 8)  # fewest, most
 ROUND_S, ANCHOR_S = 0.02, 0.01  # per visit, after runs that do not count
 ROUND_RUNS = 3
 LOADING_S = 0.1  # what takes longer to load stays loaded
-BETWEEN = 4  # networks from one visit to the anchors to the next
+BETWEEN = 6  # networks from one visit to the anchors to the next
 MOST_KERNEL_OVERHEAD_MS = 0.003
 
 

@@ -37,7 +37,7 @@ class Prepared(Protocol):
 
     def profile(self) -> list[tuple[float, int]]:
         """Time in ms and number of kernels of each of the `part_names`, in order, as they take inside the network.
-        Empty if the runtime cannot tell. At most once."""
+        Empty if the runtime cannot tell."""
         ...
 
 

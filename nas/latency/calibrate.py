@@ -23,7 +23,6 @@ from nas.latency.measurements import Measured
 from nas.latency.models import PRIOR, bundled
 from nas.latency.table import LatencyTable
 from nas.latency.table_columns import Columns
-from nas.latency.table_fit import solve
 
 FEWEST = 8
 SIGMA = 0.02  # relative: the timing of a phone repeats within about this much
@@ -32,6 +31,7 @@ FOLDS = 5
 TRUSTED = 20  # with fewer networks, cross-validation itself is too rough to say that it is enough
 SHARES = (0.25, 0.5)  # of the networks, for the curve; the last point is the cross-validation, of 4/5 of them
 DRAWS = 4
+ROUNDS = 8  # of reweighting
 WORTH = 0.003  # a further point is not worth measuring for an error this much smaller
 
 
@@ -201,3 +201,17 @@ def _wanted(curve: Sequence[tuple[int, float]], nets: int) -> int:
         (few, worse), (many, better) = curve[-2:]
         enough = max(enough, (worse - better) / (1 / few - 1 / many) / WORTH)
     return max(0, int(np.ceil((min(enough, 20 * nets) - nets) / 5) * 5))
+
+
+def solve(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Non-negative `c` that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
+    from scipy.optimize import nnls
+
+    size = np.abs(matrix).max(axis=0)
+    size[size == 0] = 1.0
+    scaled, aim = matrix / size / sigma[:, None], target / sigma
+    weight = np.ones(len(aim))
+    for _ in range(ROUNDS):
+        solution = nnls(scaled * weight[:, None], aim * weight, maxiter=50 * len(size))[0]
+        weight = np.sqrt(np.minimum(1.0, 1.5 / np.maximum(np.abs(scaled @ solution - aim), 1e-9)))
+    return np.asarray(solution / size)

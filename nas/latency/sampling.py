@@ -39,6 +39,7 @@ BURST_SECONDS = 0.05  # fewer of a slow network
 SETTLING_SECONDS = 0.01  # of runs that do not count, before each burst; and more runs in it of a quick network
 SETTLING_RUNS = 2  # at least
 LONGEST = 250  # runs, so that a clock that stands still ends the burst
+LIKE_FAR, FALLING = 0.9, 1.6  # of `usual_share`: its peak, and how quickly it falls to either side
 DOUBT, MOST_SHARE = 0.15, 1.5  # of the share of the far anchor's excess that a network has: spread, most
 LASTING = 3  # rounds that what the far anchor feels lasts for at least
 PASSES = 10
@@ -80,11 +81,7 @@ class Samples:
 
     @property
     def _usual_share(self) -> float:
-        """What to expect before anything is known but times: a network as quick as the far anchor feels what it feels,
-        a much quicker one stays in a core's own caches, a much slower one waits for them for less of its time. Of
-        thirteen networks measured nine times or more, that alone left a deviation of 1.5 % on average, a share of 0.6
-        for all of them 2.3 %."""
-        return math.exp(-abs(math.log(float(np.median(self.rounds)) / float(np.median(self.far)))))
+        return usual_share(float(np.median(self.rounds)), float(np.median(self.far)))
 
     @cached_property
     def _logs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -116,6 +113,18 @@ class Samples:
             return width
         _, doubt = sharing(*self._logs, self._usual_share)
         return width + TWO_SIDED * doubt * abs(math.log(usual_state / self.state))
+
+
+def usual_share(taken: float, far: float) -> float:
+    """The share of the far anchor's excess to expect of a network before anything is known but times: one as quick as
+    the far anchor feels what that feels, a much quicker one stays in a core's own caches, a much slower one waits for
+    them for less of its time.
+
+    The shape is that of 249 networks over 14 rounds in six minutes, as the far anchor's excess fell by 18 %: networks
+    of 0.54, 1.04, 1.7, 2.5, 4.1, 5.9, 10 and 18 ms had 0.05, 0.47, 0.76, 0.81, 0.47, 0.13, -0.04 and 0.05 of it
+    (standard errors 0.02 to 0.07), the far anchor taking 1.9 ms.
+    """
+    return LIKE_FAR * math.exp(-FALLING * math.log(taken / far) ** 2)
 
 
 def sharing(high: np.ndarray, state: np.ndarray, usual: float) -> tuple[float, float]:

@@ -22,7 +22,8 @@ from nas.latency.table_predict import Charges
 from nas.latency.table_residuals import Residuals
 from nas.units import is_number
 
-SCHEMA = 1
+SCHEMA = 2
+PLAIN_SCHEMA = 1  # of earlier versions: the same without residuals, whose covariance was another one
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
 MAX_NETS = 20_000
@@ -146,8 +147,10 @@ class LatencyTable:
 
 
 def _checked(data: Any) -> LatencyTable:
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") not in (PLAIN_SCHEMA, SCHEMA):
         raise InputError(f"schema must be {SCHEMA}")
+    if data["schema"] == PLAIN_SCHEMA and data.get("residuals"):
+        raise InputError("its residuals are those of an earlier version; measure the device again (nas profile)")
     told = ("source", "licence", "notes", "residuals", "stepped")
     if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
         raise InputError(f"it lacks {', '.join(missing)}")

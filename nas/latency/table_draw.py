@@ -20,8 +20,10 @@ FITTED = (16, 64)  # fewest, most; by the number of genes
 POOL = 4  # networks drawn for each that is fitted to
 PRIOR = 1e-3
 PLAIN_NETS, FOREIGN_NETS = 4, 8  # more, in spaces with and without MBConv blocks
+LARGE_NETS = 2  # more, in any
 WIDER = 4
-UNIFORM, SIZED, STRANGE, PLAIN, FOREIGN = "uniform", "sized", "strange", "plain", "foreign"
+LARGE_SIDES, LARGE_WIDTHS, LARGE_STRIDE = (384, 448, 512), (1.0, 1.5), 8
+UNIFORM, SIZED, STRANGE, PLAIN, FOREIGN, LARGE = "uniform", "sized", "strange", "plain", "foreign", "large"
 KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool to choose from, over and over
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
 TRIES = 20
@@ -34,7 +36,7 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     many genes is never near an end of the range), and strange ones: with activations, gates and widths the space may
     not have. Half of those taken are the most `informative`, half just drawn: extremes fix the coefficients, and what
     is usual shows where a linear model of it is off. A few more are `plain` in a space with MBConv blocks, `foreign` in
-    one without: references are made of these.
+    one without, and a few `large`: references are made of these.
     """
     rng = np.random.default_rng((seed, 0x7AB1E))
     seen: set[str] = set()
@@ -44,10 +46,10 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     pool = list(_drawn(space, KINDS, POOL * count, rng, seen))
     fitted = _alternating(informative(pool, (count + 1) // 2), pool, count)
     has_mbconv = any("mbconv" in ops_of(stage) for stage in space.stages)
-    kind, more = (PLAIN, PLAIN_NETS) if has_mbconv else (FOREIGN, FOREIGN_NETS)
-    apart = len(fitted) // more + 1  # spread out: on a slow machine the last of all are left out
-    for at, arch in enumerate(_drawn(space, (kind,), more, rng, seen)):
-        fitted.insert(at * apart, arch)
+    for kind, more in ((PLAIN, PLAIN_NETS) if has_mbconv else (FOREIGN, FOREIGN_NETS), (LARGE, LARGE_NETS)):
+        apart = len(fitted) // more + 1  # spread out: on a slow machine the last of all are left out
+        for at, arch in enumerate(_drawn(space, (kind,), more, rng, seen)):
+            fitted.insert(at * apart, arch)
     return held_out, fitted
 
 
@@ -96,10 +98,12 @@ def _drawn(
             arch = space.sample(rng) if kind == UNIFORM else sized(space, rng)
             if kind == FOREIGN:
                 arch = foreign(arch, rng)
-            if kind in (STRANGE, PLAIN, FOREIGN):
+            if kind in (STRANGE, PLAIN, FOREIGN, LARGE):
                 arch = strange(arch, rng)
             if kind == PLAIN:
                 arch = plain(arch)
+            if kind == LARGE:
+                arch = large(arch, rng)
             if arch.key not in seen:
                 seen.add(arch.key)
                 yield arch
@@ -149,6 +153,15 @@ def plain(arch: Arch) -> Arch:
         return Block("dwsep", channels, row.kernel, row.stride, act=row.act, norm=row.norm)
 
     return replace(arch, rows=tuple(map(other, arch.rows)))
+
+
+def large(arch: Arch, rng: np.random.Generator) -> Arch:
+    """The first rows of `arch` on large images: maps that outgrow what cores share, as in EfficientNet-B5 to B7. Whole
+    networks of that size would take most of the time there is."""
+    sized = arch.scaled(float(rng.choice(LARGE_WIDTHS)), int(rng.choice(LARGE_SIDES)))
+    most = sized.resolution // LARGE_STRIDE
+    rows = tuple(placed.row for placed in sized.places() if placed.out_size >= most)
+    return replace(sized, rows=(*rows, Block("pool")))
 
 
 def foreign(arch: Arch, rng: np.random.Generator) -> Arch:

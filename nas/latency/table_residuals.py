@@ -1,14 +1,14 @@
-"""What a linear model leaves of the times of parts, smoothed over parts alike.
+"""What a linear model leaves of the times of parts, interpolated between parts alike.
 
 Costs are linear in work only so far: few channels leave vector units idle, maps that outgrow a cache cost more. What
-the linear model of `nas.latency.table_columns` is off by, as a factor, is therefore interpolated between the parts
-that were timed, by a Gaussian process over the logarithms of widths and size, one for each kind of part. Far from all
-of them the factor is 1, and the linear model stands alone.
+the linear model of `nas.latency.table_columns` is off by, as a factor on each part, is therefore a Gaussian process
+over the logarithms of widths and size, one for each kind of part (`nas.latency.table_fit`). Far from all that was timed
+the factor is 1, and the linear model stands alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,10 +17,8 @@ import numpy as np
 from nas.latency.table_columns import Part, is_gate
 
 SCALE = 0.8  # octaves of widths and size within which factors are alike
-SPREAD = 0.4  # of the logarithm of the factor
-OTHER_ACT = 0.6  # how alike parts are that differ in their activation
-NOISE = 0.15  # of one timing of a part inside a profile
-FLOOR = 0.03  # of any number of timings
+SPREAD = 0.3  # of the logarithm of the factor
+OTHER_ACT = 0.8  # how alike parts are that differ in their activation
 MOST = 1.0  # of the logarithm, either way
 
 Point = tuple[int, int, int, str]
@@ -38,7 +36,7 @@ class Residuals:
 
     Args:
         points: that were timed (`point_of`).
-        weights: of each in the sum of kernels that is the logarithm of the factor.
+        weights: of each in the sum of covariances that is the logarithm of the factor.
     """
 
     points: tuple[Point, ...]
@@ -46,8 +44,7 @@ class Residuals:
 
     def __call__(self, point: Point) -> float:
         """The factor on what the linear model says."""
-        numbers, acts = _numbers([point])
-        log = float((_alike(numbers, acts, *self._known) @ np.array(self.weights))[0])
+        log = float((_alike(_numbers([point]), self._known) @ np.array(self.weights))[0])
         return float(np.exp(np.clip(log, -MOST, MOST)))
 
     @cached_property
@@ -55,37 +52,18 @@ class Residuals:
         return _numbers(self.points)
 
 
+def covariance(points: Sequence[Point]) -> np.ndarray:
+    """Of the logarithms of the factors of parts of one kind before anything is timed, shape ``(n, n)``."""
+    known = _numbers(points)
+    return _alike(known, known)
+
+
 def _numbers(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
     sides = np.array([point[:3] for point in points], dtype=float)
     return np.log2(np.maximum(sides, 1.0)), np.array([point[3] for point in points])
 
 
-def _alike(numbers: np.ndarray, acts: np.ndarray, others: np.ndarray, other_acts: np.ndarray) -> np.ndarray:
-    far = (((numbers[:, None] - others[None]) / SCALE) ** 2).sum(axis=-1)
-    return np.asarray(SPREAD**2 * np.exp(-far / 2) * np.where(acts[:, None] == other_acts[None], 1.0, OTHER_ACT))
-
-
-def smooth(points: Sequence[Point], logs: Sequence[float]) -> Residuals:
-    """The posterior mean of a Gaussian process, parts timed more than once with the median of what they said.
-
-    Args:
-        points: of the timed parts of one kind.
-        logs: logarithm of the measured over the predicted time, of each.
-    """
-    seen: dict[Point, list[float]] = {}
-    for point, log in zip(points, logs, strict=True):
-        seen.setdefault(point, []).append(float(np.clip(log, -MOST, MOST)))
-    numbers, acts = _numbers(list(seen))
-    noise = [NOISE**2 / len(values) + FLOOR**2 for values in seen.values()]
-    system = _alike(numbers, acts, numbers, acts) + np.diag(noise)
-    weights = np.linalg.solve(system, [float(np.median(values)) for values in seen.values()])
-    return Residuals(tuple(seen), tuple(weights.tolist()))
-
-
-def factors(residuals: Mapping[str, Residuals], groups: Sequence[str], points: Sequence[Point]) -> np.ndarray:
-    """The factor of each part, shape ``(len(points),)``; 1 for kinds without residuals."""
-    known: dict[tuple[str, Point], float] = {}
-    for pair in zip(groups, points, strict=True):
-        if pair not in known:
-            known[pair] = residuals[pair[0]](pair[1]) if pair[0] in residuals else 1.0
-    return np.array([known[pair] for pair in zip(groups, points, strict=True)])
+def _alike(these: tuple[np.ndarray, np.ndarray], those: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    far = (((these[0][:, None] - those[0][None]) / SCALE) ** 2).sum(axis=-1)
+    same_act = these[1][:, None] == those[1][None]
+    return np.asarray(SPREAD**2 * np.exp(-far / 2) * np.where(same_act, 1.0, OTHER_ACT))

@@ -2,7 +2,7 @@
 
 A shared machine has bursts of a second or two in which everything takes a fifth longer, and drifts by a few percent
 within minutes. So no network is timed in one go: all are run in rounds, with the anchors between every few, and what
-the anchors suffered is taken out as in `nas.latency.measure`. Where in memory a network happens to lie makes it a
+the anchors suffered is taken out (`nas.latency.table_drift`). Where in memory a network happens to lie makes it a
 percent or two faster or slower: each is loaded anew for each round, and so are the anchors, unless loading takes long.
 """
 
@@ -20,8 +20,9 @@ from nas.arch import Arch
 from nas.latency.anchor import Anchors, Held, usual_ms, usual_state
 from nas.latency.isolation import isolated
 from nas.latency.runtimes import Prepared, Runtime
-from nas.latency.sampling import SETTLING_RUNS, SETTLING_SECONDS, Samples
+from nas.latency.sampling import SETTLING_RUNS, SETTLING_SECONDS
 from nas.latency.table_columns import CLASSES
+from nas.latency.table_drift import Rounds
 from nas.latency.table_kept import Kept, Profile, Round, Visit
 from nas.machine import host
 
@@ -94,14 +95,13 @@ def time_networks(
             profiles.append(profile)
         progress(len(archs), len(archs), "latency table: profiling networks")
         loads = {arch.key: load for arch, load in zip(archs, ready, strict=False)}
-        found = samples_by_name(visits(loads, anchors, *ROUNDS, begin + budget_s, progress, kept))
+        rounds = Rounds.of(visits(loads, anchors, *ROUNDS, begin + budget_s, progress, kept))
     here = (host(), runtime.name, runtime.version(), threads)
-    far = any(one.far for one in found.values())
-    usual = usual_ms(float(np.median([one.anchor_ms for one in found.values()])), *here)
-    state = usual_state(float(np.median([one.state for one in found.values()])), *here) if far else 1.0
+    state = usual_state(rounds.state, *here) if rounds.has_far else 1.0
+    found = rounds.usually(usual_ms(rounds.anchor_ms, *here), state)
     timed = []
     for arch, parts in zip(archs, profiles, strict=False):
-        ms = float(np.median(found[arch.key].usually(usual, state)))
+        ms = found[arch.key]
         timed.append(Timed(arch, ms, _settled(parts, ms)))
     return timed[: len(held_out)], timed[len(held_out) :]
 
@@ -197,19 +197,6 @@ def _visit(run: Prepared, seconds: float) -> float:
         now = perf_counter()
         taken.append(now - start)
     return float(np.median(taken)) * 1e3
-
-
-def samples_by_name(rounds: Sequence[Round]) -> dict[str, Samples]:
-    """The visits of each network, as if they had followed one another, in seconds."""
-    seen: dict[str, list[Visit]] = {}
-    for visit in (visit for one in rounds for visit in one):
-        seen.setdefault(visit.name, []).append(visit)
-    found = {}
-    for name, of_one in seen.items():
-        runs = tuple(visit.ms / 1e3 for visit in of_one)
-        far = tuple(visit.far_ms / 1e3 for visit in of_one if visit.far_ms is not None)
-        found[name] = Samples(runs, runs, tuple(visit.near_ms / 1e3 for visit in of_one), far)
-    return found
 
 
 def _settled(parts: Profile, ms: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from nas.search.executors import SerialExecutor
 from nas.search.record import Record
 from nas.search.samplers import SAMPLERS, make_sampler
 from nas.search.store import Store
-from tests.search_toys import SPACE, TINY, Model, Traced, cost_ms, evaluated, evaluation, raising, target_of
+from tests.search_toys import SPACE, TINY, Model, Traced, cost_ms, evaluated, evaluation, noise, raising, target_of
 
 
 def search(evaluator: Any = evaluation, sampler: Any = "random", space: Any = SPACE, **changes: Any) -> Outcome:
@@ -225,3 +225,42 @@ def test_draws_reach_rare_networks() -> None:
     archs = {space.decode(genes) for genes in found}
     assert len(archs) == 5
     assert all(cost_ms(arch) <= target for arch in archs)
+
+
+def test_draws_take_nearly_all_of_a_target() -> None:
+    """Unseen networks within the target and in its last twentieth, a random space's or a fast parent's; the slowest
+    within it where none is so close; none where all are seen."""
+    target_ms = target_of(0.5)
+    fast = SPACE.encode(min((SPACE.sample(seed) for seed in range(200)), key=cost_ms))
+    seen: set[str] = set()
+    draws = Draws(SPACE, Model(), target_ms, np.random.default_rng(0))
+    for _ in range(30):
+        genes = draws.nearly_all(fast, seen)
+        assert genes is not None
+        arch = SPACE.decode(genes)
+        assert 0.95 * target_ms <= cost_ms(arch) <= target_ms
+        assert arch.key not in seen
+        seen.add(arch.key)
+    tiny = sorted({TINY.sample(seed) for seed in range(200)}, key=cost_ms)
+    middle_ms = cost_ms(tiny[5]) * 1.2
+    slowest_ms = max(cost_ms(arch) for arch in tiny if cost_ms(arch) <= middle_ms)
+    draws = Draws(TINY, Model(), middle_ms, np.random.default_rng(0))
+    found = draws.nearly_all(TINY.encode(tiny[0]), set())
+    assert found is not None
+    assert cost_ms(TINY.decode(found)) == slowest_ms
+    assert draws.nearly_all(TINY.encode(tiny[0]), {arch.key for arch in tiny}) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_search_does_not_dwell_at_the_fast_end(seed: int) -> None:
+    """Where all that leaves a thirtieth of the target unused scores alike, the fastest network is worth as much to a front
+    as the whole rest; the best one all the same takes the rest of the target."""
+    target_ms = target_of(0.7)
+
+    def flat(arch: Arch, seed: int) -> Evaluation:
+        score = max(0.97 * target_ms, cost_ms(arch) * (1 + 0.02 * noise(arch, seed))) / 1000
+        return replace(evaluation(arch, seed), proxy_accuracy=score)
+
+    found = search(flat, "tpe", target_ms=target_ms, trials=60, seed=seed).candidates
+    best = max(found, key=lambda candidate: candidate.proxy_accuracy or 0.0)
+    assert best.predicted.ms >= 0.97 * target_ms

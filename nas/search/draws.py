@@ -25,6 +25,7 @@ MAX_GENERATIONS = 120  # of the descent that follows if those find nothing
 MAX_STALLED = 12  # generations without a faster network, after which a descent is given up
 MAX_FAILED = 3  # descents given up, after which nothing is believed to be there
 MUTATED_GENES = 2
+NEARLY = 0.95  # of the target
 
 
 class Draws:
@@ -71,6 +72,24 @@ class Draws:
             if len(found_genes) < wanted and failed < MAX_FAILED:
                 failed += not self._descend(genes, seen, found_genes)
         return list(found_genes.values())[:wanted]
+
+    def nearly_all(self, parent: Genes, seen: Collection[str]) -> Genes | None:
+        """Genes of an unseen network that takes nearly all of the target: a mutant of `parent` if a chunk of them has
+        one, else a random network; of those, else, the slowest within the target, if any is."""
+        mutants = self._within([self._mutant(parent) for _ in range(CHUNK)], seen)
+        others = self._within(list(self._chunk()), seen)
+        for pairs in (mutants, others):
+            if close := [genes for latency, genes in pairs if latency >= NEARLY * self._target_ms]:
+                return close[0]
+        return max([*mutants, *others], key=lambda pair: pair[0], default=(0.0, None))[1]
+
+    def _within(self, pairs: list[tuple[Genes, Arch]], seen: Collection[str]) -> list[tuple[float, Genes]]:
+        latencies = self._latencies([arch for _, arch in pairs])
+        return [
+            (float(latency), genes)
+            for (genes, arch), latency in zip(pairs, latencies, strict=True)
+            if latency <= self._target_ms and arch.key not in seen
+        ]
 
     @cached_property
     def _listed(self) -> list[tuple[Genes, Arch]] | None:

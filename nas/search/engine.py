@@ -13,10 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
@@ -24,14 +22,11 @@ from nas.arch import Arch
 from nas.cost import estimate
 from nas.genes import Scalar
 from nas.latency.measure import Latency
-from nas.search.draws import Draws
 from nas.search.executors import Executor, Finished, failed
-from nas.search.journal import DIRECTIONS
 from nas.search.progress import Progress, Standing
-from nas.search.quiet import quiet_optuna
+from nas.search.proposals import Proposals
 from nas.search.record import Candidate
 from nas.search.store import Store
-from nas.search.trials import CONSTRAINT, STATES, frozen, values_of
 from nas.space import Space
 
 if TYPE_CHECKING:
@@ -40,8 +35,6 @@ if TYPE_CHECKING:
 
 Stop = Literal["trials", "budget", "exhausted"]
 
-FEASIBLE_START = 10  # random networks within the target to begin with, where the target binds
-PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
 ATTEMPTS = 2  # of a candidate whose worker dies
 
 
@@ -159,18 +152,10 @@ class _Search:
             self._standing.add(candidate)
         self._running: dict[int, _Job] = {}
         self._next_ticket = 0
-        self._misses = 0
         self._exhausted = False
         done = {reference.name for reference in self.references}
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
-        with quiet_optuna():
-            self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
-            self._study.add_trials([frozen(candidate, space, limit_ms) for candidate in self.candidates])
-        self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(self.candidates)]))
-        missing = FEASIBLE_START - self._standing.counts["COMPLETE"]
-        if limit_ms is not None and missing > 0 and self._draws.binds():
-            for genes in self._draws.unseen(self._seen, missing):
-                self._enqueue(genes)
+        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates)
 
     def loop(self) -> None:
         """Until nothing may start and nothing runs."""
@@ -195,7 +180,7 @@ class _Search:
 
     def why_stop(self) -> Stop | None:
         """Why no further candidate may start."""
-        running = sum(job.name is None for job in self._running.values())
+        running = len(self._under_way())
         if self._trials is not None and self._standing.evaluated + running >= self._trials:
             return "trials"
         if self._exhausted or len(self._seen) + running >= self._space.size:
@@ -217,49 +202,37 @@ class _Search:
             name, arch = self._waiting.popleft()
             self._submit(_Job(arch, self._model(arch), name=name))
             self._tell_watch(None)
-        elif self._misses >= PATIENCE and not self._enqueue_unseen():
-            self._exhausted = True
-        else:
+        elif self._proposals.ready({*self._seen, *self._under_way()}, self._standing.best):
             self._propose()
+        else:
+            self._exhausted = True
+
+    def _under_way(self) -> dict[str, _Job]:
+        """Candidates that run, by key."""
+        return {job.arch.key: job for job in self._running.values() if job.name is None}
 
     def _propose(self) -> None:
         """One proposal of the sampler: told at once if its fate is known, else submitted."""
-        with quiet_optuna():
-            trial = self._study.ask()
-            arch = self._space.unfold(lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options)))
+        trial, arch = self._proposals.ask()
         if known := self._seen.get(arch.key):
-            self._misses += 1
+            self._proposals.missed()
             self._tell(trial, known)
             return
-        for job in self._running.values():
-            if job.name is None and job.arch == arch:
-                self._misses += 1
-                job.twins.append(trial)
-                return
+        if twin := self._under_way().get(arch.key):
+            self._proposals.missed()
+            twin.twins.append(trial)
+            return
         job = _Job(arch, self._model(arch), dict(trial.params), trial)
         if self._limit_ms is not None and job.predicted.ms > self._limit_ms:
-            self._misses += 1
+            self._proposals.missed()
             cost = estimate(arch)
             too_slow = Candidate(
                 arch, "TOO_SLOW", job.predicted, cost.params, cost.macs, cost.memory_bytes, genes=job.genes
             )
             self._finish(job, too_slow)
         else:
-            self._misses = 0
+            self._proposals.accepted()
             self._submit(job)
-
-    def _enqueue_unseen(self) -> bool:
-        """Make the next proposal a random unseen network within the target; False if none can be found."""
-        running = [job.arch.key for job in self._running.values() if job.name is None]
-        found = self._draws.unseen({*self._seen, *running})
-        for genes in found:
-            self._enqueue(genes)
-        self._misses = 0
-        return bool(found)
-
-    def _enqueue(self, genes: Mapping[str, Scalar]) -> None:
-        with quiet_optuna():
-            self._study.enqueue_trial(dict(genes))
 
     def _submit(self, job: _Job) -> None:
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
@@ -296,16 +269,7 @@ class _Search:
         self._tell_watch(candidate)
 
     def _tell(self, trial: Trial, candidate: Candidate) -> None:
-        with quiet_optuna():
-            if self._limit_ms is not None:
-                # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
-                trial.set_constraint(CONSTRAINT, candidate.predicted.ms - self._limit_ms)
-            try:
-                self._study.tell(trial, values_of(candidate), STATES[candidate.state])
-            except RuntimeError as error:
-                if "Study.stop" not in str(error):
-                    raise
-                self._exhausted = True  # an exhaustive sampler (brute force, grid) is through
+        self._exhausted |= self._proposals.tell(trial, candidate)
 
     def _tell_watch(self, latest: Candidate | None) -> None:
         if self._watch is None:

@@ -1,0 +1,123 @@
+"""Which network comes next: the sampler's word, and networks put before it where it would not get to by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import Trial
+
+from nas.arch import Arch
+from nas.genes import Scalar
+from nas.search.draws import Draws
+from nas.search.journal import DIRECTIONS
+from nas.search.quiet import quiet_optuna
+from nas.search.record import Candidate
+from nas.search.trials import CONSTRAINT, STATES, frozen, values_of
+from nas.space import Space
+
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
+
+FEASIBLE_START = 10  # random networks within the target to begin with, where the target binds
+PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
+USED = 0.95  # of the slowest latency admitted: while the best network takes less,
+REACHING = 4  # every so many evaluations one network is proposed that takes nearly all of it
+
+
+class Proposals:
+    """The study of a search, and what is put before its sampler. Only the driver touches it.
+
+    Args:
+        space: to search.
+        model: predicts latency.
+        limit_ms: the slowest prediction that is admitted; None admits all.
+        sampler: proposes.
+        seed: of networks that are drawn.
+        candidates: of earlier calls, which the sampler learns from.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        model: LatencyModel,
+        limit_ms: float | None,
+        sampler: BaseSampler,
+        seed: int,
+        candidates: Sequence[Candidate],
+    ) -> None:
+        self._space, self._limit_ms = space, limit_ms
+        self._misses = 0
+        self._accepted = 0
+        with quiet_optuna():
+            self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
+            self._study.add_trials([frozen(candidate, space, limit_ms) for candidate in candidates])
+        self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
+        missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
+        if limit_ms is not None and missing > 0 and self._draws.binds():
+            for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing):
+                self._enqueue(genes)
+
+    def ready(self, seen: Collection[str], best: Candidate | None) -> bool:
+        """Make up the mind about the next proposal; False if no unseen network within the target can be found.
+
+        Args:
+            seen: keys of networks that are known or under way.
+            best: the most accurate so far, if any.
+        """
+        if self._misses >= PATIENCE:
+            self._misses = 0
+            found = self._draws.unseen(seen)
+            for genes in found:
+                self._enqueue(genes)
+            return bool(found)
+        if self._reaches(best):
+            self._accepted = 0
+            assert best is not None
+            if reached := self._draws.nearly_all(best.genes, seen):
+                self._enqueue(reached)
+        return True
+
+    def _reaches(self, best: Candidate | None) -> bool:
+        """A front has two ends, and a sampler may dwell at the fast one: a target is there to be used."""
+        if self._limit_ms is None or best is None or self._accepted < REACHING:
+            return False
+        return best.predicted.ms < USED * self._limit_ms
+
+    def ask(self) -> tuple[Trial, Arch]:
+        """What the sampler proposes, or what was put before it."""
+        with quiet_optuna():
+            trial = self._study.ask()
+            return trial, self._space.unfold(
+                lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options))
+            )
+
+    def missed(self) -> None:
+        """The proposal was too slow, or known."""
+        self._misses += 1
+
+    def accepted(self) -> None:
+        """The proposal is evaluated."""
+        self._misses = 0
+        self._accepted += 1
+
+    def tell(self, trial: Trial, candidate: Candidate) -> bool:
+        """Tell the sampler what became of a proposal: whether it is through with the space."""
+        with quiet_optuna():
+            if self._limit_ms is not None:
+                # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
+                trial.set_constraint(CONSTRAINT, candidate.predicted.ms - self._limit_ms)
+            try:
+                self._study.tell(trial, values_of(candidate), STATES[candidate.state])
+            except RuntimeError as error:
+                if "Study.stop" not in str(error):
+                    raise
+                return True  # an exhaustive sampler (brute force, grid)
+        return False
+
+    def _enqueue(self, genes: Mapping[str, Scalar]) -> None:
+        with quiet_optuna():
+            self._study.enqueue_trial(dict(genes))

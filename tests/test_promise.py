@@ -25,7 +25,7 @@ from nas.commands.exported import export_facts, export_text
 from nas.errors import TargetMissedError
 from nas.export import Exported
 from nas.held import held
-from nas.latency.close_calls import confirmed, settled, surely
+from nas.latency.close_calls import confirmed, holding, settled, surely
 from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut, guard_of
 from nas.latency.measure import Latency
@@ -337,26 +337,41 @@ def test_a_guard_no_network_keeps_is_dropped() -> None:
 
 
 def test_close_calls_are_measured_again() -> None:
-    """A front member within 3 % of the target counts with the slowest of three; a file with the median of three; what
-    is clearly within or over is measured once."""
+    """A front member within 3 % of the target counts with what further measurements stay within; a file with the median
+    of three; what is clearly within or over is measured once."""
 
     def script(*ms: float) -> Any:
         left = list(ms)
         return lambda: times(left.pop(0))
 
     assert surely(script(9.0), 10.0).ms == 9.0
-    assert surely(script(9.8, 9.9, 9.7), 10.0).ms == 9.9
+    assert 9.9 < surely(script(9.8, 9.9, 9.7), 10.0).ms < 10.0
+    assert surely(script(9.9, 9.9, 9.9), 10.0).ms > 10.0, "too close to hold"
     assert surely(script(9.8, 10.1), 10.0).ms == 10.1
     assert surely(script(10.1), 10.0).ms == 10.1
     assert surely(script(12.0), None).ms == 12.0
-    assert confirmed(times(9.3), script(9.4, 10.2), 10.0).ms == 10.2
-    assert confirmed(times(9.3), script(9.1, 9.2), 10.0).ms == 9.3
+    assert confirmed(times(9.3), script(9.4, 10.2), 10.0).ms > 10.2
+    assert 9.3 < confirmed(times(9.3), script(9.1, 9.2), 10.0).ms < 9.6
     assert confirmed(times(9.1), script(), 10.0).ms == 9.1
     assert confirmed(times(9.3), script(), None).ms == 9.3
     assert settled(times(9.0), script(), 10.0).ms == 9.0
     assert settled(times(10.1), script(9.9, 9.8), 10.0).ms == 9.9
     assert settled(times(9.9), script(10.2, 10.1), 10.0).ms == 10.1
     assert settled(times(11.0), script(), 10.0).ms == 11.0
+
+
+@pytest.mark.parametrize("spread", [0.004, 0.008, 0.016])
+def test_nineteen_in_twenty_further_measurements_hold(spread: float) -> None:
+    """Of measurements that scatter as was expected, or half as much, at least 19 in 20 stay within what is told after
+    three; if they scatter twice as much, still 17 in 20. What is told is never below the slowest of the three."""
+    rng = np.random.default_rng(7)
+    kept = 0
+    for _ in range(2000):
+        first, second, third, later = 5 * np.exp(rng.normal(0, spread, 4))
+        told = holding([times(first), times(second), times(third)]).ms
+        assert max(first, second, third) <= told <= 1.2 * max(first, second, third)
+        kept += later <= told
+    assert kept / 2000 >= (0.85 if spread > 0.01 else 0.94)
 
 
 def test_the_best_is_confirmed_or_replaced(tmp_path: Path) -> None:

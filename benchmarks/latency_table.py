@@ -4,9 +4,10 @@ Builds a fresh table of this host, measures random networks over the space's who
 MACs) and the references with `nas.measure`, and prints, all from one run: the time the table took, its error, that of a
 line through MACs fitted to the very networks it is judged by (an advantage it is given), that of the plain sum of their
 blocks, each measured alone, and of such sums after a line through them, fitted likewise; predictions a second; and the
-references one by one. Some networks are measured twice: so far the measured figures can be trusted. Usage::
+references one by one. Random networks are measured several times, all of them before any is again, and their mean
+counts; what single measurements differ by says how far the figures can be trusted. Usage::
 
-    python benchmarks/latency_table.py [--nets 100] [--sums 40] [--space mbconv] [--seed 1000]
+    python benchmarks/latency_table.py [--nets 100] [--times 2] [--sums 40] [--space mbconv] [--seed 1000]
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from nas.row import Placed
 from nas.space import Space
 from nas.space_file import load_space
 
-REPEATED = 20
 ALONE_RUNS = 32
+WITHIN = 0.05  # of what was measured, references are to be predicted
 
 
 def over_the_range(space: Space, count: int, seed: int) -> list[Arch]:
@@ -127,6 +128,7 @@ def many_a_second(table: LatencyTable, space: Space) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", type=int, default=100)
+    parser.add_argument("--times", type=int, default=2, help="measurements of each random network")
     parser.add_argument("--sums", type=int, default=40, help="networks whose blocks are measured alone")
     parser.add_argument("--space", default="mbconv")
     parser.add_argument("--seed", type=int, default=1000)
@@ -139,13 +141,14 @@ def main() -> None:
     print(f"its own test: {table.error}\n", flush=True)
 
     archs = over_the_range(space, options.nets, options.seed)
-    measured = np.array([measure(arch).ms for arch in archs])
-    some = list(range(0, len(archs), max(1, len(archs) // REPEATED)))
-    again = np.array([measure(archs[at]).ms for at in some])
-    twice = np.abs(again / measured[some] - 1)
+    told = np.array([[measure(arch).ms for arch in archs] for _ in range(options.times)])
+    measured = told.mean(axis=0)
     print(f"{options.nets} random networks, {measured.min():.2f} to {measured.max():.2f} ms")
-    print(f"{len(some)} of them measured twice differ by {twice.mean():.2%} on average, {twice.max():.1%} at most")
+    if options.times > 1:
+        twice = np.abs(told[1] / told[0] - 1)
+        print(f"measured {options.times} times; the first two differ by {twice.mean():.2%}, {twice.max():.1%} at most")
     print(line("latency table", table.many(archs), measured))
+    print(line("beside the first alone", table.many(archs), told[0]))
     macs = np.array([estimate(arch).macs for arch in archs], dtype=float)
     print(line("line through their MACs", through(macs, measured), measured), flush=True)
     if options.sums:
@@ -156,6 +159,7 @@ def main() -> None:
         print(line("line through those sums", through(sums, measured[part]), measured[part]))
     fresh, again_s = many_a_second(table, space)
     print(f"predictions a second, one core: {again_s:,.0f}; while rows are still new: {fresh:,.0f}\n", flush=True)
+    off = {}
     for name in reference_names():
         arch = reference(name)
         try:
@@ -164,7 +168,9 @@ def main() -> None:
             print(f"{name:<28} {error}")
             continue
         ms = measure(arch).ms
-        print(f"{name:<28} measured {ms:7.2f} ms   predicted {guess:7.2f} ms   {guess / ms - 1:+.1%}", flush=True)
+        off[name] = guess / ms - 1
+        print(f"{name:<28} measured {ms:7.2f} ms   predicted {guess:7.2f} ms   {off[name]:+.1%}", flush=True)
+    print(f"{sum(abs(error) <= WITHIN for error in off.values())} of {len(off)} references within {WITHIN:.0%}")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Session:
         from nas.search.engine import run_search
         from nas.search.record import Record
         from nas.search.remeasure import measure_front
-        from nas.search.samplers import make_sampler
+        from nas.search.samplers import AUTO, make_sampler
 
         options = self.options
         self._check_early()
@@ -85,6 +85,7 @@ class Session:
                 store=self.store,
                 watch=self._see,
                 limit_ms=limit_ms,
+                reaching=self.custom.sampler is None and options.sampler == AUTO,
             )
         record = Record(
             options=self.facts,

@@ -46,6 +46,7 @@ def few_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("nas.latency.table_draw.FITTED", (8, 8))
     monkeypatch.setattr("nas.latency.table_draw.HELD_OUT", 3)
+    monkeypatch.setattr("nas.latency.table_draw.LARGE_NETS", 1)
     monkeypatch.delenv("NAS_AGENT_TOKEN", raising=False)
 
 

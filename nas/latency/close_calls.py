@@ -22,39 +22,42 @@ Again = Callable[[], Latency]
 
 
 def surely(measure: Again, target_ms: float | None) -> Latency:
-    """A measurement to call a network feasible by. One that is within the target but within `CLOSE` of it is made
-    `TIMES`, and `holding` counts: what is within by luck alone does not hold. One above the target ends it."""
+    """A measurement to call a network feasible by. Where the first is within the target but within `CLOSE` of it, two
+    more are made, and what they say together counts (`holding`): what is within by luck alone does not hold. One above
+    the target settles it."""
     found = [measure()]
-    for _ in range(TIMES - 1):
-        if target_ms is None or not (1 - CLOSE) * target_ms < found[-1].ms <= target_ms:
-            break
+    if target_ms is None or not (1 - CLOSE) * target_ms < found[0].ms <= target_ms:
+        return found[0]
+    while len(found) < TIMES:
         found.append(measure())
-    return found[-1] if len(found) < TIMES else holding(found)
+        if found[-1].ms > target_ms:
+            return found[-1]
+    return holding(found)
 
 
 def confirmed(found: Latency, measure: Again, target_ms: float | None) -> Latency:
-    """What is said of the one network that a search recommends: measured `TIMES` in all, of which `holding` counts,
-    unless it is `FAR` below the target. Two measurements of a network differed by up to 7 % on a virtual machine, and
-    the best of a front is there because it came out well the first time."""
-    if target_ms is None or not (1 - FAR) * target_ms < found.ms <= target_ms:
+    """What is said of the one network that a search recommends: measured `TIMES` in all (`holding`), unless it was, or
+    is `FAR` below the target. Two measurements of a network differed by up to 7 % on a virtual machine, and the best of
+    a front is there because it came out well the first time."""
+    if found.holds_ms is not None or target_ms is None or not (1 - FAR) * target_ms < found.ms <= target_ms:
         return found
     return holding([found, *(measure() for _ in range(TIMES - 1))])
 
 
 def holding(found: Sequence[Latency]) -> Latency:
-    """The slowest of these, with the time that `HOLDS` of further measurements are to stay within, if that is more.
+    """The median of these, with what `HOLDS` of further measurements are to stay within, at least the slowest of them.
 
     Logarithms of measurements are taken for normal, of a spread that is known roughly beforehand (a conjugate prior of
     the variance): the bound is a quantile of Student's t, as of any prediction interval.
     """
     from scipy.stats import t
 
-    slowest = max(found, key=lambda latency: latency.ms)
+    ordered = sorted(found, key=lambda latency: latency.ms)
     logs, n = np.log([latency.ms for latency in found]), len(found)
     degrees = EXPECTED_COUNT + n - 1
     variance = (EXPECTED_COUNT * EXPECTED_SPREAD**2 + float(((logs - logs.mean()) ** 2).sum())) / degrees
     bound = math.exp(float(logs.mean()) + float(t.ppf(HOLDS, degrees)) * math.sqrt(variance * (1 + 1 / n)))
-    return replace(slowest, ms=max(bound, slowest.ms))
+    return replace(ordered[n // 2], holds_ms=max(bound, ordered[-1].ms))
 
 
 def settled(first: Latency, measure: Again, target_ms: float | None) -> Latency:

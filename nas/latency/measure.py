@@ -48,6 +48,8 @@ class Latency:
         samples_ms: every run as it was, in order, drift and all; None unless they were asked for.
         dtype: that weights and arithmetic were in; of an exported file that of its images, whatever is inside.
         resolution: side of the images in pixels, if other than the network's own; else None.
+        holds_ms: what 95 of 100 further measurements are to stay within, where it was measured several times to know
+            (`nas.latency.close_calls`); else None.
 
     Raises:
         InputError: a time is not positive and finite, or a field is out of bounds.
@@ -66,6 +68,7 @@ class Latency:
     samples_ms: tuple[float, ...] | None = None
     dtype: str = FLOAT32
     resolution: int | None = None
+    holds_ms: float | None = None
 
     def __post_init__(self) -> None:
         if not is_number(self.ms) or self.ms <= 0:
@@ -91,6 +94,8 @@ class Latency:
             raise InputError("samples_ms must be None or positive numbers")
         if not isinstance(self.dtype, str) or not 1 <= len(self.dtype) <= 40:
             raise InputError(f"dtype must be a text of 1 to 40 characters, got {self.dtype!r:.60}")
+        if self.holds_ms is not None and (not is_number(self.holds_ms) or self.holds_ms < self.ms):
+            raise InputError(f"holds_ms must be None or a number from ms on, got {self.holds_ms!r:.60}")
         if self.source not in SOURCES:
             raise InputError(f"source is not one of the known, got {self.source!r:.60}; {known(SOURCES)}")
 
@@ -110,6 +115,11 @@ class Latency:
             where.append(self.dtype)
         tail = f"; {self.warning}" if self.warning else ""
         return f"{self.ms:.3g} ms{spread} ({self.source}{runs}{drift}; {', '.join(where)}{tail})"
+
+    @property
+    def at_most_ms(self) -> float:
+        """What a target is held against: `holds_ms` where that is known."""
+        return self.ms if self.holds_ms is None else self.holds_ms
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back to an equal `Latency`."""

@@ -148,7 +148,7 @@ class LatencyTable:
 
 def _checked(data: Any) -> LatencyTable:
     if not isinstance(data, dict) or data.get("schema") not in (PLAIN_SCHEMA, SCHEMA):
-        raise InputError(f"schema must be {SCHEMA}")
+        raise InputError(f"schema must be {PLAIN_SCHEMA} or {SCHEMA}")
     if data["schema"] == PLAIN_SCHEMA and data.get("residuals"):
         raise InputError("its residuals are those of an earlier version; measure the device again (nas profile)")
     told = ("source", "licence", "notes", "residuals", "stepped")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
 
 from nas.arch import MAX_RESOLUTION, Arch
+from nas.cost import estimate
 from nas.genes import Gene, Scalar
 from nas.latency.table_columns import Columns
 from nas.row import BLOCK_OPS, MAX_CHANNELS, Block
@@ -22,7 +23,8 @@ PRIOR = 1e-3
 PLAIN_NETS, FOREIGN_NETS = 4, 8  # more, in spaces with and without MBConv blocks
 LARGE_NETS = 2  # more, in any
 WIDER = 4
-LARGE_SIDES, LARGE_WIDTHS, LARGE_STRIDE = (384, 448, 512), (1.0, 1.5), 8
+LARGE_SIDES, LARGE_WIDTHS = (1.75, 2.0, 2.25), (1.0, 1.5)  # times those of the space, and of the network
+LARGE_STRIDE, LARGE_MACS = 8, 4.0  # of the last map; times the most of a network of the pool
 UNIFORM, SIZED, STRANGE, PLAIN, FOREIGN, LARGE = "uniform", "sized", "strange", "plain", "foreign", "large"
 KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool to choose from, over and over
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
@@ -48,7 +50,8 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     has_mbconv = any("mbconv" in ops_of(stage) for stage in space.stages)
     for kind, more in ((PLAIN, PLAIN_NETS) if has_mbconv else (FOREIGN, FOREIGN_NETS), (LARGE, LARGE_NETS)):
         apart = len(fitted) // more + 1  # spread out: on a slow machine the last of all are left out
-        for at, arch in enumerate(_drawn(space, (kind,), more, rng, seen)):
+        drawn = _drawn(space, (kind,), more, rng, seen)
+        for at, arch in enumerate(shortened(drawn, pool) if kind == LARGE else drawn):
             fitted.insert(at * apart, arch)
     return held_out, fitted
 
@@ -103,7 +106,7 @@ def _drawn(
             if kind == PLAIN:
                 arch = plain(arch)
             if kind == LARGE:
-                arch = large(arch, rng)
+                arch = large(arch, max(space.resolution), rng)
             if arch.key not in seen:
                 seen.add(arch.key)
                 yield arch
@@ -155,13 +158,22 @@ def plain(arch: Arch) -> Arch:
     return replace(arch, rows=tuple(map(other, arch.rows)))
 
 
-def large(arch: Arch, rng: np.random.Generator) -> Arch:
-    """The first rows of `arch` on large images: maps that outgrow what cores share, as in EfficientNet-B5 to B7. Whole
-    networks of that size would take most of the time there is."""
-    sized = arch.scaled(float(rng.choice(LARGE_WIDTHS)), int(rng.choice(LARGE_SIDES)))
-    most = sized.resolution // LARGE_STRIDE
-    rows = tuple(placed.row for placed in sized.places() if placed.out_size >= most)
+def large(arch: Arch, side: int, rng: np.random.Generator) -> Arch:
+    """The first rows of `arch` on images about twice as large as any of its space, `side`: maps that outgrow what cores
+    share, as in EfficientNet-B5 to B7. Whole networks of that size would take most of the time there is."""
+    resolution = min(int(side * rng.choice(LARGE_SIDES) / 8) * 8, MAX_RESOLUTION)
+    sized = arch.scaled(float(rng.choice(LARGE_WIDTHS)), resolution)
+    rows = tuple(placed.row for placed in sized.places() if placed.out_size * LARGE_STRIDE >= resolution)
     return replace(sized, rows=(*rows, Block("pool")))
+
+
+def shortened(archs: Iterable[Arch], pool: Sequence[Arch]) -> Iterator[Arch]:
+    """Without their last rows, where they have `LARGE_MACS` times the multiply-accumulates of any of the pool."""
+    most = LARGE_MACS * max(estimate(arch).macs for arch in pool)
+    for arch in archs:
+        while estimate(arch).macs > most and len(arch.rows) > 2:
+            arch = replace(arch, rows=(*arch.rows[:-2], arch.rows[-1]))
+        yield arch
 
 
 def foreign(arch: Arch, rng: np.random.Generator) -> Arch:

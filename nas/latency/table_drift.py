@@ -25,8 +25,8 @@ OUTLYING = 1.5  # standard deviations, beyond which a visit counts for less
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """Every visit of some rounds: logarithms of seconds, each of shape ``(visits,)``.
+class Visits:
+    """Every visit of some rounds: logarithms of milliseconds, each of shape ``(visits,)``.
 
     Args:
         names: of the networks.
@@ -36,6 +36,7 @@ class Rounds:
         far: by the far anchor over the anchor; zeros without one.
         lasting_near: median of `near` in the round.
         lasting_far: median of `far` in the round.
+        has_far: whether there was a far anchor.
     """
 
     names: tuple[str, ...]
@@ -48,7 +49,7 @@ class Rounds:
     has_far: bool
 
     @staticmethod
-    def of(rounds: Sequence[Round]) -> Rounds:
+    def of(rounds: Sequence[Round]) -> Visits:
         """Those of at least one round."""
         visits = [visit for one in rounds for visit in one]
         lengths = [len(one) for one in rounds]
@@ -61,7 +62,7 @@ class Rounds:
         def lasting(values: np.ndarray) -> np.ndarray:
             return np.repeat([np.median(one) for one in np.split(values, np.cumsum(lengths)[:-1])], lengths)
 
-        return Rounds(
+        return Visits(
             names=names,
             net=np.array([place[visit.name] for visit in visits]),
             taken=np.log([visit.ms for visit in visits]),
@@ -117,4 +118,4 @@ class Rounds:
         return np.array([float(of(one)) for one in np.split(values[order], ends)])
 
     def _centred(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(values - self._each(values, np.mean)[self.net])
+        return np.asarray(values - self._each(values, np.median)[self.net])

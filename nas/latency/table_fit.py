@@ -3,14 +3,16 @@
 The times of parts inside networks and of whole networks are equations in the same unknowns: prices, and for each part a
 factor, which is alike for parts alike. They are solved together, as in universal kriging (generalised least squares
 with what the Gaussian process of the factors correlates, then its posterior mean): whole networks, which were timed
-without a profiler and many times over, also say what the factors of their parts amount to. Fitted to the parts alone
-and corrected by the networks afterwards, as before, the same timings of mbconv left 2.2 % on unseen networks in place
-of 2.0, and 3.2 % on references in place of 2.1.
+without a profiler and several times over, also say what the factors of their parts amount to. With factors from the
+profiles alone, the same timings of mbconv (two tables of 68 networks, 4 rounds) left 2.2 % on 60 unseen networks in
+place of 2.1, and 3.2 % on 21 references in place of 2.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,63 +40,132 @@ def fit(
         parts_ms: of each, the times of its parts inside it, in order; their sum is its time.
         nets_ms: of each, the median as a whole, shape ``(n,)``.
     """
-    parts = [[part for placed in places(arch) for part in parts_of_row(placed)] for arch in archs]
-    flat = [part for one in parts for part in one]
-    counts = list(map(len, parts))
-    begins, net = np.cumsum([0, *counts[:-1]]), np.repeat(np.arange(len(archs)), counts)
-    raw = np.array([columns.of_part(part) for part in flat])
-    matrix = columns.unfold(raw, np.add.reduceat(raw[:, -1], begins)[net])
-    places_of: dict[tuple[str, Point], int] = {}  # parts that share a factor
-    at = np.array([places_of.setdefault((columns.known_group(group_of(p)), point_of(p)), len(places_of)) for p in flat])
-    kinds: dict[str, list[int]] = {}
-    for place, (kind, _) in enumerate(places_of):
-        kinds.setdefault(kind, []).append(place)
-    points = [point for _, point in places_of]
-    seen = np.bincount(at)
-    prior, shared = np.zeros((len(points), len(points))), np.zeros((len(points), len(points)))
-    for ours in kinds.values():
-        prior[np.ix_(ours, ours)] = covariance([points[place] for place in ours])
-        shared[np.ix_(ours, ours)] = KIND_SIGMA**2
-
-    times = np.maximum(np.concatenate(list(parts_ms)), LEAST_MS)
-    linear, logs = times, np.zeros(len(points))  # what the prices say of each part; logarithms of the factors
-    trust = np.ones(len(points) + len(archs))
+    timings = _Timings.of(columns, archs, parts_ms, nets_ms)
+    linear_ms, logs = timings.times, np.zeros(len(timings.points))  # what the prices say; logarithms of the factors
+    trust = np.ones(len(timings.points) + len(archs))
     for _ in range(PASSES):
-        factor = np.exp(logs[at])
-        bent, ms = matrix * factor[:, None], linear * factor
-        of_points, of_nets = np.bincount(at, ms), np.add.reduceat(ms, begins)
-        # Relative to what is thought so far: for each point the sum over its parts, and for each network over its own.
-        sums = np.zeros((len(points), matrix.shape[1]))
-        np.add.at(sums, at, bent)
-        design = np.vstack([sums / of_points[:, None], np.add.reduceat(bent, begins, axis=0) / of_nets[:, None]])
-        told = np.concatenate([np.bincount(at, times) / of_points, nets_ms / of_nets])
-        shares = np.zeros((len(archs), len(points)))
-        np.add.at(shares, (net, at), ms / of_nets[net])
-
-        def of_factors(values: np.ndarray, shares: np.ndarray = shares) -> np.ndarray:
-            """What each equation sees of values of the points."""
-            return np.concatenate([values, shares @ values])
-
-        once = PART_SIGMA**2 + (PART_FLOOR_MS * seen / of_points) ** 2
-        noise = np.concatenate([once / seen + LEAST_SIGMA**2, np.full(len(archs), NET_SIGMA**2)]) / trust
-        spread = np.hstack([of_factors(prior), of_factors(prior @ shares.T)])
-        spread[: len(points), : len(points)] += shared
-        found, left, whitened = _solved(design, told + of_factors(logs), spread + np.diag(noise))
-        weights = whitened[: len(points)] + shares.T @ whitened[len(points) :]
-        linear = np.maximum(matrix @ found, LEAST_MS)
-        logs = np.clip(prior @ weights, -MOST, MOST)
-        off = np.abs(left - of_factors(logs)) / np.sqrt(noise * trust)
-        trust = np.minimum(1.0, np.repeat(TOLERATED, [len(points), len(archs)]) / np.maximum(off, 1e-9))
-    residuals = {
-        kind: Residuals(tuple(points[place] for place in ours), tuple(weights[ours].tolist()))
-        for kind, ours in kinds.items()
+        equations = timings.equations(linear_ms, logs)
+        noise = equations.noise / trust
+        prices, left = solved(equations.design, equations.told, equations.spread + np.diag(noise))
+        weights = equations.of_factors.T @ left
+        linear_ms = np.maximum(timings.matrix @ prices, LEAST_MS)
+        logs = np.clip(timings.prior @ weights, -MOST, MOST)
+        off = np.abs(noise * left) / np.sqrt(equations.noise)  # the part of what is left that is noise, in sigmas
+        tolerated = np.repeat(TOLERATED, [len(timings.points), len(archs)])
+        trust = np.minimum(1.0, tolerated / np.maximum(off, 1e-9))
+    return prices, {
+        kind: Residuals(tuple(timings.points[at] for at in ours), tuple(weights[ours].tolist()))
+        for kind, ours in timings.kinds.items()
     }
-    return found, residuals
 
 
-def _solved(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The non-negative `c` that minimise what is left, ``r = target - matrix @ c``, by ``r' spread^-1 r``; that; and
-    ``spread^-1 r``."""
+@dataclass(frozen=True)
+class _Equations:
+    """``told = design @ prices + of_factors @ logs + noise``, one for each point and one for each network, relative to
+    what was thought of it before.
+
+    Args:
+        design: of the prices.
+        of_factors: what each sees of the logarithms of the factors of the points.
+        told: by the timings.
+        spread: covariance of what is unknown but the prices, without the `noise`.
+        noise: variances.
+    """
+
+    design: np.ndarray
+    of_factors: np.ndarray
+    told: np.ndarray
+    spread: np.ndarray
+    noise: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Timings:
+    """What was timed, and of what kinds it is.
+
+    Args:
+        matrix: columns of each part of each network.
+        times: of those parts, ms.
+        nets_ms: of the networks.
+        net: which network a part is of.
+        at: which point a part is at; parts at one point share a factor.
+        points: of all parts.
+        kinds: which points are of a kind.
+    """
+
+    matrix: np.ndarray
+    times: np.ndarray
+    nets_ms: np.ndarray
+    net: np.ndarray
+    at: np.ndarray
+    points: tuple[Point, ...]
+    kinds: dict[str, list[int]]
+
+    @staticmethod
+    def of(columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray], nets_ms: np.ndarray) -> _Timings:
+        parts = [[part for placed in places(arch) for part in parts_of_row(placed)] for arch in archs]
+        flat = [part for one in parts for part in one]
+        net = np.repeat(np.arange(len(archs)), list(map(len, parts)))
+        raw = np.array([columns.of_part(part) for part in flat])
+        found: dict[tuple[str, Point], int] = {}
+        at = [found.setdefault((columns.known_group(group_of(part)), point_of(part)), len(found)) for part in flat]
+        kinds: dict[str, list[int]] = {}
+        for place, (kind, _) in enumerate(found):
+            kinds.setdefault(kind, []).append(place)
+        return _Timings(
+            matrix=columns.unfold(raw, np.bincount(net, raw[:, -1])[net]),
+            times=np.maximum(np.concatenate(list(parts_ms)), LEAST_MS),
+            nets_ms=nets_ms,
+            net=net,
+            at=np.array(at),
+            points=tuple(point for _, point in found),
+            kinds=kinds,
+        )
+
+    @cached_property
+    def prior(self) -> np.ndarray:
+        """Covariance of the logarithms of the factors of the points."""
+        found = np.zeros((len(self.points), len(self.points)))
+        for ours in self.kinds.values():
+            found[np.ix_(ours, ours)] = covariance([self.points[at] for at in ours])
+        return found
+
+    @cached_property
+    def mistaken(self) -> np.ndarray:
+        """Covariance of what the profiler is off by on kinds of parts as a whole."""
+        found = np.zeros((len(self.points), len(self.points)))
+        for ours in self.kinds.values():
+            found[np.ix_(ours, ours)] = KIND_SIGMA**2
+        return found
+
+    def equations(self, linear_ms: np.ndarray, logs: np.ndarray) -> _Equations:
+        """Around what the prices say of each part, and the logarithms of the factors so far."""
+        count, nets = len(self.points), len(self.nets_ms)
+        factor = np.exp(logs[self.at])
+        bent, ms = self.matrix * factor[:, None], linear_ms * factor
+        of_points, of_nets = np.bincount(self.at, ms), np.bincount(self.net, ms)
+        design = np.zeros((count + nets, bent.shape[1]))
+        np.add.at(design, self.at, bent / of_points[self.at, None])
+        np.add.at(design, count + self.net, bent / of_nets[self.net, None])
+        shares = np.zeros((nets, count))
+        np.add.at(shares, (self.net, self.at), ms / of_nets[self.net])
+        seen = np.bincount(self.at)
+        once = PART_SIGMA**2 + (PART_FLOOR_MS * seen / of_points) ** 2
+        of_factors = np.vstack([np.eye(count), shares])
+        across = self.prior @ shares.T
+        return _Equations(
+            design=design,
+            of_factors=of_factors,
+            told=np.concatenate([np.bincount(self.at, self.times) / of_points, self.nets_ms / of_nets])
+            + of_factors @ logs,
+            spread=np.block([[self.prior + self.mistaken, across], [across.T, shares @ across]]),
+            noise=np.concatenate([once / seen + LEAST_SIGMA**2, np.full(nets, NET_SIGMA**2)]),
+        )
+
+
+def solved(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Generalised least squares: the non-negative `c` that minimise ``r' spread^-1 r`` of what is left, ``r = target -
+    matrix @ c``; and ``spread^-1 r``."""
     from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
     from scipy.optimize import nnls
 
@@ -104,5 +175,4 @@ def _solved(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple
     system = solve_triangular(root, np.column_stack([matrix / size, target]), lower=True)
     reduced = qr(system, mode="r")[0][: len(size) + 1]  # as many equations as unknowns, of the same least squares
     found = nnls(reduced[:, :-1], reduced[:, -1], maxiter=50 * len(size))[0] / size
-    left = target - matrix @ found
-    return np.asarray(found), np.asarray(left), np.asarray(cho_solve((root, True), left))
+    return np.asarray(found), np.asarray(cho_solve((root, True), target - matrix @ found))

@@ -22,7 +22,7 @@ from nas.latency.isolation import isolated
 from nas.latency.runtimes import Prepared, Runtime
 from nas.latency.sampling import SETTLING_RUNS, SETTLING_SECONDS
 from nas.latency.table_columns import CLASSES
-from nas.latency.table_drift import Rounds
+from nas.latency.table_drift import Visits
 from nas.latency.table_kept import Kept, Profile, Round, Visit
 from nas.machine import host
 
@@ -95,10 +95,10 @@ def time_networks(
             profiles.append(profile)
         progress(len(archs), len(archs), "latency table: profiling networks")
         loads = {arch.key: load for arch, load in zip(archs, ready, strict=False)}
-        rounds = Rounds.of(visits(loads, anchors, *ROUNDS, begin + budget_s, progress, kept))
+        seen = Visits.of(visits(loads, anchors, *ROUNDS, begin + budget_s, progress, kept))
     here = (host(), runtime.name, runtime.version(), threads)
-    state = usual_state(rounds.state, *here) if rounds.has_far else 1.0
-    found = rounds.usually(usual_ms(rounds.anchor_ms, *here), state)
+    state = usual_state(seen.state, *here) if seen.has_far else 1.0
+    found = seen.usually(usual_ms(seen.anchor_ms, *here), state)
     timed = []
     for arch, parts in zip(archs, profiles, strict=False):
         ms = found[arch.key]

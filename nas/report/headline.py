@@ -13,6 +13,7 @@ from nas.report.wording import (
     circumstances,
     counted,
     listed,
+    measured_ms,
     megabytes,
     millions,
     ms,
@@ -67,7 +68,7 @@ def headline(record: Record, found: Sequence[Entry], counts: Counts) -> Headline
         first += "." if record.target_ms is None else f", so the target is judged by the {judge} alone."
     figures = [
         (score.name.capitalize(), score.text(c.proxy_accuracy)),
-        ("Latency, measured", f"{ms(c.measured.ms)} ms" if c.measured else "not measured"),
+        ("Latency, measured", f"{measured_ms(c.measured)} ms" if c.measured else "not measured"),
         (f"Latency, {unmeasured(record)}", f"{ms(c.predicted.ms)} ms"),
         ("Target", NONE if record.target_ms is None else target(record.target_ms)),
         ("Parameters", millions(c.params)),
@@ -132,7 +133,8 @@ def _missed(record: Record, score: Score) -> list[str]:
     if not late or record.target_ms is None:
         return []
     names = [
-        f"{c.key} ({score.text(c.proxy_accuracy)}, predicted {ms(c.predicted.ms)}, measured {ms(c.measured.ms)} ms)"
+        f"{c.key} ({score.text(c.proxy_accuracy)}, predicted {ms(c.predicted.ms)}, "
+        f"measured {measured_ms(c.measured)} ms)"
         for c in late[:5]
         if c.measured
     ]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nas.latency.measure import Latency
 from nas.pareto import front_mask, hypervolume
 from nas.report.palette import reference_name
-from nas.report.wording import NONE, Score, circumstances, megabytes, millions, ms, relative
+from nas.report.wording import NONE, Score, circumstances, measured_ms, megabytes, millions, ms, relative
 from nas.search.record import Candidate, Record
 
 Kind = Literal["best", "front", "missed", "reference"]
@@ -170,7 +170,7 @@ def network_table(record: Record, listed: Sequence[Entry]) -> Table:
         c = entry.candidate
         noisy = "*" if c.measured is not None and c.measured.warning else ""
         cells = [entry.name, score.text(c.proxy_accuracy)]
-        cells += [ms(c.measured.ms) + noisy if c.measured else NONE, ms(c.predicted.ms), relative(entry.error)]
+        cells += [measured_ms(c.measured) + noisy if c.measured else NONE, ms(c.predicted.ms), relative(entry.error)]
         cells += [verdict(entry)] if goal else []
         cells += [millions(c.params), millions(c.macs), megabytes(c.memory_bytes), f"{c.arch.resolution} px"]
         rows.append(Row(tuple(cells), entry.kind, c.key))

@@ -72,6 +72,11 @@ def ms(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
+def measured_ms(latency: Latency) -> str:
+    """The same of a measurement, with what further ones are to stay within where that is known: ``5.43 (≤ 5.52)``."""
+    return ms(latency.ms) + ("" if latency.holds_ms is None else f" (≤ {ms(latency.holds_ms)})")
+
+
 def target(value: float) -> str:
     """A target as it was given, without needless digits.
 

@@ -75,13 +75,15 @@ class Draws:
 
     def nearly_all(self, parent: Genes, seen: Collection[str]) -> Genes | None:
         """Genes of an unseen network that takes nearly all of the target: a mutant of `parent` if a chunk of them has
-        one, else a random network; of those, else, the slowest within the target, if any is."""
-        mutants = self._within([self._mutant(parent) for _ in range(CHUNK)], seen)
-        others = self._within(list(self._chunk()), seen)
-        for pairs in (mutants, others):
-            if close := [genes for latency, genes in pairs if latency >= NEARLY * self._target_ms]:
-                return close[0]
-        return max([*mutants, *others], key=lambda pair: pair[0], default=(0.0, None))[1]
+        one, else a random network; else the slowest of those if it takes longer than `parent`; None if none does."""
+        slowest_ms, slowest = float(self._latencies([self._space.decode(parent)])[0]), None
+        for pairs in ((self._mutant(parent) for _ in range(CHUNK)), self._chunk()):
+            for latency, genes in self._within(list(pairs), seen):
+                if latency >= NEARLY * self._target_ms:
+                    return genes
+                if latency > slowest_ms:
+                    slowest_ms, slowest = latency, genes
+        return slowest
 
     def _within(self, pairs: list[tuple[Genes, Arch]], seen: Collection[str]) -> list[tuple[float, Genes]]:
         latencies = self._latencies([arch for _, arch in pairs])

@@ -68,6 +68,7 @@ def run_search(
     store: Store | None = None,
     watch: Callable[[Progress], None] | None = None,
     limit_ms: float | None = None,
+    reaching: bool = False,
 ) -> Outcome:
     """Search until `trials` or `budget_s` is used up, whichever is first, or nothing new can be found.
 
@@ -91,13 +92,14 @@ def run_search(
         watch: told of every step, from this thread.
         limit_ms: networks predicted above it are told to the sampler and never evaluated: at most the target, less the
             guard that the model's error asks for. None is the target itself.
+        reaching: whether the sampler is helped to use what the target leaves (`nas.search.proposals`).
 
     Raises:
         KeyboardInterrupt: as it came; running work was cancelled, everything finished is in `store`.
     """
     limit_ms = target_ms if limit_ms is None else limit_ms
     search = _Search(
-        space, model, target_ms, limit_ms, executor, sampler, references, trials, budget_s, seed, store, watch
+        space, model, target_ms, limit_ms, executor, sampler, references, trials, budget_s, seed, store, watch, reaching
     )
     try:
         search.loop()
@@ -140,6 +142,7 @@ class _Search:
         seed: int,
         store: Store | None,
         watch: Callable[[Progress], None] | None,
+        reaching: bool,
     ) -> None:
         self._space, self._model, self._limit_ms = space, model, limit_ms
         self._executor, self._seed, self._store, self._watch = executor, seed, store, watch
@@ -155,7 +158,7 @@ class _Search:
         self._exhausted = False
         done = {reference.name for reference in self.references}
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
-        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates)
+        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates, reaching)
 
     def loop(self) -> None:
         """Until nothing may start and nothing runs."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 FEASIBLE_START = 10  # random networks within the target to begin with, where the target binds
 PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
 USED = 0.95  # of the slowest latency admitted: while the best network takes less,
-REACHING = 4  # every so many evaluations one network is proposed that takes nearly all of it
+REACHING = 4  # every so many evaluations one network is proposed that takes nearly all of it,
+FRUITLESS = 8  # until so many in a row brought no better one
 
 
 class Proposals:
@@ -38,6 +39,7 @@ class Proposals:
         sampler: proposes.
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
+        reaching: whether networks that take nearly all of the limit are put before the sampler, see `USED`.
     """
 
     def __init__(
@@ -48,16 +50,19 @@ class Proposals:
         sampler: BaseSampler,
         seed: int,
         candidates: Sequence[Candidate],
+        reaching: bool = False,
     ) -> None:
         self._space, self._limit_ms = space, limit_ms
-        self._misses = 0
-        self._accepted = 0
+        self._misses = self._accepted = self._fruitless = 0
+        self._best: Candidate | None = None
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
             self._study.add_trials([frozen(candidate, space, limit_ms) for candidate in candidates])
         self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
         missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
-        if limit_ms is not None and missing > 0 and self._draws.binds():
+        binds = limit_ms is not None and self._draws.binds()
+        self._reaching = reaching and binds
+        if binds and missing > 0:
             for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing):
                 self._enqueue(genes)
 
@@ -74,18 +79,21 @@ class Proposals:
             for genes in found:
                 self._enqueue(genes)
             return bool(found)
-        if self._reaches(best):
-            self._accepted = 0
-            assert best is not None
-            if reached := self._draws.nearly_all(best.genes, seen):
-                self._enqueue(reached)
+        if self._reaching and best is not None:
+            self._reach(best, seen)
         return True
 
-    def _reaches(self, best: Candidate | None) -> bool:
+    def _reach(self, best: Candidate, seen: Collection[str]) -> None:
         """A front has two ends, and a sampler may dwell at the fast one: a target is there to be used."""
-        if self._limit_ms is None or best is None or self._accepted < REACHING:
-            return False
-        return best.predicted.ms < USED * self._limit_ms
+        if self._best is not best:
+            self._best, self._fruitless = best, 0
+        assert self._limit_ms is not None
+        idle = best.predicted.ms < USED * self._limit_ms
+        if idle and self._accepted >= REACHING and self._fruitless < FRUITLESS:
+            self._accepted = 0
+            self._fruitless += 1
+            if reached := self._draws.nearly_all(best.genes, seen):
+                self._enqueue(reached)
 
     def ask(self) -> tuple[Trial, Arch]:
         """What the sampler proposes, or what was put before it."""

@@ -107,8 +107,9 @@ class Record:
     table_error: Mapping[str, Any] | None = None
 
     def meets(self, candidate: Candidate) -> bool:
-        """Whether its latency, measured if it was, is within the target."""
-        return self.target_ms is None or candidate.latency_ms <= self.target_ms
+        """Whether its latency, measured if it was, is within the target; of one that was measured several times, what
+        further measurements are to stay within."""
+        return self.target_ms is None or (candidate.measured or candidate.predicted).at_most_ms <= self.target_ms
 
     @property
     def front(self) -> list[Candidate]:
@@ -141,10 +142,10 @@ class Record:
 
     @property
     def missed(self) -> list[Candidate]:
-        """Scored candidates predicted within the target and measured above it, most accurate first: they were on the
-        front, and those they hid took their places."""
+        """Scored candidates predicted within the target and measured above it, or too close to it to hold, the most
+        accurate first: they were on the front, and those they hid took their places."""
         limit = self.target_ms
-        late = [c for c in self.candidates if limit and c.measured and c.predicted.ms <= limit < c.measured.ms]
+        late = [c for c in self.candidates if limit and c.measured and c.predicted.ms <= limit < c.measured.at_most_ms]
         scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
         return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
 

@@ -9,7 +9,8 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 
 from nas.errors import InputError, known
 
-SAMPLERS = ("auto", "tpe", "nsga2", "random")
+AUTO = "auto"
+SAMPLERS = (AUTO, "tpe", "nsga2", "random")
 STARTUP = 10  # feasible random networks before a sampler decides by itself
 POPULATION = 20  # Optuna's 50 would spend a whole small run on its first generation
 
@@ -20,7 +21,8 @@ def make_sampler(
     """The sampler of that name, or the given one.
 
     Args:
-        spec: ``auto`` (``tpe``), ``tpe``, ``nsga2``, ``random``, or an Optuna sampler, which is used as it is.
+        spec: ``auto`` (``tpe``, and a search helps it to use its target: `nas.search.proposals`), ``tpe``, ``nsga2``,
+            ``random``, or an Optuna sampler, which is used as it is.
         seed: of its random numbers.
         parallel: whether several candidates run at once; TPE then keeps away from those that are still running.
         stored: trials the run already holds. They change the random numbers, so that a resumed search does not propose

@@ -425,6 +425,17 @@ def test_a_broken_table_is_refused(table: LatencyTable, tmp_path: Path, field: s
         LatencyTable.load(path)
 
 
+def test_a_table_of_an_earlier_version_says_how_to_make_it_anew(table: LatencyTable, tmp_path: Path) -> None:
+    """What its coefficients mean has changed since. Of a later version nothing is known, and no advice is given."""
+    path = tmp_path / "t.json"
+    for schema, way_out in ((2, True), (99, False)):
+        table.save(path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
+        with pytest.raises(InputError, match=f"got {schema}") as caught:
+            LatencyTable.load(path)
+        assert ("nas profile" in str(caught.value)) == way_out
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": 1}', "[" * 100_000])
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
     """Broken JSON, other JSON, deep nesting."""

@@ -22,8 +22,7 @@ from nas.latency.table_predict import Charges
 from nas.latency.table_residuals import Residuals
 from nas.units import is_number
 
-SCHEMA = 2
-PLAIN_SCHEMA = 1  # of earlier versions: the same without residuals, whose covariance was another one
+SCHEMA = 3  # raised when coefficients or weights come to mean something else
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
 MAX_NETS = 20_000
@@ -147,10 +146,11 @@ class LatencyTable:
 
 
 def _checked(data: Any) -> LatencyTable:
-    if not isinstance(data, dict) or data.get("schema") not in (PLAIN_SCHEMA, SCHEMA):
-        raise InputError(f"schema must be {PLAIN_SCHEMA} or {SCHEMA}")
-    if data["schema"] == PLAIN_SCHEMA and data.get("residuals"):
-        raise InputError("its residuals are those of an earlier version; measure the device again (nas profile)")
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        older = type(schema) is int and 0 < schema < SCHEMA
+        way_out = "; an earlier version wrote it: make it anew (nas profile, nas devices calibrate)" if older else ""
+        raise InputError(f"schema must be {SCHEMA}, got {schema!r:.60}{way_out}")
     told = ("source", "licence", "notes", "residuals", "stepped")
     if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
         raise InputError(f"it lacks {', '.join(missing)}")

@@ -4,8 +4,8 @@ Each row splits into parts as a runtime executes them (expansion, depthwise conv
 projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
 and written, and what its activation, norm, shuffle or shortcut adds. Weights, and the start of each kernel, cost more
 the larger the network is, for then they come from farther away (on a 2-core machine, MobileNet's classifier of 5 MB
-took from 0.10 ms inside a network that touches 11 MB to 0.25 ms inside those that touch 28 MB and more): they stand in
-columns of their own, one per step of what the network touches. Sums of parts are sums of columns.
+took from 0.10 ms inside the smallest networks to 0.25 ms inside large ones): they stand in columns of their own, one
+per step of what the network touches, its weights and maps. Sums of parts are sums of columns.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALIKE = {  # what stands in for a kind never met
 }
 JOINTS = ("add", "shuffle", "concat", "split", "avg_pool")  # run between the parts of a row
 STEPPED = ("weights", "each")  # the second takes many networks to tell
-STEPS_M = (1.0, 2.0, 4.0, 8.0, 16.0)  # million floats: 4 to 64 MB
+STEPS_M = (2.0, 2.8, 4.0, 5.7, 8.0, 11.3, 16.0)  # million floats: 8 to 64 MB, half octaves
 ACTS_ALIKE = {  # what an activation costs where nobody has measured it, nearest first
     "relu": ("relu6",),
     "relu6": ("relu",),
@@ -209,12 +209,13 @@ class Columns:
         return (*self.names, *more)
 
     def of_part(self, part: Part) -> np.ndarray:
-        """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched."""
+        """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched: weights and maps."""
         vector = np.zeros(len(self.names) + 1)
         for name, value in part_columns(part, self.known_group(group_of(part))).items():
             if (at := self._at.get(self._met(name))) is not None:
                 vector[at] += value
-        vector[-1] = sum(layer.params + layer.elements for layer in part)
+        # Maps are read once and written once: half of both is what lies in memory.
+        vector[-1] = sum(layer.params + layer.elements / 2 for layer in part)
         return vector
 
     def _met(self, name: str) -> str:

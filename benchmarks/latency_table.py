@@ -4,16 +4,19 @@ Builds a fresh table of this host, measures random networks over the space's who
 MACs) and the references with `nas.measure`, and prints, all from one run: the time the table took, its error, that of a
 line through MACs fitted to the very networks it is judged by (an advantage it is given), that of the plain sum of their
 blocks, each measured alone, and of such sums after a line through them, fitted likewise; predictions a second; and the
-references one by one. Random networks are measured several times, all of them before any is again, and their mean
-counts; what single measurements differ by says how far the figures can be trusted. Usage::
+references one by one. Networks and references are measured several times, all of them before any is again, and their
+mean counts; what single measurements differ by says how far the figures can be trusted. After each time another table
+is built, held against the same measurements: one table may be lucky. Usage::
 
-    python benchmarks/latency_table.py [--nets 100] [--times 2] [--sums 40] [--space mbconv] [--seed 1000]
+    python benchmarks/latency_table.py [--nets 100] [--times 2] [--sums 40] [--space mbconv] [--seed 1000] [--log FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -125,30 +128,69 @@ def many_a_second(table: LatencyTable, space: Space) -> tuple[float, float]:
     return len(archs) / seconds[0], len(archs) / min(seconds[1:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", type=int, default=100)
-    parser.add_argument("--times", type=int, default=2, help="measurements of each random network")
-    parser.add_argument("--sums", type=int, default=40, help="networks whose blocks are measured alone")
-    parser.add_argument("--space", default="mbconv")
-    parser.add_argument("--seed", type=int, default=1000)
-    options = parser.parse_args()
-    space = load_space(options.space)
-    print(f"{host()}, onnxruntime, 1 thread")
+def built(space: Space) -> LatencyTable:
     start = perf_counter()
     table = build_table(space)
     print(f"table of {space.name} built in {perf_counter() - start:.1f} s, fitted to {table.fitted} networks")
-    print(f"its own test: {table.error}\n", flush=True)
+    print(f"its own test: {table.error}", flush=True)
+    return table
 
+
+def answered(table: LatencyTable) -> dict[str, Arch]:
+    """The references whose operators the table has met."""
+    found = {}
+    for name in reference_names():
+        try:
+            table(reference(name))
+        except InputError as error:
+            print(f"{name:<28} {error}")
+            continue
+        found[name] = reference(name)
+    return found
+
+
+def within(table: LatencyTable, archs: dict[str, Arch], measured: np.ndarray) -> str:
+    off = table.many(list(archs.values())) / measured - 1
+    worst = int(np.argmax(np.abs(off)))
+    return (
+        f"{(np.abs(off) <= WITHIN).sum()} of {len(off)} references within {WITHIN:.0%}, mean error "
+        f"{np.abs(off).mean():.2%}, worst {list(archs)[worst]} {off[worst]:+.1%}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", type=int, default=100)
+    parser.add_argument("--times", type=int, default=2, help="measurements of each network")
+    parser.add_argument("--sums", type=int, default=40, help="networks whose blocks are measured alone")
+    parser.add_argument("--space", default="mbconv")
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--log", type=Path, help="file for what was predicted and measured, JSON")
+    options = parser.parse_args()
+    space = load_space(options.space)
+    print(f"{host()}, onnxruntime, 1 thread")
+    tables = [built(space)]
+    references = answered(tables[0])
     archs = over_the_range(space, options.nets, options.seed)
-    told = np.array([[measure(arch).ms for arch in archs] for _ in range(options.times)])
-    measured = told.mean(axis=0)
-    print(f"{options.nets} random networks, {measured.min():.2f} to {measured.max():.2f} ms")
+    told = []
+    for _ in range(options.times):
+        told.append([measure(arch).ms for arch in [*archs, *references.values()]])
+        tables.append(built(space))
+    table, each = tables[0], np.array(told)
+    measured, of_references = np.split(each.mean(axis=0), [len(archs)])
+    if options.log:
+        names = [*[arch.key for arch in archs], *references]
+        guesses = [one.many([*archs, *references.values()]).tolist() for one in tables]
+        options.log.write_text(json.dumps({"names": names, "measured_ms": told, "predicted_ms": guesses}))
+
+    print(f"\n{options.nets} random networks, {measured.min():.2f} to {measured.max():.2f} ms")
     if options.times > 1:
-        twice = np.abs(told[1] / told[0] - 1)
+        twice = np.abs(each[1] / each[0] - 1)
         print(f"measured {options.times} times; the first two differ by {twice.mean():.2%}, {twice.max():.1%} at most")
     print(line("latency table", table.many(archs), measured))
-    print(line("beside the first alone", table.many(archs), told[0]))
+    print(line("beside the first alone", table.many(archs), each[0, : len(archs)]))
+    for other in tables[1:]:
+        print(line("a table built later", other.many(archs), measured))
     macs = np.array([estimate(arch).macs for arch in archs], dtype=float)
     print(line("line through their MACs", through(macs, measured), measured), flush=True)
     if options.sums:
@@ -159,18 +201,12 @@ def main() -> None:
         print(line("line through those sums", through(sums, measured[part]), measured[part]))
     fresh, again_s = many_a_second(table, space)
     print(f"predictions a second, one core: {again_s:,.0f}; while rows are still new: {fresh:,.0f}\n", flush=True)
-    off = {}
-    for name in reference_names():
-        arch = reference(name)
-        try:
-            guess = table(arch).ms
-        except InputError as error:
-            print(f"{name:<28} {error}")
-            continue
-        ms = measure(arch).ms
-        off[name] = guess / ms - 1
-        print(f"{name:<28} measured {ms:7.2f} ms   predicted {guess:7.2f} ms   {off[name]:+.1%}", flush=True)
-    print(f"{sum(abs(error) <= WITHIN for error in off.values())} of {len(off)} references within {WITHIN:.0%}")
+    for (name, arch), ms in zip(references.items(), of_references, strict=True):
+        guess = table(arch).ms
+        print(f"{name:<32} measured {ms:7.2f} ms   predicted {guess:7.2f} ms   {guess / ms - 1:+.1%}")
+    print(within(table, references, of_references))
+    for other in tables[1:]:
+        print(f"a table built later: {within(other, references, of_references)}")
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ TIMING = "latency table: timing all in turn"
 PREPARE_SHARE = 0.6  # of the budget
 FEWEST = 16  # networks to fit to, however slow the machine
 ROUNDS = (3, 8)  # fewest, most
-ROUND_S, ANCHOR_S = 0.02, 0.01  # per visit, after runs that do not count
+ROUND_S, ANCHOR_S = 0.01, 0.01  # per visit, after runs that do not count; more rounds tell more than longer visits
 ROUND_RUNS = 3
 LOADING_S = 0.1  # what takes longer to load stays loaded
-BETWEEN = 6  # networks from one visit to the anchors to the next
+BETWEEN = 8  # networks from one visit to the anchors to the next
 MOST_KERNEL_OVERHEAD_MS = 0.003
 
 

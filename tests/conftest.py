@@ -17,13 +17,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+BRIEF = {"MIN_SECONDS": 0.05, "FAR_SECONDS": 0.05, "MAX_SECONDS": 0.6, "MIN_ROUNDS": 6}  # of nas.latency.sampling
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does not wait for a quiet machine: for tests that need some latency, but do not judge it."""
+    for name, value in BRIEF.items():
+        monkeypatch.setattr(sampling, name, value)
+
+
 @pytest.fixture(autouse=True, scope="module")
-def brief_measurements(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests that need some latency, but do not judge it, do not wait for a quiet machine."""
+def brief_modules(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same for all tests, but for those of sampling."""
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__ != "tests.test_latency_measure":
-            patch.setattr(sampling, "MIN_SECONDS", 0.05)
-            patch.setattr(sampling, "FAR_SECONDS", 0.05)
-            patch.setattr(sampling, "MAX_SECONDS", 0.6)
-            patch.setattr(sampling, "MIN_ROUNDS", 6)
+            for name, value in BRIEF.items():
+                patch.setattr(sampling, name, value)
         yield

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from nas.cli import command_names, main
+from tests.conftest import BRIEF
 
 NAS = [sys.executable, "-c", "import nas.cli; nas.cli.main()"]
 TINY = """\
@@ -160,7 +161,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     images(folder / "photos", 3, 30)
     command = "search --space tiny.yaml --latency-target 1s --data photos --run r --trials 2 --workers 1 --json"
     with_references = [*command.split(), "--references", "mobilenet_v3_small@width=0.5,resolution=96"]
-    brief = "from nas.latency import table_build; table_build.BUDGET_S = 5.0"  # seconds of timing, not a minute
+    of_sampling = (f"sampling.{name} = {value}" for name, value in BRIEF.items())
+    brief = "; ".join(["from nas.latency import sampling, table_build; table_build.BUDGET_S = 5.0", *of_sampling])
     done = subprocess.run(
         [*NAS[:-1], f"{brief}; {NAS[-1]}", *with_references], cwd=folder, capture_output=True, text=True, check=False
     )

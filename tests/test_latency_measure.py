@@ -287,6 +287,7 @@ def test_a_measurement_leaves_the_cores_as_they_were() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_published_order_is_measured() -> None:
     """MobileNetV3-Small < V3-Large < EfficientNet-B0 in ONNX Runtime on any CPU; they are 3 and 2 times apart."""
     names = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
@@ -295,6 +296,7 @@ def test_the_published_order_is_measured() -> None:
     assert (b0.device, b0.runtime, b0.threads, b0.batch, b0.source) == (host(), "onnxruntime", 1, 1, "measured")
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch", "openvino"])
 def test_runtimes_measure_and_leaves_the_process_as_it_was(runtime: str) -> None:
     """A positive median with its spread; torch's thread count is restored."""
@@ -321,6 +323,7 @@ def test_a_profile_has_one_time_per_part_of_the_network(runtime: str, arch: Arch
     assert all(ms > 0 and kernels >= 1 for ms, kernels in profile)
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_exported_file_is_measured_at_its_own_resolution(tmp_path) -> None:
     """Bytes and file, fixed and open batch; a batch other than the fixed one is refused."""
     network = build(TINY, 10)

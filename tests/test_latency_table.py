@@ -1,4 +1,6 @@
 import json
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from nas.cost import estimate
 from nas.errors import InputError
 from nas.latency import table_build as room
 from nas.latency import table_draw
+from nas.latency.anchor import Held
 from nas.latency.calibrate import solve
 from nas.latency.held_out import HeldOut
 from nas.latency.runtimes import part_names, runtime_of
@@ -24,7 +27,7 @@ from nas.latency.table_fit import fit, solved
 from nas.latency.table_kept import Kept, Visit
 from nas.latency.table_predict import Charges
 from nas.latency.table_residuals import MOST, SPREAD, Point, Residuals, covariance
-from nas.latency.table_time import FEWEST
+from nas.latency.table_time import AGAIN, FEWEST, doubtful, visits
 from nas.options import REFERENCES as USUAL
 from nas.references import reference
 from nas.row import OPS, Block
@@ -346,6 +349,35 @@ def test_cache_that_neighbours_take_is_taken_off() -> None:
     alone = [[visit._replace(far_ms=None) for visit in one] for one in rounds]
     assert off(alone, true_ms) > 0.04
     assert Visits.of(alone).state == 1.0
+
+
+def test_a_network_that_bursts_met_in_most_rounds_is_doubtful() -> None:
+    """One of twenty took a quarter longer than it does in two rounds of three. It is told apart from those that are
+    slow throughout and from those that were slow with the anchor, and the further visits set its median right."""
+
+    def visit(at: int, round_: int) -> Visit:
+        machine = 1.5 if at == 3 and round_ else 1.0
+        burst = 1.25 if at == 7 and round_ else 1.0
+        return Visit(str(at), (1 + at) * machine * burst, 4 * machine, None)
+
+    rounds = [[visit(at, round_) for at in range(20)] for round_ in range(3)]
+    assert Visits.of(rounds).usually(4.0)["7"] > 1.2 * 8
+    assert doubtful(rounds)[0] == "7"
+    further = [[visit(7, 0)] for _ in range(AGAIN)]
+    assert Visits.of(rounds + further).usually(4.0)["7"] == pytest.approx(8, rel=0.02)
+
+
+def test_a_tenth_of_the_networks_is_visited_again(tmp_path: Path) -> None:
+    """All in each whole round, which alone are kept for a call that takes it up."""
+    kept = Kept(tmp_path / "part.json")
+    arch = parse_space(ONE, "one").sample(0)
+    ready = runtime_of("onnxruntime").prepare(build(arch, 2), arch.resolution, 1, 1)
+    with ready as run:
+        loads = {str(at): nullcontext(run) for at in range(25)}
+        found = visits(loads, nullcontext(Held(run, None)), 3, 3, 0.0, lambda *_: None, kept)
+    counts = Counter(visit.name for one in found for visit in one)
+    assert sorted(counts.values()) == [3] * 22 + [3 + AGAIN] * 3
+    assert [len(one) for one in kept.rounds] == [25, 25, 25]
 
 
 @pytest.mark.parametrize("space", [*names(), Path(__file__).parent / "spaces" / "nas_bench_macro.yaml"])

@@ -35,6 +35,7 @@ NEAREST = 64  # from which those are taken
 SAMPLES = 2000
 WITHIN = 0.15  # of the target: farther off, a network says little about those near it
 LEAST = 3  # pairs, below which no median is taken
+SLOWER = 0.05  # than the median of them, from which on it may be a burst of the machine
 MAX_GUARD = 0.5
 
 
@@ -191,8 +192,10 @@ def _close(archs: list[Arch], model: LatencyModel, target_ms: float) -> dict[Arc
 def _measured(
     archs: Sequence[Arch], model: LatencyModel, progress: Callable[[int, int, str], None] | None
 ) -> list[tuple[float, float]]:
-    """(predicted, measured) of each; none if the device cannot be measured."""
-    pairs: list[tuple[float, float]] = []
+    """(predicted, measured) of each; none if the device cannot be measured. Those that take longer than the others,
+    each relative to its prediction, set the guard: they are measured twice more, and the median counts."""
+    predicted = model.many(archs)
+    measured: list[list[float]] = []
     text = "measuring networks around the target"
     for at, arch in enumerate(archs):
         found = model.measure(arch)
@@ -200,5 +203,9 @@ def _measured(
             return []
         if progress:
             progress(at + 1, len(archs), text)
-        pairs.append((float(model.many([arch])[0]), found.ms))
-    return pairs
+        measured.append([found.ms])
+    ratios = np.array([ms for ms, *_ in measured]) / predicted
+    for arch, times, ratio in zip(archs, measured, ratios, strict=True):
+        if ratio > (1 + SLOWER) * np.median(ratios):
+            times += [found.ms for found in (model.measure(arch), model.measure(arch)) if found]
+    return [(float(ms), float(np.median(times))) for ms, times in zip(predicted, measured, strict=True)]

@@ -20,11 +20,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 BRIEF = {"MIN_SECONDS": 0.05, "FAR_SECONDS": 0.05, "MAX_SECONDS": 0.6, "MIN_ROUNDS": 6}  # of nas.latency.sampling
 
 
+def _hurry(patch: pytest.MonkeyPatch) -> None:
+    for name, value in BRIEF.items():
+        patch.setattr(sampling, name, value)
+
+
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Does not wait for a quiet machine: for tests that need some latency, but do not judge it."""
-    for name, value in BRIEF.items():
-        monkeypatch.setattr(sampling, name, value)
+    _hurry(monkeypatch)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,6 +36,5 @@ def brief_modules(request: pytest.FixtureRequest) -> Iterator[None]:
     """The same for all tests, but for those of sampling."""
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__ != "tests.test_latency_measure":
-            for name, value in BRIEF.items():
-                patch.setattr(sampling, name, value)
+            _hurry(patch)
         yield

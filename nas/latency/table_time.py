@@ -167,7 +167,7 @@ def visits(
 
 def doubtful(rounds: Sequence[Round]) -> list[str]:
     """A tenth of the networks, those whose median lies the farthest above their quickest visit, each held against the
-    anchor around then: in 3 rounds of a noisy hour, two networks of 32 came out a quarter too slow."""
+    anchor around then: in the few rounds of a noisy hour, two networks of 32 came out a quarter too slow."""
     held: dict[str, list[float]] = {}
     for visit in (visit for one in rounds for visit in one):
         held.setdefault(visit.name, []).append(visit.ms / visit.near_ms)

@@ -194,6 +194,8 @@ def _measured(
 ) -> list[tuple[float, float]]:
     """(predicted, measured) of each; none if the device cannot be measured. Those that take longer than the others,
     each relative to its prediction, set the guard: they are measured twice more, and the median counts."""
+    if not archs:
+        return []
     predicted = model.many(archs)
     measured: list[list[float]] = []
     text = "measuring networks around the target"
@@ -205,7 +207,7 @@ def _measured(
             progress(at + 1, len(archs), text)
         measured.append([found.ms])
     ratios = np.array([ms for ms, *_ in measured]) / predicted
-    for arch, times, ratio in zip(archs, measured, ratios, strict=True):
-        if ratio > (1 + SLOWER) * np.median(ratios):
+    for arch, times, slow in zip(archs, measured, ratios > (1 + SLOWER) * np.median(ratios), strict=True):
+        if slow:
             times += [found.ms for found in (model.measure(arch), model.measure(arch)) if found]
     return [(float(ms), float(np.median(times))) for ms, times in zip(predicted, measured, strict=True)]

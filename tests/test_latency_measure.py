@@ -172,7 +172,7 @@ def test_a_network_loaded_several_times_is_told_by_the_middle_of_its_loads() -> 
     assert found.half_width() > 0.003
 
 
-@pytest.mark.parametrize("ms", [0.1, 0.35, 1.0, 4.0])
+@pytest.mark.parametrize("ms", [0.1, 0.35, 1.0, 4.0, 30.0, 100.0])
 def test_a_burst_counts_from_the_tenth_millisecond_on(ms: float) -> None:
     """A network that is slow for ten milliseconds after each anchor is told by what it takes then."""
     clock = Clock()
@@ -219,6 +219,8 @@ def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Latency.from_dict(json.loads(json.dumps(calm.to_dict()))) == calm
     slower = 1.25
     assert "everything took 25% longer than usual" in str(timed([lambda: None], held, "torch", 1, 1).warning)
+    slower = 0.75
+    assert "everything took 25% less than" in str(timed([lambda: None], held, "torch", 1, 1).warning)
 
 
 def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

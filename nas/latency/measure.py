@@ -328,4 +328,9 @@ def _warning(half_width: float, drift: float) -> str | None:
         return f"noisy machine: the median is known to ±{half_width:.1%} only, not ±{GOAL:.0%}"
     if drift > DISTURBED:
         return f"noisy machine: everything took {drift:.0%} longer than usual; that is taken out, but not exactly"
+    if drift < -DISTURBED:
+        return (
+            f"noisy machine: everything took {-drift:.0%} less than what measurements of the last week call usual; the "
+            "figure is that of those slower hours"
+        )
     return None

@@ -37,7 +37,7 @@ WARM_UP_GOAL = 0.02
 BURST = 3  # runs in a row, of which the median counts
 BURST_SECONDS = 0.05  # fewer of a slow network
 SETTLING_SECONDS = 0.01  # of runs that do not count, before each burst; and more runs in it of a quick network
-SETTLING_RUNS = 2  # at least
+SETTLING_RUNS = 2  # at least; one where a burst is one run, none of a network slower than `SLOW_SECONDS`
 LONGEST = 250  # runs, so that a clock that stands still ends the burst
 LIKE_FAR, FALLING = 0.9, 1.6  # of `usual_share`: its peak, and how quickly it falls to either side
 DOUBT, MOST_SHARE = 0.15, 1.5  # of the share of the far anchor's excess that a network has: spread, most
@@ -178,7 +178,7 @@ def sample(
         """A burst after runs that do not count: they find their weights driven out of the caches by the other's."""
         quick = min(LONGEST, math.ceil(SETTLING_SECONDS / typical))
         count = max(1, min(BURST, int(BURST_SECONDS / typical)), quick)
-        lead = max(SETTLING_RUNS, quick) if anchor and count > 1 else 0
+        lead = 0 if anchor is None or typical > SLOW_SECONDS else max(SETTLING_RUNS, quick) if count > 1 else 1
         taken = burst(one, lead + count)
         return taken[lead:] or taken[-1:]
 

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from nas.latency.table_fit import fit, solved
 from nas.latency.table_kept import Kept, Visit
 from nas.latency.table_predict import Charges
 from nas.latency.table_residuals import MOST, SPREAD, Point, Residuals, covariance
-from nas.latency.table_time import AGAIN, FEWEST, doubtful, visits
+from nas.latency.table_time import AGAIN, FEWEST, MOST_KERNEL_OVERHEAD_MS, _settled, doubtful, visits
 from nas.options import REFERENCES as USUAL
 from nas.references import reference
 from nas.row import OPS, Block
@@ -516,10 +517,31 @@ def test_tables_of_small_spaces_are_measured(
     seen.clear()
     assert cached_table(space, progress=lambda *step: seen.append(step)) == first
     assert not seen
+    monkeypatch.setattr(room, "BUDGET_S", 1.0)
+    assert cached_table(space, refresh=True, progress=lambda *step: seen.append(step)) != first
+    assert seen
     (file,) = (tmp_path / "latency").iterdir()
     file.write_text("damaged")
     assert cached_table(space).space_key == space.key
     assert LatencyTable.load(file).space_key == space.key
+
+
+def test_a_profile_is_shared_out_so_that_it_sums_to_the_network() -> None:
+    """Noting a kernel down costs the same for each; beyond what that can be, all parts were slower alike."""
+    profile = [(0.5, 1), (0.3, 1), (0.2, 8)]
+    assert _settled(profile, 0.98).tolist() == pytest.approx([0.498, 0.298, 0.184])
+    most = np.array([0.5, 0.3, 0.2]) - MOST_KERNEL_OVERHEAD_MS * np.array([1, 1, 8])
+    assert _settled(profile, 0.5).tolist() == pytest.approx((most * 0.5 / most.sum()).tolist())
+    assert _settled(profile, 2.0).tolist() == pytest.approx([1.0, 0.6, 0.4])
+    assert (_settled([(0.001, 9), (1.0, 1)], 0.9) > 0).all()
+
+
+def test_a_table_of_many_parts_is_read_again(table: LatencyTable, tmp_path: Path) -> None:
+    """As a deep space of many widths gives: 10,000 parts of a kind that were timed."""
+    points = tuple((32, 16 + at, 7, "relu") for at in range(10_000))
+    many = replace(table, residuals={"expand": Residuals(points, (0.001,) * len(points))})
+    many.save(tmp_path / "many.json")
+    assert LatencyTable.load(tmp_path / "many.json") == many
 
 
 def test_a_table_is_built_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -577,6 +599,8 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
         part.write_text(text)
         assert Kept(part).rounds == []
         assert Kept(part).profile("a") is None
+    part.write_text('{"profiles": {"a": [[0.0, 1], [0.0, 2]], "b": [[0.0, 1], [0.5, 2]]}, "rounds": []}')
+    assert [Kept(part).profile(key) for key in "ab"] == [None, [(0.0, 1), (0.5, 2)]]
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from nas.errors import InputError
 from nas.latency.held_out import HeldOut
 from nas.latency.measurements import Measured
 from nas.latency.models import PRIOR, bundled
+from nas.latency.non_negative import non_negative
 from nas.latency.table import LatencyTable
 from nas.latency.table_columns import Columns
 
@@ -205,13 +206,9 @@ def _wanted(curve: Sequence[tuple[int, float]], nets: int) -> int:
 
 def solve(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Non-negative `c` that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
-    from scipy.optimize import nnls
-
-    size = np.abs(matrix).max(axis=0)
-    size[size == 0] = 1.0
-    scaled, aim = matrix / size / sigma[:, None], target / sigma
+    scaled, aim = matrix / sigma[:, None], target / sigma
     weight = np.ones(len(aim))
     for _ in range(ROUNDS):
-        solution = nnls(scaled * weight[:, None], aim * weight, maxiter=50 * len(size))[0]
+        solution = non_negative(scaled * weight[:, None], aim * weight)
         weight = np.sqrt(np.minimum(1.0, 1.5 / np.maximum(np.abs(scaled @ solution - aim), 1e-9)))
-    return np.asarray(solution / size)
+    return solution

@@ -28,7 +28,7 @@ MAX_COLUMNS = 2000
 MAX_NETS = 20_000
 MAX_NAME, MAX_TEXT = 200, 400
 GROUP = re.compile(r"[a-z_-]+( \d{1,4}){0,2}")
-MAX_POINTS = 2000  # timed parts of one kind
+MAX_POINTS = 20_000  # timed parts of one kind: 70 networks of `nas.arch.MAX_ROWS`
 
 
 @dataclass(frozen=True)

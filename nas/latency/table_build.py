@@ -28,7 +28,7 @@ from nas.latency.table_time import Progress, time_networks
 from nas.machine import host
 from nas.space import Space
 
-MODEL = 8  # raised when a table says something else of the same timings: those kept before are built anew
+MODEL = 9  # raised when a table says something else of the same timings: those kept before are built anew
 BUDGET_S = 55.0
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from nas.arch import Arch
+from nas.latency.non_negative import non_negative
 from nas.latency.table_columns import Columns, group_of, parts_of_row, places
 from nas.latency.table_residuals import MOST, Point, Residuals, covariance, point_of
 
@@ -167,12 +168,9 @@ def solved(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple[
     """Generalised least squares: the non-negative `c` that minimise ``r' spread^-1 r`` of what is left, ``r = target -
     matrix @ c``; and ``spread^-1 r``."""
     from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
-    from scipy.optimize import nnls
 
-    size = np.abs(matrix).max(axis=0)
-    size[size == 0] = 1.0
     root = cholesky(spread, lower=True)
-    system = solve_triangular(root, np.column_stack([matrix / size, target]), lower=True)
-    reduced = qr(system, mode="r")[0][: len(size) + 1]  # as many equations as unknowns, of the same least squares
-    found = nnls(reduced[:, :-1], reduced[:, -1], maxiter=50 * len(size))[0] / size
-    return np.asarray(found), np.asarray(cho_solve((root, True), target - matrix @ found))
+    system = solve_triangular(root, np.column_stack([matrix, target]), lower=True)
+    reduced = qr(system, mode="r")[0][: matrix.shape[1] + 1]  # as many equations as unknowns, of the same least squares
+    found = non_negative(reduced[:, :-1], reduced[:, -1])
+    return found, np.asarray(cho_solve((root, True), target - matrix @ found))

@@ -111,7 +111,11 @@ def _read(path: Path) -> tuple[dict[str, Profile], list[Round]]:
     kinds = (_is_name, _is_positive, _is_positive, lambda value: value is None or _is_positive(value))
     found = [_rows(rows, kinds) for rows in rounds] if isinstance(rounds, list) else []
     return (
-        {key: profile for key, profile in profiles.items() if profile},
+        {
+            key: profile
+            for key, profile in profiles.items()
+            if profile and min(map(sum, zip(*profile, strict=True))) > 0
+        },
         [[Visit(*row) for row in rows] for rows in found if rows],
     )
 

@@ -224,6 +224,7 @@ def profile(
     watch: Watcher | None = None,
     device: str = "host",
     token: str | None = None,
+    refresh: bool = False,
 ) -> LatencyTable:
     """The latency model of a space on a device: from the cache, or measured now; also written to `out` if given.
 
@@ -235,6 +236,7 @@ def profile(
         watch: sees progress; None is silent.
         device: ``host``, or the address of an agent.
         token: of the agent; None is that of ``NAS_AGENT_TOKEN``.
+        refresh: measure it anew, though there is one in the cache.
 
     Raises:
         InputError: no such space, runtime or device, or `out` cannot be written.
@@ -246,7 +248,9 @@ def profile(
     if device != "host" and not is_agent(device):
         raise InputError(f"tables are measured on this host or by an agent (http://HOST:PORT), got {device!r:.80}")
     step = (watch or Silent()).step
-    table = find_device(device, searched, runtime=runtime, threads=threads, progress=step, token=token).table
+    table = find_device(
+        device, searched, runtime=runtime, threads=threads, progress=step, token=token, refresh=refresh
+    ).table
     assert table is not None  # both have one with a space
     if out is not None:
         try:

@@ -1,6 +1,9 @@
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,6 @@ from nas.latency.measure import Latency
 from nas.latency.table import LatencyTable
 from nas.latency.table_columns import Columns
 from nas.machine import host
-from nas.references import reference
 from nas.space_file import load_space, parse_space
 
 SMALL = parse_space(
@@ -189,10 +191,22 @@ def test_the_host_with_a_space_predicts_and_measures(monkeypatch: pytest.MonkeyP
     assert not calls
     assert model(arch).source == "predicted"
     assert model.many([arch, arch]).shape == (2,)
-    assert calls == [(SMALL, "torch", 1, 5, None)]
+    assert calls == [(SMALL, "torch", 1, 5, None, False)]
     measured = model.measure(arch)
     assert measured is not None
     assert (measured.source, measured.runtime) == ("measured", "torch")
+
+
+@pytest.mark.parametrize("asked", [{"runtime": "executorch"}, {"threads": 2}])
+def test_a_table_says_how_networks_were_timed_and_no_other_way(asked: dict[str, Any], tmp_path: Path) -> None:
+    """Another runtime or number of threads is refused, not ignored; what the table was timed with may be said."""
+    arch = SMALL.sample(0)
+    replace(table_of(arch, "a phone"), runtime="torch", threads=3).save(tmp_path / "phone.json")
+    spec = f"table:{tmp_path / 'phone.json'}"
+    assert device(spec).many([arch]) == device(spec, runtime="torch", threads=3).many([arch])
+    for name in (spec, "pixel1"):
+        with pytest.raises(InputError, match=f"was timed with {next(iter(asked))}"):
+            device(name, **asked)
 
 
 @pytest.mark.parametrize("spec", ["toaster", "", "table:", "hosts", 5, None])
@@ -208,7 +222,6 @@ def test_a_ready_model_is_taken_as_it_is() -> None:
     assert device(model) is model
     with pytest.raises(InputError, match="known: onnxruntime"):
         device("host", runtime="tvm")
-    assert reference("mobilenet_v2")
 
 
 def test_a_slow_device_is_asked_about_a_bounded_number_of_networks() -> None:

@@ -18,6 +18,7 @@ def profile(
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="host, or http://HOST:PORT of an agent.")] = "host",
     token: Token = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure anew, though a table is in the cache.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit the latency model of a space on this host, or on the device of an agent.
@@ -32,7 +33,14 @@ def profile(
 
     with watcher_for(as_json) as watch:
         table = networks.profile(
-            space, runtime=runtime, threads=threads, out=out, watch=watch, device=device, token=token
+            space,
+            runtime=runtime,
+            threads=threads,
+            out=out,
+            watch=watch,
+            device=device,
+            token=token,
+            refresh=refresh,
         )
     show({"device": table.device, "space": table.space_key, "error": table.error.to_dict()}, str(table), as_json)
 

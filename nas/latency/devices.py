@@ -21,6 +21,8 @@ from nas.latency.table_time import Progress
 from nas.machine import host
 from nas.space import Space
 
+RUNTIME, THREADS = "onnxruntime", 1  # where none are given
+
 
 @runtime_checkable
 class LatencyModel(Protocol):
@@ -55,15 +57,16 @@ class Host:
     def __init__(
         self,
         space: Space | None = None,
-        runtime: str = "onnxruntime",
-        threads: int = 1,
+        runtime: str = RUNTIME,
+        threads: int = THREADS,
         seed: int = 0,
         progress: Progress | None = None,
+        refresh: bool = False,
     ) -> None:
         runtime_of(runtime)
         check_load(threads, 1)
         self._space, self._runtime, self._threads = space, runtime, threads
-        self._seed, self._progress = seed, progress
+        self._seed, self._progress, self._refresh = seed, progress, refresh
 
     @property
     def device(self) -> str:
@@ -73,7 +76,7 @@ class Host:
     def table(self) -> LatencyTable | None:
         if self._space is None:
             return None
-        return cached_table(self._space, self._runtime, self._threads, self._seed, self._progress)
+        return cached_table(self._space, self._runtime, self._threads, self._seed, self._progress, self._refresh)
 
     def __call__(self, arch: Arch) -> Latency:
         return self.measure(arch) if self.table is None else self.table(arch)
@@ -156,12 +159,13 @@ def device(
     spec: str | Callable[[Arch], float] | LatencyModel,
     space: Space | None = None,
     *,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
+    runtime: str = RUNTIME,
+    threads: int = THREADS,
     seed: int = 0,
     progress: Progress | None = None,
     token: str | None = None,
     kept: Path | None = None,
+    refresh: bool = False,
 ) -> LatencyModel:
     """The latency model a user names.
 
@@ -170,34 +174,49 @@ def device(
             `LatencyTable.save` or ``nas devices calibrate`` wrote), ``http://HOST:PORT`` (an agent, `nas agent`), a
             function from `Arch` to ms, or a ready `LatencyModel`.
         space: whose table the host predicts by; None measures every network that is asked about.
-        runtime: of the host.
-        threads: of the host.
-        seed: of the networks a new table is fitted to.
+        runtime: of the host; a table has its own.
+        threads: of the host, or of an agent's device; a table has its own.
+        seed: of the networks a new table is fitted to; one that is kept already is used whatever its seed.
         progress: called as ``progress(done, total, text)`` while one is measured.
         token: of an agent; None is that of ``NAS_AGENT_TOKEN``.
         kept: table that an agent's device is to be predicted by, in place of a new one.
+        refresh: whether a table is measured anew, though one is kept.
 
     Raises:
-        InputError: `spec` is unknown, a table cannot be read, or an agent does not take the token.
+        InputError: `spec` is unknown, a table cannot be read or was timed otherwise, or an agent does not take the
+            token.
         NasError: an agent cannot be reached.
     """
     if isinstance(spec, str):
         kind, _, rest = spec.partition(":")
         if spec == "host":
-            return Host(space, runtime, threads, seed, progress)
-        if kind == "table" and rest:
-            return Saved(Path(rest))
-        if spec in bundled():
-            return Saved(bundled()[spec])
+            return Host(space, runtime, threads, seed, progress, refresh)
+        path = Path(rest) if kind == "table" and rest else bundled().get(spec)
+        if path is not None:
+            return _as_timed(Saved(path), runtime, threads)
         if is_agent(spec):
             from nas.latency.remote import Agent
 
             if runtime != Agent.runtime:
                 raise InputError(f"an agent runs networks under {Agent.runtime}, got runtime {runtime!r}")
-            return Agent(spec, space, token, threads, seed, progress, kept)
+            return Agent(spec, space, token, threads, seed, progress, kept, refresh)
     elif isinstance(spec, LatencyModel):
         return spec
     elif callable(spec):
         return CallableModel(spec)
     names = ("host", *bundled(), "table:PATH", "http://HOST:PORT", "a function of an Arch")
     raise InputError(f"no device is called {spec!r:.80}; {known(names)}")
+
+
+def _as_timed(model: Saved, runtime: str, threads: int) -> Saved:
+    """`model`, which says how long networks take as they were timed, and no other way."""
+    table = model.table
+    assert table is not None
+    asked = (("runtime", runtime, RUNTIME, table.runtime), ("threads", threads, THREADS, table.threads))
+    for what, given, default, its in asked:
+        if given not in (default, its):
+            raise InputError(
+                f"the latency table of {table.device} was timed with {what} {its}, got {what} {given!r:.40}; leave "
+                "that out"
+            )
+    return model

@@ -68,10 +68,11 @@ class Agent:
         seed: int = 0,
         progress: Progress | None = None,
         kept: Path | None = None,
+        refresh: bool = False,
     ) -> None:
         self._link = Link(url, token)
         self._space, self._threads, self._seed = space, threads, seed
-        self._progress, self._kept = progress or _silent, kept
+        self._progress, self._kept, self._refresh = progress or _silent, kept, refresh
         facts = self._link.ask("GET", "/v1/device")
         self._facts = facts_of(facts, self._link.url)
         most = self._facts["threads"]
@@ -123,10 +124,10 @@ class Agent:
         sized = at_resolution(arch, resolution)
         if isinstance(sized, LibraryNetwork):
             with takes_its_images(sized):
-                model = onnx_bytes(sized.network, sized.resolution, batch)
+                model = onnx_bytes(sized.network, sized.resolution, None)
             found = self._measured(model, sized.name, batch, keep_samples)
         else:
-            model = onnx_bytes(build(sized, TABLE_CLASSES), sized.resolution, batch)
+            model = onnx_bytes(build(sized, TABLE_CLASSES), sized.resolution, None)
             found = self._measured(model, sized.key, batch, keep_samples)
         return replace(found, resolution=sized.resolution if sized.resolution != arch.resolution else None)
 
@@ -184,7 +185,7 @@ class Agent:
         path = cached_path(f"agent-{name}")
         part = path.with_suffix(f".{self._seed}.part.json") if path else None
         with suppress(InputError):  # none yet, or damaged
-            if path is not None:
+            if path is not None and not self._refresh:
                 return LatencyTable.load(path)
         table = self._fitted(space, part)
         keep(table, path, part)
@@ -215,7 +216,7 @@ class Agent:
         """A network's time over the anchor's, and the anchor's in ms."""
         from nas.build import build
 
-        model = onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution)
+        model = onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution, None)
         found = self._samples(model, f"network {arch.key}", 1)
         usual_ms(found.anchor_ms, *self._circumstances())
         return float(np.median(found.quotients)), found.anchor_ms

@@ -49,6 +49,16 @@ def milliseconds(value: str | float) -> float:
     return round(number, 9)  # 0.066 * 1000 is 66.00000000000001; a picosecond is below any clock
 
 
+def above(ms: float, limit: float) -> str:
+    """`ms` with three digits, or as many more as show that it is above `limit`.
+
+    >>> above(71.234, 66), above(66.0412, 66)
+    ('71.2', '66.04')
+    """
+    texts = (f"{ms:.{digits}g}" for digits in range(3, 17))
+    return next((text for text in texts if float(text) > limit), repr(ms))
+
+
 def seconds(value: str | float) -> float:
     """A duration in s. A bare number is s.
 

@@ -156,6 +156,27 @@ def test_the_bias_near_the_target_is_learned(bias: float) -> None:
     assert learn(SPACE, Device(bias), target_of(0.5)).guard == pytest.approx(0, abs=1e-9)
 
 
+def test_a_target_is_not_out_of_reach_by_prediction_alone() -> None:
+    """A device that is a quarter faster than predicted: a target that the fastest network meets only when measured is
+    searched for; one that it does not is refused."""
+    fastest_ms = feasibility(SPACE, Device(), None).fastest_ms
+    assert near(SPACE, Device(), 0.8 * fastest_ms, np.random.default_rng(0))
+    assert learn(SPACE, Device(0.75), 0.8 * fastest_ms).correction == pytest.approx(0.75)
+    record = search(Device(0.75), 0.8 * fastest_ms, trials=4)
+    assert record.front
+    with pytest.raises(nas.InfeasibleError):
+        search(Device(0.75), 0.74 * fastest_ms)
+
+
+def test_a_table_that_is_far_off_is_told_with_what_to_do() -> None:
+    """And a guard that was cut off is not told as if it kept what guards keep."""
+    pairs = ((5.0, 5.0), (5.0, 6.5), (5.0, 5.1))
+    assert "--refresh" in str(Admission(0.05, 0.8, "near", pairs))
+    assert "--refresh" not in str(Admission(0.05, 1.05, "near", pairs))
+    held_out = HeldOut((1.0, 1.0, 1.0), (1.0, 1.0, 2.0))
+    assert "the most there is" in str(combined(pairs, held_out))
+
+
 @pytest.mark.parametrize("lasts", [False, True])
 def test_a_burst_of_the_machine_does_not_count_for_the_guard(lasts: bool) -> None:
     """One of the networks around the target takes a quarter longer than predicted: if only once, that is forgotten; if
@@ -242,7 +263,7 @@ def test_where_all_miss_nothing_is_recommended(tmp_path: Path) -> None:
     assert "nothing was left to replace them" in text
     assert "ship it" not in text
     assert promise_benchmark().shipped(record, tmp_path / "run") == {}
-    with pytest.raises(TargetMissedError, match="every network found takes more than the target"):
+    with pytest.raises(TargetMissedError, match="no network of the front meets the target"):
         runs._show_run(record, tmp_path, as_json=False)
 
 
@@ -257,9 +278,7 @@ def test_a_resumed_run_keeps_its_rule(tmp_path: Path) -> None:
         assert json.loads(json.dumps(second.options[name])) == json.loads(json.dumps(first.options[name]))
     rule = Admission.from_dict(second.options["admission"])
     assert all(c.predicted.ms == pytest.approx(rule.correction * cost_ms(c.arch)) for c in second.candidates)
-    around = {round(predicted, 9) for predicted, _ in rule.pairs_ms}
     known = {c.key for c in second.candidates}
-    assert around
     assert all(arch.key in known for arch in later.timed), "only candidates were measured"
 
 
@@ -386,18 +405,19 @@ def test_close_calls_are_measured_again() -> None:
     assert settled(times(11.0), script(), 10.0).ms == 11.0
 
 
-@pytest.mark.parametrize("spread", [0.004, 0.008, 0.016])
-def test_nineteen_in_twenty_further_measurements_hold(spread: float) -> None:
+@pytest.mark.parametrize(("spread", "drift"), [(0.004, 0.0), (0.008, 0.02), (0.016, 0.02), (0.02, 0.12), (0.02, -0.12)])
+def test_nineteen_in_twenty_further_measurements_hold(spread: float, drift: float) -> None:
     """Of measurements that scatter as was expected, or half as much, 19 in 20 stay within what is told after three (to
-    one in a hundred); if they scatter twice as much, still 17 in 20. It is never below the slowest of the three."""
+    one in a hundred), also while the machine is disturbed and more is expected; if they scatter twice as much, still 17
+    in 20. It is never below the slowest of the three."""
     rng = np.random.default_rng(7)
     kept = 0
     for _ in range(2000):
         first, second, third, later = 5 * np.exp(rng.normal(0, spread, 4))
-        told = holding([times(first), times(second), times(third)]).at_most_ms
+        told = holding([replace(times(ms), drift=drift) for ms in (first, second, third)]).at_most_ms
         assert max(first, second, third) <= told <= 1.2 * max(first, second, third)
         kept += later <= told
-    assert kept / 2000 >= (0.85 if spread > 0.01 else 0.94)
+    assert kept / 2000 >= (0.85 if spread == 0.016 else 0.94)
 
 
 def test_the_best_is_confirmed_or_replaced(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from nas.commands.app import Json, Run, Runtime, Space, Threads, Token, app, show, split_names, watcher_for
 from nas.errors import TargetMissedError
+from nas.units import above
 
 
 @app.command()
@@ -197,8 +198,10 @@ def export(
         )
     show(export_facts(done), export_text(done), as_json)
     if done.target_ms is not None and done.held is not None and done.held.ms > done.target_ms:
+        noisy = f" ({done.held.warning})" if done.held.warning else ""
         raise TargetMissedError(
-            f"the exported network takes {done.held.ms:.3g} ms, more than the target of {done.target_ms:g} ms; "
+            f"the exported network takes {above(done.held.ms, done.target_ms)} ms, more than the target of "
+            f"{done.target_ms:g} ms{noisy}; "
             f"choose a faster one from the run's pareto.csv with --arch KEY"
         )
 
@@ -209,6 +212,6 @@ def _show_run(record: Any, folder: Path, as_json: bool) -> None:
     show(summary_facts(record, folder), summary_text(record, folder), as_json)
     if record.missed and not record.front:
         raise TargetMissedError(
-            f"every network found takes more than the target of {record.target_ms:g} ms when it is measured; search on "
-            f"with `nas resume {folder} --budget 10m`, or anew with a wider --guard"
+            f"no network of the front meets the target of {record.target_ms:g} ms for sure now that they are measured; "
+            f"search on with `nas resume {folder} --budget 10m`, or anew with a wider --guard"
         )

@@ -12,6 +12,7 @@ from nas.arch import Arch
 from nas.errors import InfeasibleError, InputError
 from nas.genes import Gene, Scalar
 from nas.space import Space
+from nas.units import above
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
@@ -29,7 +30,7 @@ class Feasibility:
         fastest: the fastest network found by descent from samples.
         fastest_ms: its latency.
         slowest: the slowest network found.
-        slowest_ms: its latency; above it a target excludes nothing.
+        slowest_ms: its latency; a target excludes nothing that is above it by more than the guard.
         share: of uniformly sampled networks that meet the target; None without one.
         quantiles_ms: latency of uniformly sampled networks by quantile.
         samples: how many were drawn.
@@ -81,9 +82,10 @@ class Feasibility:
                     "measured at the end decides"
                 )
             if not self.binds:
+                binding_ms = self.slowest_ms * (1 + self.guard)
                 lines.append(
                     f"the target of {self.target_ms:g} ms does not bind: no network found is slower than "
-                    f"{self.slowest_ms:.3g} ms; give less than that to exclude any"
+                    f"{self.slowest_ms:.3g} ms; give less than {binding_ms:.3g} ms to exclude any"
                 )
         return "\n".join(lines)
 
@@ -143,7 +145,7 @@ def feasibility(
     if target_ms is not None and known[fastest] > target_ms:
         raise InfeasibleError(
             f"no network of space {space.name} meets {target_ms:g} ms: the fastest found, {fastest.key}, takes "
-            f"{known[fastest]:.3g} ms ({word}); it is {fastest}"
+            f"{above(known[fastest], target_ms)} ms ({word}); it is {fastest}"
         )
     kept = 0.0 if target_ms is None or known[fastest] * (1 + guard) > target_ms else guard
     limit_ms = None if target_ms is None else target_ms / (1 + kept)

@@ -88,7 +88,7 @@ def _why_none(record: Record, counts: Counts) -> str:
         *([f"{counts.too_slow:,} {unmeasured(record)} too slow and never trained"] if counts.too_slow else []),
     ]
     if counts.complete and record.target_ms is not None:
-        late = f", {len(record.missed):,} of them measured and all over it" if record.missed else ""
+        late = f", {len(record.missed):,} of them measured, none within it for sure" if record.missed else ""
         parts = [f"{counts.complete:,} scored{late}", *parts]
         return f"No scored network is within the target of {target(record.target_ms)}: {listed(parts)}."
     return f"No candidate was scored: of {counted(counts.total, 'candidate')} {listed(parts)}."

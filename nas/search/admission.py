@@ -34,9 +34,11 @@ NETWORKS = 8  # measured before the search, 2 to 5 s each; executorch and torch-
 NEAREST = 64  # from which those are taken
 SAMPLES = 2000
 WITHIN = 0.15  # of the target: farther off, a network says little about those near it
+ABOVE = 0.5  # where the space has none so close, those predicted so much above the target tell whether that holds
 LEAST = 3  # pairs, below which no median is taken
 SLOWER = 0.05  # than the median of them, from which on it may be a burst of the machine
 MAX_GUARD = 0.5
+FAR_OFF = 0.1  # correction or guard, from which on a table is worth making anew
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,14 @@ class Admission:
             return ""
         if self.source == "given":
             return f"guard of {self.guard:.1%}, as given"
+        guard = f"guard of {self.guard:.1%}{', the most there is' if self.guard == MAX_GUARD else ''}"
         if self.source == "held-out":
-            return f"guard of {self.guard:.1%}, from the latency model's held-out networks"
+            return f"{guard}, from the latency model's held-out networks"
+        far = abs(math.log(self.correction)) > FAR_OFF or self.guard > FAR_OFF
         return (
-            f"guard of {self.guard:.1%}, from {len(self.pairs_ms)} networks measured around the target and the table's "
-            f"held-out ones; predictions are the table's times {self.correction:.3f}, the median of what was measured "
-            "over what it said"
+            f"{guard}, from {len(self.pairs_ms)} networks measured around the target and the table's held-out ones; "
+            f"predictions are the table's times {self.correction:.3f}, the median of what was measured over what it "
+            f"said{'; a table made in a quieter hour may be better (nas profile --refresh)' if far else ''}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,22 +175,28 @@ def combined(pairs: Sequence[tuple[float, float]], held_out: HeldOut) -> Admissi
 
 def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Generator) -> list[Arch]:
     """Up to `NETWORKS` networks predicted around a target, from those with the fewest to those with the most
-    multiply-accumulates among the nearest; fewer or none where the space has none there."""
+    multiply-accumulates among the nearest; fewer or none where the space has none there. Where next to none are
+    predicted so close, those somewhat above it are taken, too: a table may be off by as much, and no target is to be
+    called out of reach for that."""
     archs = list(dict.fromkeys(space.sample(rng) for _ in range(SAMPLES)))
-    found = _close(archs, model, target_ms)
-    if len(found) < NETWORKS:  # uniform draws seldom get there: go down to it
-        genes = Draws(space, model, (1 + WITHIN) * target_ms, rng).unseen({arch.key for arch in found}, NEAREST)
-        found |= _close([space.decode(one) for one in genes], model, target_ms)
+    found: dict[Arch, float] = {}
+    for above in (WITHIN, ABOVE):
+        found = _close(archs, model, target_ms, above)
+        if len(found) < NETWORKS:  # uniform draws seldom get there: go down to it
+            genes = Draws(space, model, (1 + above) * target_ms, rng).unseen({arch.key for arch in found}, NEAREST)
+            found |= _close([space.decode(one) for one in genes], model, target_ms, above)
+        if len(found) >= LEAST:
+            break
     nearest = sorted(found, key=lambda arch: abs(math.log(found[arch] / target_ms)))[:NEAREST]
     ordered = sorted(nearest, key=lambda arch: (estimate(arch).macs, arch.key))
     places = np.linspace(0, len(ordered) - 1, min(NETWORKS, len(ordered))).round().astype(int)
     return [ordered[at] for at in places]
 
 
-def _close(archs: list[Arch], model: LatencyModel, target_ms: float) -> dict[Arch, float]:
-    """Those predicted within `WITHIN` of the target, with their latencies."""
+def _close(archs: list[Arch], model: LatencyModel, target_ms: float, above: float) -> dict[Arch, float]:
+    """Those predicted within `WITHIN` below the target and `above` it, with their latencies."""
     predicted = model.many(archs).tolist() if archs else []
-    return {arch: ms for arch, ms in zip(archs, predicted, strict=True) if abs(ms / target_ms - 1) <= WITHIN}
+    return {arch: ms for arch, ms in zip(archs, predicted, strict=True) if -WITHIN <= ms / target_ms - 1 <= above}
 
 
 def _measured(

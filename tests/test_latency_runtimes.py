@@ -79,9 +79,22 @@ def small_pte() -> bytes:
 
 
 def test_the_graph_that_is_timed_is_the_one_that_is_exported() -> None:
-    """With a batch left open: a shuffle takes longer then, which no figure before the export would tell."""
+    """With a batch left open: what that costs, figures before the export tell, too."""
     with runtime_of("onnxruntime").prepare(settled(SMALL), 32, BATCH, 1) as run:
         assert run._session.get_inputs()[0].shape == ["batch", 3, 32, 32]  # type: ignore[attr-defined]
+
+
+class Split(nn.Module):
+    """Takes the number of images it was traced with for granted."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([images[at].mean((1, 2)) for at in range(len(images))])
+
+
+def test_a_network_that_takes_its_batch_for_granted_is_run_at_it() -> None:
+    """The graph is open, but what it computes was followed for so many images."""
+    with runtime_of("onnxruntime").prepare(Split(), 32, BATCH, 1) as run:
+        assert run.logits().shape == (BATCH, 3)
 
 
 COMPILED = ("torch-compile",)  # ten seconds and more

@@ -124,10 +124,10 @@ class Agent:
         sized = at_resolution(arch, resolution)
         if isinstance(sized, LibraryNetwork):
             with takes_its_images(sized):
-                model = onnx_bytes(sized.network, sized.resolution, None)
+                model = onnx_bytes(sized.network, sized.resolution, None, traced=batch)
             found = self._measured(model, sized.name, batch, keep_samples)
         else:
-            model = onnx_bytes(build(sized, TABLE_CLASSES), sized.resolution, None)
+            model = onnx_bytes(build(sized, TABLE_CLASSES), sized.resolution, None, traced=batch)
             found = self._measured(model, sized.key, batch, keep_samples)
         return replace(found, resolution=sized.resolution if sized.resolution != arch.resolution else None)
 

@@ -32,7 +32,7 @@ INPUT, OUTPUT = "image", "logits"
 PROFILE_RUNS = 5
 
 
-def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> bytes:
+def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1, traced: int = 1) -> bytes:
     """`network` as an ONNX model: input ``image`` (N, 3, H, W), output ``logits`` (N, classes), both float32.
 
     The TorchScript-based exporter takes 0.2 s a network, the one based on ``torch.export`` 3 to 5 s; ONNX Runtime runs
@@ -42,11 +42,12 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1) -> by
         network: is exported in evaluation mode, and left in the mode it was in.
         resolution: side of the images, fixed in the model.
         batch: number of images; None leaves it open.
+        traced: number of images to follow where it is open; a network may take that number for granted.
     """
     import torch
 
     axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch is None else None
-    images = torch.zeros(1 if batch is None else batch, 3, resolution, resolution)
+    images = torch.zeros(traced if batch is None else batch, 3, resolution, resolution)
     file = io.BytesIO()
     training, threads = network.training, torch.get_num_threads()
     network.eval()
@@ -100,7 +101,7 @@ class OnnxRuntime:
 
     def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int, dtype: str = FLOAT32) -> Load:
         check_dtype(self.name, self.dtypes, dtype)
-        model = onnx_bytes(network, resolution, None)  # as it is exported: with shuffles that takes 1 to 2 % longer
+        model = onnx_bytes(network, resolution, None, traced=batch)  # open, as in files that are exported
         return Load(partial(self._session, model, part_names(network), noise(batch, resolution), threads))
 
     @contextmanager

@@ -51,9 +51,11 @@ def measure_front(
             best = record.front[-1] if record.front else None
             if best is None or best.measured is None or best.key in sure:
                 return record
+            sure.add(best.key)
+            if best.measured.holds_ms is not None and best.key not in measured:
+                continue  # known from an earlier call
             progress(0, 1, CONFIRMING)
             measured[best.key] = confirmed(best.measured, _again(best, model), record.target_ms)
-            sure.add(best.key)
             keep(measured)
             record = record.with_measured(measured)
             progress(1, 1, CONFIRMING)

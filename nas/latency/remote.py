@@ -35,7 +35,7 @@ from nas.space import Space
 
 MAX_FILE = 512 << 20
 GRACE_S = 60.0
-TABLE_SCHEMA = 2
+TABLE_SCHEMA = 3  # raised when a table was measured in another way
 FITTED = 40  # networks at most: each is sent, and timed for a second or two
 
 
@@ -51,6 +51,7 @@ class Agent:
         seed: of the networks that a new table is fitted to.
         progress: called as ``progress(done, total, text)``.
         kept: table to predict by, in place of one of its own.
+        refresh: whether a table is measured anew, though one is in the cache.
 
     Raises:
         InputError: not an agent's address, a wrong token, or more threads than the device offers.

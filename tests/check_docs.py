@@ -15,10 +15,21 @@ def documents() -> list[Path]:
     return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "results").glob("**/*.md")]
 
 
+def anchors(text: str) -> set[str]:
+    """Of its headings, as GitHub makes them: lower case, spaces to hyphens, other signs left out."""
+    headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?s)```.*?```", "", text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 def broken_links(path: Path) -> list[str]:
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-    local = [link for link in links if not re.match(r"[a-z]+:", link)]
-    return [f"{path.relative_to(ROOT)}: link to {link}" for link in local if not (path.parent / link).exists()]
+    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    broken = []
+    for link in (link for link in links if not re.match(r"[a-z]+:", link)):
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(f"link to {link}")
+    return broken
 
 
 def undocumented_dependencies() -> list[str]:
@@ -36,7 +47,7 @@ def unknown_commands(path: Path) -> list[str]:
     from nas.cli import command_names
 
     used = re.findall(r"(?m)^\s*(?:\$ )?(?:pip install \S+ && )?nas ([a-z-]+)", path.read_text(encoding="utf-8"))
-    return [f"{path.relative_to(ROOT)}: nas {name}" for name in used if name not in command_names()]
+    return [f"nas {name}" for name in used if name not in command_names()]
 
 
 def placeholders(text: str) -> list[str]:
@@ -58,8 +69,9 @@ def large_results() -> list[str]:
 def main() -> int:
     faults = undocumented_dependencies() + large_results()
     for path in documents():
-        faults += broken_links(path) + unknown_commands(path)
-        faults += [f"{path.relative_to(ROOT)}: placeholder {line}" for line in placeholders(path.read_text("utf-8"))]
+        found = broken_links(path) + unknown_commands(path)
+        found += [f"placeholder {line}" for line in placeholders(path.read_text("utf-8"))]
+        faults += [f"{path.relative_to(ROOT)}: {fault}" for fault in found]
     print("\n".join(faults) if faults else f"{len(documents())} documents checked")
     return 1 if faults else 0
 

@@ -1,8 +1,10 @@
 """The check of the documents finds what it looks for."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.check_docs import documents, placeholders
+from tests.check_docs import broken_links, documents, placeholders
 
 
 @pytest.mark.parametrize(("text", "found"), [("a\nFIGURES_HERE\nb", ["FIGURES_HERE"]), ("  TO_DO  ", ["TO_DO"])])
@@ -17,3 +19,12 @@ def test_other_lines_are_none(text: str) -> None:
 
 def test_the_reports_of_published_runs_are_checked() -> None:
     assert any(path.match("results/*/report.md") for path in documents())
+
+
+def test_links_to_files_and_headings_that_are_not_there_are_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Set-up, with `nas`\n```sh\n# set-up\n```\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](other.md) [b](other.md#set-up-with-nas) [c](#here) [d](https://example.org/#x)\n## Here\n")
+    assert broken_links(page) == []
+    page.write_text("[a](absent.md) [b](other.md#set-up) [c](#there)\n")
+    assert broken_links(page) == [f"link to {link}" for link in ("absent.md", "other.md#set-up", "#there")]

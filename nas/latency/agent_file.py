@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = (
-    "sampling",
-    "agent_bounds",
-    "agent_check",
-    "agent_worker",
-    "agent_machine",
-    "agent_process",
-    "agent_http",
-    "agent_server",
-    "agent_main",
-)
+    "cpu",
+    "latency.sampling",
+    "latency.agent_bounds",
+    "latency.agent_check",
+    "latency.agent_worker",
+    "latency.agent_machine",
+    "latency.agent_process",
+    "latency.agent_http",
+    "latency.agent_server",
+    "latency.agent_main",
+)  # of nas
 HEADER = '''#!/usr/bin/env python3
 """Agent of nas: times networks on this device for a search that runs elsewhere. Written by `nas agent --write`.
 
@@ -49,12 +50,12 @@ def agent_source() -> str:
     imports: dict[str, set[str]] = {}
     parts = []
     for name in MODULES:
-        spec = importlib.util.find_spec(f"nas.latency.{name}")
-        assert spec is not None and spec.origin is not None  # noqa: PT018  # they lie beside this one
+        spec = importlib.util.find_spec(f"nas.{name}")
+        assert spec is not None and spec.origin is not None  # noqa: PT018  # they are installed with this one
         source = Path(spec.origin).read_text(encoding="utf-8")
         tree = ast.parse(source)
         _gather(tree, imports)
-        parts.append(f"# --- nas/latency/{name}.py ---\n# {_first_line(tree)}\n\n{_body(source, tree)}")
+        parts.append(f"# --- nas/{name.replace('.', '/')}.py ---\n# {_first_line(tree)}\n\n{_body(source, tree)}")
     return HEADER + "\n".join(_statements(imports)) + "\n\n\n" + "\n\n\n".join(parts) + "\n" + FOOTER
 
 

@@ -4,26 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-from pathlib import Path
 
-CPU_FILES = (  # Raspberry Pi and other boards; x86; Android
-    ("/proc/device-tree/model", r"([^\0]+)"),
-    ("/proc/cpuinfo", r"(?m)^model name\s*:\s*(\S.*)$"),
-    ("/proc/cpuinfo", r"(?m)^(?:Hardware|Model)\s*:\s*(\S.*)$"),
-)
-
-
-def cpu() -> str:
-    """Its processor, or the board it is soldered to."""
-    for path, pattern in CPU_FILES:
-        try:
-            found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            continue
-        if found:
-            return found[1].strip()[:120]
-    return (platform.processor() or platform.machine() or "unknown CPU")[:120]
+from nas.cpu import cpu
 
 
 def cores() -> int:

@@ -50,6 +50,8 @@ class Latency:
         resolution: side of the images in pixels, if other than the network's own; else None.
         holds_ms: what 95 of 100 further measurements are to stay within, where it was measured several times to know
             (`nas.latency.close_calls`); else None.
+        half_width: half the 95 % confidence interval of `ms`, relative to it; None if predicted.
+        confirmed: whether it was measured again after it was chosen, by measurements that it was not chosen by.
 
     Raises:
         InputError: a time is not positive and finite, or a field is out of bounds.
@@ -69,6 +71,8 @@ class Latency:
     dtype: str = FLOAT32
     resolution: int | None = None
     holds_ms: float | None = None
+    half_width: float | None = None
+    confirmed: bool = False
 
     def __post_init__(self) -> None:
         if not is_number(self.ms) or self.ms <= 0:
@@ -96,6 +100,10 @@ class Latency:
             raise InputError(f"dtype must be a text of 1 to 40 characters, got {self.dtype!r:.60}")
         if self.holds_ms is not None and (not is_number(self.holds_ms) or self.holds_ms < self.ms):
             raise InputError(f"holds_ms must be None or a number from ms on, got {self.holds_ms!r:.60}")
+        if self.half_width is not None and (not is_number(self.half_width) or self.half_width < 0):
+            raise InputError(f"half_width must be None or a number from 0, got {self.half_width!r:.60}")
+        if not isinstance(self.confirmed, bool):
+            raise InputError(f"confirmed must be true or false, got {self.confirmed!r:.60}")
         if self.source not in SOURCES:
             raise InputError(f"source is not one of the known, got {self.source!r:.60}; {known(SOURCES)}")
 
@@ -306,6 +314,7 @@ def told(
     quartiles = np.quantile(rounds_ms, [0.25, 0.75])
     ms = float(np.median(rounds_ms))
     drift = float(np.median(found.rounds)) * 1e3 / ms - 1
+    half_width = found.half_width(usual_state)
     return Latency(
         ms=ms,
         iqr_ms=float(quartiles[1] - quartiles[0]),
@@ -315,9 +324,10 @@ def told(
         threads=threads,
         batch=batch,
         source="measured",
-        warning=_warning(found.half_width(usual_state), drift),
+        warning=_warning(half_width, drift),
         drift=drift,
         samples_ms=tuple(1e3 * seconds for seconds in found.runs) if keep_samples else None,
+        half_width=half_width,
     )
 
 

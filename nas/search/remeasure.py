@@ -37,7 +37,6 @@ def measure_front(
         progress: called as ``progress(done, total, text)``.
     """
     measured: dict[str, Latency] = {}
-    sure: set[str] = set()
     try:
         while True:
             while waiting := [c for c in [*record.references, *record.front] if c.measured is None]:
@@ -49,13 +48,14 @@ def measure_front(
                 record = record.with_measured(measured)
                 progress(len(waiting), len(waiting), TEXT)
             best = record.front[-1] if record.front else None
-            if best is None or best.measured is None or best.key in sure:
+            if best is None or best.measured is None:
                 return record
-            sure.add(best.key)
-            if best.measured.holds_ms is not None and best.key not in measured:
-                continue  # known from an earlier call
             progress(0, 1, CONFIRMING)
-            measured[best.key] = confirmed(best.measured, _again(best, model), record.target_ms)
+            found = confirmed(best.measured, _again(best, model), record.target_ms)
+            if found is best.measured:  # there is nothing to confirm
+                progress(1, 1, CONFIRMING)
+                return record
+            measured[best.key] = found
             keep(measured)
             record = record.with_measured(measured)
             progress(1, 1, CONFIRMING)

@@ -26,6 +26,7 @@ MAX_STALLED = 12  # generations without a faster network, after which a descent 
 MAX_FAILED = 3  # descents given up, after which nothing is believed to be there
 MUTATED_GENES = 2
 NEARLY = 0.95  # of the target
+MAX_CLIMBED = 20  # generations towards it
 
 
 class Draws:
@@ -43,12 +44,6 @@ class Draws:
         self._model = model
         self._target_ms = float("inf") if target_ms is None else target_ms
         self._rng = rng
-
-    def binds(self) -> bool:
-        """Whether any of a chunk of random networks is above the target."""
-        if self._target_ms == float("inf"):
-            return False
-        return bool((self._latencies([arch for _, arch in self._chunk()]) > self._target_ms).any())
 
     def unseen(self, seen: Collection[str], wanted: int = 1) -> list[Genes]:
         """Genes of up to `wanted` distinct networks whose keys are not in `seen`; fewer if fewer can be found.
@@ -75,14 +70,20 @@ class Draws:
 
     def nearly_all(self, parent: Genes, seen: Collection[str]) -> Genes | None:
         """Genes of an unseen network that takes nearly all of the target: a mutant of `parent` if a chunk of them has
-        one, else a random network; else the slowest of those if it takes longer than `parent`; None if none does."""
+        one, else a random network, else one that an evolution towards higher latency leads to; the slowest of those if
+        it takes longer than `parent`; None if none does."""
         slowest_ms, slowest = float(self._latencies([self._space.decode(parent)])[0]), None
-        for pairs in ((self._mutant(parent) for _ in range(CHUNK)), self._chunk()):
-            for latency, genes in self._within(list(pairs), seen):
+        for generation in range(MAX_CLIMBED):
+            mutated = slowest or parent
+            pairs = list(self._chunk()) if generation == 1 else [self._mutant(mutated) for _ in range(CHUNK)]
+            before_ms = slowest_ms
+            for latency, genes in self._within(pairs, seen):
                 if latency >= NEARLY * self._target_ms:
                     return genes
                 if latency > slowest_ms:
                     slowest_ms, slowest = latency, genes
+            if generation > 1 and slowest_ms == before_ms:
+                break
         return slowest
 
     def _within(self, pairs: list[tuple[Genes, Arch]], seen: Collection[str]) -> list[tuple[float, Genes]]:

@@ -158,7 +158,7 @@ class _Search:
         self._exhausted = False
         done = {reference.name for reference in self.references}
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
-        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates, reaching)
+        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates, reaching, target_ms)
 
     def loop(self) -> None:
         """Until nothing may start and nothing runs."""

@@ -21,7 +21,7 @@ class Progress:
         budget_s: search time at which it ends, or None.
         elapsed_s: search time so far, that of earlier calls included.
         latest: what just finished (a reference, a scored, failed or too slow candidate); None if nothing did.
-        best: the most accurate candidate predicted within the target.
+        best: the most accurate candidate within the target, by prediction, or by what an earlier call measured.
         hypervolume: as `nas.search.record.Record.hypervolume`.
         phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.
         modelled: whether latencies are those of a model of a device that is not at hand.
@@ -60,7 +60,7 @@ class Standing:
         """Take a finished candidate into account."""
         self.counts[candidate.state] += 1
         self._slowest_ms = max(self._slowest_ms, candidate.latency_ms)
-        within = self._target_ms is None or candidate.latency_ms <= self._target_ms
+        within = self._target_ms is None or candidate.at_most_ms <= self._target_ms
         if candidate.proxy_accuracy is None or not within:
             return
         self._scored.append(candidate)

@@ -16,13 +16,13 @@ from nas.search.draws import Draws
 from nas.search.journal import DIRECTIONS
 from nas.search.quiet import quiet_optuna
 from nas.search.record import Candidate
-from nas.search.trials import CONSTRAINT, STATES, frozen, values_of
+from nas.search.trials import CONSTRAINT, STATES, excess_ms, frozen, values_of
 from nas.space import Space
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
 
-FEASIBLE_START = 10  # random networks within the target to begin with, where the target binds
+FEASIBLE_START = 10  # random networks within the target to begin with
 PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
 USED = 0.95  # of the slowest latency admitted: while the best network takes less,
 REACHING = 4  # every so many evaluations one network is proposed that takes nearly all of it,
@@ -40,6 +40,7 @@ class Proposals:
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
         reaching: whether networks that take nearly all of the limit are put before the sampler, see `USED`.
+        target_ms: that measured candidates of earlier calls are held to.
     """
 
     def __init__(
@@ -51,18 +52,18 @@ class Proposals:
         seed: int,
         candidates: Sequence[Candidate],
         reaching: bool = False,
+        target_ms: float | None = None,
     ) -> None:
-        self._space, self._limit_ms = space, limit_ms
+        self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
         self._misses = self._accepted = self._fruitless = 0
         self._best: Candidate | None = None
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
-            self._study.add_trials([frozen(candidate, space, limit_ms) for candidate in candidates])
+            self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
         self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
         missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
-        binds = limit_ms is not None and self._draws.binds()
-        self._reaching = reaching and binds
-        if binds and missing > 0:
+        self._reaching = reaching and limit_ms is not None
+        if limit_ms is not None and missing > 0:
             for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing):
                 self._enqueue(genes)
 
@@ -117,7 +118,7 @@ class Proposals:
         with quiet_optuna():
             if self._limit_ms is not None:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
-                trial.set_constraint(CONSTRAINT, candidate.predicted.ms - self._limit_ms)
+                trial.set_constraint(CONSTRAINT, excess_ms(candidate, self._limit_ms, self._target_ms))
             try:
                 self._study.tell(trial, values_of(candidate), STATES[candidate.state])
             except RuntimeError as error:

@@ -76,11 +76,22 @@ class Candidate:
         """The latency to judge by: measured where it was, else predicted."""
         return (self.measured or self.predicted).ms
 
+    @property
+    def at_most_ms(self) -> float:
+        """What a target is held against: of a network that was measured several times, what further measurements are
+        to stay within."""
+        return (self.measured or self.predicted).at_most_ms
+
     def row(self) -> dict[str, Any]:
         """One line of ``trials.csv``; `latency_ms` is the predicted one there."""
         values = {name: getattr(self, name, None) for name in COLUMNS}
         values |= {"latency_ms": self.predicted.ms, "measured_ms": self.measured.ms if self.measured else None}
         return values | dict(self.genes)
+
+
+def with_measured(candidates: Sequence[Candidate], measured: Mapping[str, Latency]) -> list[Candidate]:
+    """The same candidates with latencies measured after the search, by architecture key."""
+    return [replace(c, measured=measured.get(c.key, c.measured)) for c in candidates]
 
 
 @dataclass(frozen=True)
@@ -107,9 +118,8 @@ class Record:
     table_error: Mapping[str, Any] | None = None
 
     def meets(self, candidate: Candidate) -> bool:
-        """Whether its latency, measured if it was, is within the target; of one that was measured several times, what
-        further measurements are to stay within."""
-        return self.target_ms is None or (candidate.measured or candidate.predicted).at_most_ms <= self.target_ms
+        """Whether its latency, measured if it was, is within the target."""
+        return self.target_ms is None or candidate.at_most_ms <= self.target_ms
 
     @property
     def front(self) -> list[Candidate]:
@@ -161,11 +171,8 @@ class Record:
 
     def with_measured(self, measured: Mapping[str, Latency]) -> Record:
         """The same run with latencies measured after the search, by architecture key."""
-
-        def update(candidates: Sequence[Candidate]) -> list[Candidate]:
-            return [replace(c, measured=measured.get(c.key, c.measured)) for c in candidates]
-
-        return replace(self, candidates=update(self.candidates), references=update(self.references))
+        candidates, references = (with_measured(some, measured) for some in (self.candidates, self.references))
+        return replace(self, candidates=candidates, references=references)
 
     def _frame(self, candidates: Sequence[Candidate]) -> pd.DataFrame:
         import pandas as pd

@@ -23,7 +23,7 @@ from nas.latency.measure import Latency
 from nas.search import journal
 from nas.search.lock import NAME as LOCK
 from nas.search.lock import acquire
-from nas.search.record import Candidate, Record
+from nas.search.record import Candidate, Record, with_measured
 from nas.search.trials import frozen, now, reference_from_dict, reference_to_dict
 from nas.space import Space
 from nas.space_file import parse_space
@@ -163,8 +163,15 @@ class Store:
         self.spent_s = max(self.spent_s, elapsed_s)
 
     def load(self) -> tuple[list[Candidate], list[Candidate]]:
-        """The finished candidates in the order in which they finished, and the finished references."""
-        return list(self._candidates), [candidate for candidate, _ in self._references]
+        """The finished candidates in the order in which they finished, and the finished references, with what was
+        measured after an earlier search.
+
+        Raises:
+            InputError: ``measured.json`` is broken.
+        """
+        measured = self.measured()
+        references = [candidate for candidate, _ in self._references]
+        return with_measured(self._candidates, measured), with_measured(references, measured)
 
     def write_measured(self, measured: Mapping[str, Latency]) -> None:
         """Keep latencies measured after the search, by architecture key, besides those kept before."""
@@ -202,7 +209,7 @@ class Store:
     def record(self) -> Record:
         """The run as a report reads it, with measured latencies where there are some."""
         candidates, references = self.load()
-        record = Record(
+        return Record(
             options=dict(self.options),
             space=self.space,
             target_ms=self.target_ms,
@@ -211,7 +218,6 @@ class Store:
             feasibility=self.options.get("feasibility"),
             table_error=self.options.get("table_error"),
         )
-        return record.with_measured(self.measured())
 
     def discard(self) -> None:
         """Take a run that came to nothing away again: its files are deleted, and the folder if that leaves it empty."""

@@ -35,7 +35,22 @@ def values_of(candidate: Candidate) -> list[float] | None:
     return [candidate.proxy_accuracy, candidate.predicted.ms]
 
 
-def frozen(candidate: Candidate, space: Space, limit_ms: float | None, elapsed_s: float = 0.0) -> FrozenTrial:
+def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = None) -> float:
+    """Ms above what is admitted; positive is infeasible. One that missed the target when measured is above it by that
+    much, however it was predicted."""
+    over_ms = candidate.predicted.ms - limit_ms
+    if candidate.measured is not None and target_ms is not None:
+        over_ms = max(over_ms, candidate.at_most_ms - target_ms)
+    return over_ms
+
+
+def frozen(
+    candidate: Candidate,
+    space: Space,
+    limit_ms: float | None,
+    elapsed_s: float = 0.0,
+    target_ms: float | None = None,
+) -> FrozenTrial:
     """The finished trial that stands for `candidate`.
 
     Args:
@@ -43,6 +58,7 @@ def frozen(candidate: Candidate, space: Space, limit_ms: float | None, elapsed_s
         space: the genes are of.
         limit_ms: the slowest prediction that is admitted, or None.
         elapsed_s: search time spent when it finished.
+        target_ms: that a measured candidate is held to.
     """
     options = {gene.name: gene.options for gene in space.genes}
     trial = create_trial(
@@ -51,7 +67,7 @@ def frozen(candidate: Candidate, space: Space, limit_ms: float | None, elapsed_s
         params=dict(candidate.genes),
         distributions={name: CategoricalDistribution(options[name]) for name in candidate.genes},
         user_attrs=_facts(candidate) | {"elapsed_s": elapsed_s},
-        constraints=None if limit_ms is None else {CONSTRAINT: candidate.predicted.ms - limit_ms},
+        constraints=None if limit_ms is None else {CONSTRAINT: excess_ms(candidate, limit_ms, target_ms)},
     )
     trial.datetime_complete = datetime.now()
     trial.datetime_start = trial.datetime_complete - timedelta(seconds=candidate.seconds)

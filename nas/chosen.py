@@ -36,6 +36,7 @@ class Chosen:
         images: folder or name of the run's own images.
         without: why there are no images, for people.
         modelled: its latency by the model of the run's device, if that is not at hand.
+        elsewhere: device of an agent that the run's target is of, if it is not asked.
     """
 
     network: Arch
@@ -49,6 +50,7 @@ class Chosen:
     images: str | Path | None = None
     without: str = "a network alone has none"
     modelled: Latency | None = None
+    elsewhere: str | None = None
 
 
 def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -> Chosen:
@@ -77,6 +79,8 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
     if record.modelled:
         known = {c.key: c.predicted for c in [*record.candidates, *record.references]}
         found = replace(found, modelled=known[network.key])
+    if is_agent(options.device) and record.target_ms is not None:
+        found = replace(found, elsewhere=str(record.options.get("device_name", options.device)))
     if _is_this_host(record, options):
         runtime, threads = _timed_with(record, options)
         found = replace(found, target_ms=record.target_ms, threads=threads, runtime=runtime)
@@ -84,12 +88,8 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
         from nas.latency.remote import Agent
 
         agent = Agent(options.device, token=token, threads=options.threads)
-        if agent.device != (was := record.options.get("device_name", agent.device)):
-            raise InputError(
-                f"this run is measured on {was!s:.200}, but the agent at {options.device} runs on {agent.device}; "
-                "start the agent there again, or export without --token"
-            )
-        found = replace(found, target_ms=record.target_ms, threads=options.threads, agent=agent)
+        agent.check_is(record.options, "export without --token")
+        found = replace(found, target_ms=record.target_ms, threads=options.threads, agent=agent, elsewhere=None)
     return found
 
 

@@ -53,6 +53,7 @@ class Exported:
         int8: the int8 files beside the float ones, one for each runtime; empty if they were not asked for.
         data: which images int8 was fitted to and judged on, and how they were normalised; None without int8.
         modelled: latency by the model of a device that is not at hand, which the run's target is of; None else.
+        elsewhere: device of an agent that the run's target is of and that was not asked; None else.
     """
 
     arch: Arch
@@ -68,6 +69,7 @@ class Exported:
     int8: tuple[Quantised, ...] = ()
     data: str | None = None
     modelled: Latency | None = None
+    elsewhere: str | None = None
 
     @property
     def held(self) -> Latency | None:

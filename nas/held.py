@@ -23,7 +23,13 @@ def held(done: Exported, asked: Chosen, folder: Path) -> Exported:
     """
     from nas.latency.close_calls import settled
 
-    done = replace(done, target_ms=asked.target_ms, target_runtime=asked.runtime, modelled=asked.modelled)
+    done = replace(
+        done,
+        target_ms=asked.target_ms,
+        target_runtime=asked.runtime,
+        modelled=asked.modelled,
+        elsewhere=asked.elsewhere,
+    )
     first = done.held
     if first is None or asked.target_ms is None:
         return done

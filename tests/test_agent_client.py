@@ -256,7 +256,7 @@ def test_a_table_is_measured_once_and_goes_on_after_an_interruption(agent: Runni
 
     def interrupt(done: int, total: int, text: str) -> None:
         seen.append((done, total))
-        if done == 5 and len(seen) == 6:
+        if done == 5 and len(seen) in (1, 6):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -271,6 +271,9 @@ def test_a_table_is_measured_once_and_goes_on_after_an_interruption(agent: Runni
     assert Agent(agent.url, TINY, TOKEN, progress=lambda *_: pytest.fail("measured again")).table == table
     archs = [TINY.sample(seed) for seed in range(4)]
     assert (asked.many(archs) > 0).all()
+    seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        _ = Agent(agent.url, TINY, TOKEN, progress=lambda *_: interrupt(5, 5, "at once"), refresh=True).table
 
 
 def count_of(agent: RunningAgent) -> int:
@@ -295,6 +298,10 @@ def test_a_search_through_an_agent(agent: RunningAgent, tmp_path: Path) -> None:
     for verb in (lambda: nas.resume(run, evaluate=score, trials=8, token=TOKEN), lambda: nas.export(run, token=TOKEN)):
         with pytest.raises(InputError, match=r"measured on another bench, but the agent at .* runs on test bench"):
             verb()
+    twin = json.dumps(facts).replace(facts["options"]["agent_identity"], "0" * 16)
+    (run / "run.json").write_text(twin)
+    with pytest.raises(InputError, match="runs on another machine of that name"):
+        nas.resume(run, evaluate=score, trials=8, token=TOKEN)
     (run / "run.json").write_text(json.dumps(facts))
     again = nas.resume(run, evaluate=score, trials=8, token=TOKEN)
     assert len([c for c in again.candidates if c.proxy_accuracy is not None]) == 8

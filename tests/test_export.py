@@ -345,6 +345,18 @@ def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats:
     text = export_text(found)
     assert says in text if says else "not held" not in text
     assert export_facts(found)["held_to_target"] == (says is None)
+    assert ("within the target of 10 ms" in text) == (says is None)
+
+
+def test_an_export_says_what_its_target_is_worth() -> None:
+    """A target that another device is to answer for; one met by what the machine usually takes, but not just now."""
+    arch = SPACE.sample(0)
+    elsewhere = held(Exported(arch, 10, (), None, times(5.0)), Chosen(arch, Path("x"), elsewhere="a board"), Path("x"))
+    assert "the run's target is of a board: give --token" in export_text(elsewhere)
+    assert export_facts(elsewhere)["target_of"] == "a board"
+    slow = replace(times(9.0), drift=0.2)
+    done = held(Exported(arch, 10, (), None, slow), Chosen(arch, Path("x"), target_ms=10.0), Path("x"))
+    assert "within the target of 10 ms when the machine is undisturbed; just now it took 10.8 ms" in export_text(done)
 
 
 def test_a_run_with_a_given_table_is_exported_under_what_it_was_timed_with(

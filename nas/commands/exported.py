@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from nas.units import above
+
 if TYPE_CHECKING:
     from nas.export import Exported
+    from nas.latency.measure import Latency
     from nas.quantize import Quantised
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "executorch": "ExecuTorch"}
@@ -26,6 +29,7 @@ def export_facts(done: Exported) -> dict[str, Any]:
         "target_ms": done.target_ms,
         "held_to_target": done.target_ms is not None and done.held is not None,
         "modelled": done.modelled.to_dict() if done.modelled else None,
+        "target_of": done.elsewhere,
         "pte_max_abs_diff": done.pte_max_abs_diff,
         "pte_latency": done.pte_measured.to_dict() if done.pte_measured else None,
         "target_runtime": done.target_runtime,
@@ -51,10 +55,14 @@ def export_text(done: Exported) -> str:
     if done.modelled is not None:
         where = f"{done.modelled.ms:.3g} ms on {done.modelled.device} (modelled)"
         lines.append(f"the network takes {where}. Nothing was measured there.")
+    elif done.elsewhere is not None:
+        lines.append(f"the run's target is of {done.elsewhere}: give --token to have the file measured there")
     elif done.target_ms is None:
         lines.append("no target of this machine to hold it to")
     elif done.held is None:
         lines.append(_not_held(done.target_ms, done.target_runtime))
+    else:
+        lines += _judged(done.held, done.target_ms)
     if done.weights is not None:
         lines.append(f"weights are {done.weights}, for {done.num_classes} classes")
     else:
@@ -65,6 +73,17 @@ def export_text(done: Exported) -> str:
         lines.append(f"int8 on {done.data}")
         lines += [line for one in done.int8 for line in int8_lines(one, done)]
     return "\n".join(lines)
+
+
+def _judged(held: Latency, target_ms: float) -> list[str]:
+    """Whether it meets its target, and whether it also did with what the machine took longer just then."""
+    if held.ms > target_ms:
+        return []  # the error says so
+    lines = [f"within the target of {target_ms:g} ms"]
+    now_ms = held.ms * (1 + (held.drift or 0.0))
+    if now_ms > target_ms:
+        lines[0] += f" when the machine is undisturbed; just now it took {above(now_ms, target_ms)} ms"
+    return lines
 
 
 def _not_held(target_ms: float, runtime: str) -> str:

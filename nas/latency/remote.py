@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
@@ -27,7 +27,7 @@ from nas.latency.sampling import Samples
 from nas.latency.table import LatencyTable
 from nas.latency.table_columns import CLASSES as TABLE_CLASSES
 from nas.latency.table_draw import draw_sets
-from nas.latency.table_kept import cached_path, keep
+from nas.latency.table_kept import cached_path, forget_old, keep
 from nas.latency.table_time import Progress
 from nas.libraries import LibraryNetwork, at_resolution, takes_its_images
 from nas.machine import host
@@ -85,6 +85,22 @@ class Agent:
         """The agent's name for its device; never that of this host, where an agent may run too."""
         name = str(self._facts["name"])
         return f"{name} (agent)" if name == host() else name
+
+    @property
+    def identity(self) -> str:
+        """What tells its machine from others of the same name."""
+        return str(self._facts["identity"])
+
+    def check_is(self, facts: Mapping[str, object], way_out: str) -> None:
+        """Raises `InputError` unless it is the one that a run with these facts was measured on; `way_out` is what else
+        can be done than starting that again."""
+        was, identity = facts.get("device_name", self.device), facts.get("agent_identity", self.identity)
+        if was != self.device or identity != self.identity:
+            here = f"runs on {self.device}" if was != self.device else "runs on another machine of that name"
+            raise InputError(
+                f"this run is measured on {was!s:.200}, but the agent at {self._link.url} {here}; start the agent "
+                f"there again, or {way_out}"
+            )
 
     @property
     def version(self) -> str:
@@ -152,7 +168,7 @@ class Agent:
         return told(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
 
     def _circumstances(self) -> tuple[object, ...]:
-        return ("agent", self._facts["identity"], self.runtime, self.version, self._threads)
+        return ("agent", self.identity, self.runtime, self.version, self._threads)
 
     def _samples(self, model: bytes, about: str, batch: int) -> Samples:
         """Durations of a model there, held against the anchor, which is sent first where it is missing."""
@@ -185,6 +201,8 @@ class Agent:
         name = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
         path = cached_path(f"agent-{name}")
         part = path.with_suffix(f".{self._seed}.part.json") if path else None
+        if self._refresh:
+            forget_old(part)
         with suppress(InputError):  # none yet, or damaged
             if path is not None and not self._refresh:
                 return LatencyTable.load(path)

@@ -16,12 +16,6 @@ from nas.errors import InputError, NasError
 INTERRUPTED = 130
 
 
-def command_names() -> list[str]:
-    """The verbs, as they are typed."""
-    single = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    return [*single, *(group.name for group in app.registered_groups if group.name)]
-
-
 def _with_ray_alone(arguments: list[str]) -> list[str]:
     """``--ray`` may stand alone: then it means ``--ray auto``."""
     expanded: list[str] = []

@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any, cast
 
 ROOT = Path(__file__).parents[1]
 MAX_RESULT_BYTES = 600_000
@@ -44,10 +45,28 @@ def undocumented_dependencies() -> list[str]:
 
 
 def unknown_commands(path: Path) -> list[str]:
-    from nas.cli import command_names
+    """Those of shell blocks and of inline code, with their options."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    used = re.findall(r"(?m)(?:^\s*(?:\$ )?(?:pip install \S+ && )?|`)nas ([a-z][a-z-]*)([^`\n]*)", text)
+    known = options()
+    unknown = [f"nas {name}" for name, _ in used if name not in known]
+    for name, rest in used:
+        given = re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest)
+        unknown += [f"nas {name} {option}" for option in given if option not in known.get(name, given)]
+    return unknown
 
-    used = re.findall(r"(?m)^\s*(?:\$ )?(?:pip install \S+ && )?nas ([a-z-]+)", path.read_text(encoding="utf-8"))
-    return [f"nas {name}" for name in used if name not in command_names()]
+
+def options() -> dict[str, set[str]]:
+    """Of each verb; those of a group are of all its verbs."""
+    from typer.main import get_command
+
+    from nas.cli import app
+
+    def of(command: Any) -> set[str]:
+        own = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        return own.union(*map(of, getattr(command, "commands", {}).values()))
+
+    return {name: of(command) for name, command in cast(Any, get_command(app)).commands.items()}
 
 
 def placeholders(text: str) -> list[str]:

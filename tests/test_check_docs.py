@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.check_docs import broken_links, documents, placeholders
+from tests.check_docs import broken_links, documents, placeholders, unknown_commands
 
 
 @pytest.mark.parametrize(("text", "found"), [("a\nFIGURES_HERE\nb", ["FIGURES_HERE"]), ("  TO_DO  ", ["TO_DO"])])
@@ -28,3 +28,11 @@ def test_links_to_files_and_headings_that_are_not_there_are_found(tmp_path: Path
     assert broken_links(page) == []
     page.write_text("[a](absent.md) [b](other.md#set-up) [c](#there)\n")
     assert broken_links(page) == [f"link to {link}" for link in ("absent.md", "other.md#set-up", "#there")]
+
+
+def test_commands_and_options_that_do_not_exist_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nas search \\\n  --trials 3\n`nas devices calibrate a.csv --out b.json`, `nas profile --help`\n")
+    assert unknown_commands(page) == []
+    page.write_text("nas serach\n    nas search \\\n  --trails 3\nas `nas resume RUN --guard 5%` does\n")
+    assert unknown_commands(page) == ["nas serach", "nas search --trails", "nas resume --guard"]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.cli import command_names, main
+from nas.cli import main
+from tests.check_docs import options
 from tests.conftest import BRIEF
 
 NAS = [sys.executable, "-c", "import nas.cli; nas.cli.main()"]
@@ -247,7 +248,7 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first(capsys: pytest.Ca
     assert f"in use by process {pid}" in err
 
 
-@pytest.mark.parametrize("verb", command_names())
+@pytest.mark.parametrize("verb", options())
 def test_help_shows_an_example_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0

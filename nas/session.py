@@ -8,10 +8,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nas.arch import Arch
-from nas.errors import InputError
+from nas.errors import InfeasibleError, InputError
 from nas.options import Custom, Options, Watcher
 from nas.references import reference
 from nas.space import Space
+from nas.space_file import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ class Session:
         model = Corrected(device, admission.correction)
         word = "modelled" if self.facts["modelled"] else "predicted"
         references = self._references(model, word)
-        feasible, limit_ms = self._check_target(model, admission.guard, word)
+        feasible, limit_ms = self._check_target(model, admission, word)
         self._keep(admission=admission.to_dict(), admitted_ms=limit_ms, feasibility=feasible)
         self._keep(trials=options.trials, budget_s=options.budget_s, finished=None)
         with self._executor(evaluator) as executor:
@@ -85,7 +86,7 @@ class Session:
                 store=self.store,
                 watch=self._see,
                 limit_ms=limit_ms,
-                reaching=self.custom.sampler is None and options.sampler == AUTO,
+                reaching=self.custom.sampler is None and options.sampler == AUTO and bool(feasible.get("binds")),
             )
         record = Record(
             options=self.facts,
@@ -96,8 +97,6 @@ class Session:
             feasibility=feasible,
             table_error=self.facts.get("table_error"),
         )
-        if self.store:
-            record = record.with_measured(self.store.measured())
         record = measure_front(record, model, self.store.write_measured if self.store else _forget, self.watch.step)
         self._keep(stopped_because=outcome.stopped_because)
         if self.store:
@@ -196,18 +195,15 @@ class Session:
         """A run measured on one machine goes on there alone. Elsewhere its table is that of a device that is not at
         hand: nothing more could be measured, the networks that were would stand beside others that never are, and all
         of it would be called modelled. A name counts the usable cores, for with them a machine's times change, too."""
-        from nas.latency.devices import is_agent, is_modelled
+        from nas.latency.devices import is_modelled
+        from nas.latency.remote import Agent
         from nas.machine import host
 
         facts = self.store.options if self.store else {}
-        was = facts.get("device_name", model.device)
-        if self.custom.device is None and is_agent(self.options.device):
-            if was != model.device:
-                raise InputError(
-                    f"this run is measured on {was!s:.200}, but the agent at {self.options.device} runs on "
-                    f"{model.device}; start the agent there again, or start a new run"
-                )
+        if isinstance(model, Agent):
+            model.check_is(facts, "start a new run")
             return
+        was = facts.get("device_name", model.device)
         if self.options.device == "host" and self.custom.device is None:
             moved = (was, model.device) != (host(), host())
         else:
@@ -220,6 +216,7 @@ class Session:
 
     def _model(self) -> LatencyModel:
         from nas.latency.devices import is_modelled
+        from nas.latency.remote import Agent
 
         kept, model = self._kept_table(), self._device()
         table = model.table
@@ -230,6 +227,8 @@ class Session:
             if kept and not kept.exists():
                 table.save(kept)
         self._keep(device_name=model.device, modelled=is_modelled(model))
+        if isinstance(model, Agent):
+            self._keep(agent_identity=model.identity)
         return model
 
     def _admission(self, model: LatencyModel) -> Admission:
@@ -248,7 +247,20 @@ class Session:
             found = learn(self.space, model, target_ms, seed=self.options.seed, progress=self.watch.step)
         if str(found):
             self.watch.say(str(found))
+        if found.far_off and (command := self._profile_anew()):
+            self.watch.say(f"  a table made in a quieter hour may serve a new search better: `{command}`")
         return found
+
+    def _profile_anew(self) -> str | None:
+        """The command that makes this search's latency table anew; None if it is not made here."""
+        from nas.latency.devices import is_agent
+
+        if self.options.device != "host" and not is_agent(self.options.device):
+            return None
+        space = self.space.name if self.space.name in names() else "FILE"
+        asked = {name: getattr(self.options, name) for name in ("device", "runtime", "threads")}
+        others = [f" --{name} {value}" for name, value in asked.items() if value != getattr(Options, name)]
+        return f"nas profile --refresh --space {space}{''.join(others)}"
 
     def _references(self, model: LatencyModel, word: str) -> dict[str, Arch]:
         """The fixed networks this device can say something about."""
@@ -264,7 +276,9 @@ class Session:
                 found[name] = arch
         return found
 
-    def _check_target(self, model: LatencyModel, guard: float, word: str) -> tuple[dict[str, Any], float | None]:
+    def _check_target(
+        self, model: LatencyModel, admission: Admission, word: str
+    ) -> tuple[dict[str, Any], float | None]:
         """What is feasible, and the slowest prediction to be admitted; both kept in the run folder and used again.
 
         Whether the guard is dropped hangs on the fastest network found, and that, for a caller's function, on how many
@@ -280,7 +294,13 @@ class Session:
                 raise InputError(f"admitted_ms of the run cannot be {limit_ms!r:.40}; restore run.json from a copy")
             return known, limit_ms
         most = None if model.table is not None else self._affordable(model)
-        found = feasibility(self.space, model, target_ms, seed, most=most, guard=guard, word=word)
+        try:
+            found = feasibility(self.space, model, target_ms, seed, most=most, guard=admission.guard, word=word)
+        except InfeasibleError as error:
+            if admission.source != "given" or self.facts["modelled"]:
+                raise
+            way_out = "networks around the target are measured first, and correct that, if --guard is left out"
+            raise InfeasibleError(f"{error}; {way_out}") from None
         self.watch.say(str(found))
         return found.to_dict(), found.admitted_ms
 

@@ -1,8 +1,10 @@
 """A latency table: built, kept, read again, and what it predicts."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from time import time
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from nas.latency.table import LatencyTable
 from nas.latency.table_build import build_table, cached_table
 from nas.latency.table_columns import Columns
 from nas.latency.table_draw import LARGE_NETS, PLAIN_NETS, strange
-from nas.latency.table_kept import Kept
+from nas.latency.table_kept import Kept, forget_old
 from nas.latency.table_residuals import Residuals
 from nas.options import REFERENCES as USUAL
 from nas.references import reference
@@ -221,6 +223,17 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert Kept(part).profile("a") is None
     part.write_text('{"profiles": {"a": [[0.0, 1], [0.0, 2]], "b": [[0.0, 1], [0.5, 2]]}, "rounds": []}')
     assert [Kept(part).profile(key) for key in "ab"] == [None, [(0.0, 1), (0.5, 2)]]
+
+
+def test_what_was_timed_long_ago_is_no_part_of_a_table_anew(tmp_path: Path) -> None:
+    """An interrupted call of an hour ago and more is forgotten, a younger one goes on."""
+    forget_old(None)
+    forget_old(tmp_path / "absent")
+    for age_s, kept in ((60, True), (7200, False)):
+        (tmp_path / "part").write_text("{}")
+        os.utime(tmp_path / "part", (time() - age_s, time() - age_s))
+        forget_old(tmp_path / "part")
+        assert (tmp_path / "part").exists() == kept
 
 
 @pytest.mark.slow

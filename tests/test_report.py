@@ -292,6 +292,8 @@ def test_what_limits_the_run_is_said(record: Record) -> None:
     assert noisy_row.cells[told.networks.header.index("Measured, ms")] == "5.50*"
     loose = replace(record, feasibility=dict(record.feasibility or {}, binds=False, share=1.0), target_ms=66.0)
     assert any("does not bind" in claim and "31.0 ms" in claim for claim in contents(loose).can)
+    guarded = replace(loose, feasibility=dict(loose.feasibility or {}, binding_ms=34.1))
+    assert any("does not bind" in claim and "below about 34.1 ms" in claim for claim in contents(guarded).can)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.commands.app import Json, Run, Runtime, Space, Threads, Token, app, show, split_names, watcher_for
 from nas.errors import TargetMissedError
 from nas.units import above
+
+if TYPE_CHECKING:
+    from nas.search.record import Record
 
 
 @app.command()
@@ -206,12 +210,21 @@ def export(
         )
 
 
-def _show_run(record: Any, folder: Path, as_json: bool) -> None:
+def _show_run(record: Record, folder: Path, as_json: bool) -> None:
     from nas.report.summary import summary_facts, summary_text
 
     show(summary_facts(record, folder), summary_text(record, folder), as_json)
     if record.missed and not record.front:
         raise TargetMissedError(
             f"no network of the front meets the target of {record.target_ms:g} ms for sure now that they are measured; "
-            f"search on with `nas resume {folder} --budget 10m`, or anew with a wider --guard"
+            f"search on with `nas resume {folder} --budget 10m`, or anew with {_wider(record)}"
         )
+
+
+def _wider(record: Record) -> str:
+    """A guard that would have kept all misses of a run out. One that is given takes the place of the correction, too,
+    so it is held against what the latency model itself says."""
+    factor = record.options.get("admission", {}).get("correction", 1.0)
+    worst = max(c.at_most_ms / (c.predicted.ms / factor) for c in record.missed) - 1
+    percents = math.ceil(100 * worst)
+    return f"--guard {percents}%" if percents <= 50 else "a latency table made anew (`nas profile --refresh`)"

@@ -59,11 +59,16 @@ class Feasibility:
         """The slowest prediction that leaves room for the guard; None without a target."""
         return None if self.target_ms is None else self.target_ms / (1 + self.guard)
 
+    @property
+    def binding_ms(self) -> float:
+        """The target below which some network found would be excluded."""
+        return self.slowest_ms * (1 + self.guard)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; networks by key."""
         figures = {k: v for k, v in asdict(self).items() if k not in ("fastest", "slowest", "quantiles_ms")}
         quantiles = {f"{quantile:g}": ms for quantile, ms in self.quantiles_ms.items()}
-        figures["admitted_ms"] = self.admitted_ms
+        figures |= {"admitted_ms": self.admitted_ms, "binding_ms": self.binding_ms}
         return figures | {"fastest": self.fastest.key, "slowest": self.slowest.key, "quantiles_ms": quantiles}
 
     def __str__(self) -> str:
@@ -82,10 +87,9 @@ class Feasibility:
                     "measured at the end decides"
                 )
             if not self.binds:
-                binding_ms = self.slowest_ms * (1 + self.guard)
                 lines.append(
                     f"the target of {self.target_ms:g} ms does not bind: no network found is slower than "
-                    f"{self.slowest_ms:.3g} ms; give less than {binding_ms:.3g} ms to exclude any"
+                    f"{self.slowest_ms:.3g} ms; give less than {self.binding_ms:.3g} ms to exclude any"
                 )
         return "\n".join(lines)
 

@@ -68,6 +68,8 @@ def _alone(say: Say) -> Iterator[None]:
                     say(f"it has not ended in {PATIENCE_S:g} s; measuring beside it")
                     break
                 Event().wait(LOOK_S)
+            except OSError:  # a file system without locks
+                break
         yield
     finally:
         os.close(handle)  # which also frees the lock

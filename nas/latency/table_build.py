@@ -22,7 +22,7 @@ from nas.latency.table import SCHEMA, LatencyTable
 from nas.latency.table_columns import STEPPED, Columns
 from nas.latency.table_draw import draw_sets
 from nas.latency.table_fit import fit
-from nas.latency.table_kept import Kept, cached_path, keep
+from nas.latency.table_kept import Kept, cached_path, forget_old, keep
 from nas.latency.table_predict import Charges
 from nas.latency.table_time import Progress, time_networks
 from nas.machine import host
@@ -128,6 +128,8 @@ def cached_table(
     if found := _kept(path, refresh):
         return found
     part = path.with_suffix(f".{seed}.part.json") if path else None
+    if refresh:
+        forget_old(part)
     table = build_table(space, runtime, threads, seed, progress, BUDGET_S, part)
     keep(table, path, part)
     return table

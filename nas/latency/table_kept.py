@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.files import cache_folder, write_atomic
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nas.latency.table import LatencyTable
 
 MAX_BYTES = 8 << 20
+OLD_S = 3600.0
 
 Profile = list[tuple[float, int]]  # ms and kernels of each part
 
@@ -53,6 +55,13 @@ def keep(table: LatencyTable, path: Path | None, part: Path | None) -> None:
             table.save(path)
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def forget_old(part: Path | None) -> None:
+    """Where a table is wanted anew, what an interrupted call timed more than an hour ago is of no use."""
+    with suppress(OSError):
+        if part is not None and time() - part.stat().st_mtime > OLD_S:
+            part.unlink()
 
 
 class Kept:

@@ -43,7 +43,7 @@ def can_claim(record: Record, found: Sequence[Entry]) -> list[str]:
         claims.append(f"{text}, on {where}.")
         if any(c.measured and c.measured.holds_ms is not None for c in measured):
             claims.append(
-                "What came close to the target was measured three times: 95 of 100 further measurements are to stay "
+                "What came close to the target was measured several times: 95 of 100 further measurements are to stay "
                 "within the figure behind ≤, which is held against the target."
             )
         errors = [abs(e.error) for e in found if e.error is not None]
@@ -122,7 +122,8 @@ def _feasible(record: Record) -> list[str]:
         less = f", less the guard of {percent(guard, 1)}" if (guard := number(facts.get("guard"))) else ""
         text += "." if share is None else f": {_share(share)} of the space meets it{less}."
         if not facts.get("binds"):
-            text += f" Only a target below about {ms(slowest)} ms would exclude anything."
+            binding = number(facts.get("binding_ms")) or slowest
+            text += f" Only a target below about {ms(binding)} ms would exclude anything."
     return [text]
 
 

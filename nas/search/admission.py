@@ -72,12 +72,16 @@ class Admission:
         guard = f"guard of {self.guard:.1%}{', the most there is' if self.guard == MAX_GUARD else ''}"
         if self.source == "held-out":
             return f"{guard}, from the latency model's held-out networks"
-        far = abs(math.log(self.correction)) > FAR_OFF or self.guard > FAR_OFF
         return (
             f"{guard}, from {len(self.pairs_ms)} networks measured around the target and the table's held-out ones; "
             f"predictions are the table's times {self.correction:.3f}, the median of what was measured over what it "
-            f"said{'; a table made in a quieter hour may be better (nas profile --refresh)' if far else ''}"
+            "said"
         )
+
+    @property
+    def far_off(self) -> bool:
+        """Whether the table is so far off what was measured around the target that it is worth making anew."""
+        return self.source == "near" and max(abs(math.log(self.correction)), self.guard) > FAR_OFF
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,10 @@ def read_text(path: Path, others: list[str]) -> str:
         raise InputError(f"cannot read space file {path}: {reason}; {known(others)}") from None
 
 
+@lru_cache(maxsize=64)
 def parse_space(text: str, origin: str) -> Space:
-    """Read a space from YAML text; `origin` stands for the file in error texts.
+    """Read a space from YAML text; `origin` stands for the file in error texts. The same text gives the same object,
+    which knows its genes and its size.
 
     Raises:
         InputError: as `load_space`.

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "nas"
 ORDER = [
-    *("errors", "units", "files", "machine", "torchvision_schemas", "row", "arch", "yaml_nodes", "genes"),
+    *("errors", "units", "files", "cpu", "machine", "torchvision_schemas", "row", "arch", "yaml_nodes", "genes"),
     *("stage", "automaton", "space", "space_file", "ops", "blocks", "build", "layers", "trace", "cost"),
     *("guidelines", "convolutions", "references", "published", "weights", "pretrained", "libraries", "named"),
     *("breakdown", "pareto", "latency", "proxy", "evaluate", "search", "report", "standalone", "quantize"),

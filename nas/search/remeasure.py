@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import TYPE_CHECKING
 
-from nas.latency.close_calls import confirmed, surely
+from nas.latency.close_calls import TIMES, confirmed, surely
 from nas.latency.measure import Latency
+from nas.latency.table_time import Progress
 from nas.search.record import Candidate, Record
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
+
 
 CONFIRMING = "measuring the best again"
 TEXT = "measuring the front and the references on the quiet machine"
@@ -24,7 +27,7 @@ def measure_front(
     record: Record,
     model: LatencyModel,
     keep: Callable[[Mapping[str, Latency]], None],
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
 ) -> Record:
     """Measure the front and the references for real. A front member over the target makes room for those it hid, which
     are measured in their turn, until the whole front that remains, if any does, was measured and meets the target. The
@@ -50,21 +53,23 @@ def measure_front(
             best = record.front[-1] if record.front else None
             if best is None or best.measured is None:
                 return record
-            progress(0, 1, CONFIRMING)
-            found = confirmed(best.measured, _again(best, model), record.target_ms)
+            found = confirmed(best.measured, _again(best, model, progress), record.target_ms)
             if found is best.measured:  # there is nothing to confirm
-                progress(1, 1, CONFIRMING)
                 return record
+            progress(TIMES, TIMES, CONFIRMING)
             measured[best.key] = found
             keep(measured)
             record = record.with_measured(measured)
-            progress(1, 1, CONFIRMING)
     except _CannotMeasure:
         return record
 
 
-def _again(candidate: Candidate, model: LatencyModel) -> Callable[[], Latency]:
+def _again(candidate: Candidate, model: LatencyModel, progress: Progress | None = None) -> Callable[[], Latency]:
+    made = count()
+
     def once() -> Latency:
+        if progress:
+            progress(next(made), TIMES, CONFIRMING)
         found = model.measure(candidate.arch)
         if found is None:
             raise _CannotMeasure

@@ -74,8 +74,8 @@ class Draws:
         it takes longer than `parent`; None if none does."""
         slowest_ms, slowest = float(self._latencies([self._space.decode(parent)])[0]), None
         for generation in range(MAX_CLIMBED):
-            mutated = slowest or parent
-            pairs = list(self._chunk()) if generation == 1 else [self._mutant(mutated) for _ in range(CHUNK)]
+            mutated, size = slowest or parent, CHUNK if generation == 0 else CHUNK // 4
+            pairs = list(self._chunk()) if generation == 1 else [self._mutant(mutated) for _ in range(size)]
             before_ms = slowest_ms
             for latency, genes in self._within(pairs, seen):
                 if latency >= NEARLY * self._target_ms:

@@ -18,9 +18,13 @@ from tests.strategies import archs
 FIGURES = Path(__file__).parents[2] / "shared" / "figures" / "reference_figures.csv"
 
 
-@pytest.mark.parametrize("seed", range(0, 200, 10))
+SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= 100 else []) for seed in range(0, 200, 10)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_closed_form_equals_the_trace_on_random_networks(seed: int) -> None:
-    """200 networks of mbconv, ten to a case: exact equality of parameters, MACs and bytes."""
+    """200 networks of mbconv, ten to a case, half of them with `pytest -m slow` alone: exact equality of parameters,
+    MACs and bytes."""
     space = load_space("mbconv")
     for member in range(seed, seed + 10):
         arch = space.sample(member).scaled(0.5, 32)

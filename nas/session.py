@@ -297,7 +297,7 @@ class Session:
         try:
             found = feasibility(self.space, model, target_ms, seed, most=most, guard=admission.guard, word=word)
         except InfeasibleError as error:
-            if admission.source != "given" or self.facts["modelled"]:
+            if admission.source != "given" or self.facts["modelled"] or model.table is None:
                 raise
             way_out = "networks around the target are measured first, and correct that, if --guard is left out"
             raise InfeasibleError(f"{error}; {way_out}") from None

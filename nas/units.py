@@ -12,6 +12,7 @@ from nas.errors import InputError
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Zµ]*)\s*")
 _MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*")
+MAX_GUARD = 0.5  # "50%" in error texts
 _S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
 
 
@@ -82,7 +83,7 @@ def guard_share(value: str | float) -> float:
     """
     match = _SHARE.fullmatch(value) if isinstance(value, str) else None
     number = float(match[1]) / (100 if match[2] else 1) if match else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 0.5:
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MAX_GUARD:
         raise InputError(f"a guard must be 0 to 50%, got {value!r}; accepted: 5%, 0.05, 0")
     return float(number)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +57,7 @@ def unknown_commands(path: Path) -> list[str]:
     return unknown
 
 
+@cache
 def options() -> dict[str, set[str]]:
     """Of each verb; those of a group are of all its verbs."""
     from typer.main import get_command

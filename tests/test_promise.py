@@ -171,16 +171,19 @@ def test_a_target_is_not_out_of_reach_by_prediction_alone() -> None:
         search(Device(0.75), 0.74 * fastest_ms)
     with pytest.raises(nas.InfeasibleError, match="measured first, and correct that, if --guard is left out"):
         search(Device(0.75), 0.8 * fastest_ms, guard="5%")
+    with pytest.raises(nas.InfeasibleError) as own:
+        nas.search(SPACE, latency_target=0.8 * fastest_ms, device=cost_ms, evaluate=capacity, trials=1, guard="5%")
+    assert "--guard" not in str(own.value), "of someone's own function nothing is measured first"
 
 
-@pytest.mark.parametrize("guard", [None, 0.02])
-def test_the_guard_that_is_advised_keeps_all_misses_out(guard: float | None) -> None:
+@pytest.mark.parametrize(("guard", "first", "later"), [(None, 1.2, 1.35), (0.02, 1.35, 1.35), (None, 0.7, 0.8)])
+def test_the_guard_that_is_advised_keeps_all_misses_out(guard: float | None, first: float, later: float) -> None:
     """Where networks miss when they are measured, it is one under which none of them would have been trained, though a
     guard that is given takes the place of the correction."""
 
     class Slower(Device):
         def measure(self, arch: Arch) -> Latency | None:
-            self.bias = 1.2 if len(self.timed) < NETWORKS and guard is None else 1.35
+            self.bias = first if len(self.timed) < NETWORKS else later
             return super().measure(arch)
 
     target_ms = target_of(0.5)

@@ -10,7 +10,7 @@ import typer
 
 from nas.commands.app import Json, Run, Runtime, Space, Threads, Token, app, show, split_names, watcher_for
 from nas.errors import TargetMissedError
-from nas.units import above
+from nas.units import MAX_GUARD, above
 
 if TYPE_CHECKING:
     from nas.search.record import Record
@@ -226,5 +226,7 @@ def _wider(record: Record) -> str:
     so it is held against what the latency model itself says."""
     factor = record.options.get("admission", {}).get("correction", 1.0)
     worst = max(c.at_most_ms / (c.predicted.ms / factor) for c in record.missed) - 1
-    percents = math.ceil(100 * worst)
-    return f"--guard {percents}%" if percents <= 50 else "a latency table made anew (`nas profile --refresh`)"
+    percents = max(0, math.ceil(100 * worst))  # a table that says too much keeps them out by itself
+    if percents <= 100 * MAX_GUARD:
+        return f"--guard {percents}%"
+    return "a latency table made anew (`nas profile --refresh`, of the same space and device)"

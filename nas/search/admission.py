@@ -23,6 +23,7 @@ from nas.latency.held_out import HeldOut, guard_of
 from nas.latency.measure import Latency
 from nas.search.draws import Draws
 from nas.space import Space
+from nas.units import MAX_GUARD
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
@@ -37,7 +38,6 @@ WITHIN = 0.15  # of the target: farther off, a network says little about those n
 ABOVE = 0.5  # where the space has none so close, those predicted so much above the target tell whether that holds
 LEAST = 3  # pairs, below which no median is taken
 SLOWER = 0.05  # than the median of them, from which on it may be a burst of the machine
-MAX_GUARD = 0.5
 FAR_OFF = 0.1  # correction or guard, from which on a table is worth making anew
 
 

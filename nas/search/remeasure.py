@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from nas.latency.close_calls import TIMES, confirmed, surely
 from nas.latency.measure import Latency
-from nas.latency.table_time import Progress
 from nas.search.record import Candidate, Record
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
-
+    from nas.latency.table_time import Progress
 
 CONFIRMING = "measuring the best again"
 TEXT = "measuring the front and the references on the quiet machine"

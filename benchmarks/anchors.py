@@ -14,15 +14,15 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from nas.build import build
-from nas.cost import estimate
+from nas.network.build import build
+from nas.arch.cost import estimate
 from nas.latency.anchor import Anchors
 from nas.latency.isolation import isolated
-from nas.latency.runtimes import runtime_of
+from nas.latency.runtimes.base import runtime_of
 from nas.latency.sampling import Samples, sample
-from nas.latency.table_draw import sized
-from nas.machine import host
-from nas.space_file import load_space
+from nas.latency.table.draw import sized
+from nas.system.machine import host
+from nas.arch.space_yaml import load_space
 
 POOL = 400
 

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 import nas
-from nas.export import Exported
-from nas.named import named_arch
-from nas.proxy.augment import shifted_and_flipped, to_input
-from nas.proxy.data import ImageData, load_data
-from nas.proxy.small_maps import adapt
+from nas.artifacts.export import Exported
+from nas.references.resolve import named_arch
+from nas.data.augment import shifted_and_flipped, to_input
+from nas.data.dataset import ImageData, load_data
+from nas.training.small_maps import adapt
 
 NETWORKS = (
     "mobilenet_v3_small@resolution=64",  # h_swish and SE

@@ -22,21 +22,21 @@ from time import perf_counter
 import numpy as np
 from scipy.stats import spearmanr
 
-from nas.arch import Arch
-from nas.build import build
-from nas.cost import estimate
-from nas.errors import InputError
+from nas.arch.arch import Arch
+from nas.network.build import build
+from nas.arch.cost import estimate
+from nas.system.errors import InputError
 from nas.latency.isolation import isolated
 from nas.latency.measure import measure
-from nas.latency.runtime_onnx import OPSET, onnx_session
-from nas.latency.table import LatencyTable
-from nas.latency.table_build import build_table
-from nas.latency.table_draw import sized
-from nas.machine import host
-from nas.references import reference, reference_names
-from nas.row import Placed
-from nas.space import Space
-from nas.space_file import load_space
+from nas.latency.runtimes.onnxruntime import OPSET, onnx_session
+from nas.latency.table.table import LatencyTable
+from nas.latency.table.build import build_table
+from nas.latency.table.draw import sized
+from nas.system.machine import host
+from nas.references.table import reference, reference_names
+from nas.arch.block import Placed
+from nas.arch.space import Space
+from nas.arch.space_yaml import load_space
 
 ALONE_RUNS = 32
 WITHIN = 0.05  # of what was measured, references are to be predicted

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 
 import nas
-from nas.arch import Arch
-from nas.cost import estimate
+from nas.arch.arch import Arch
+from nas.arch.cost import estimate
 from nas.latency.devices import LatencyModel
 from nas.latency.held_out import GUARDED, NEAR
 from nas.latency.measure import Latency, measure_onnx
-from nas.machine import host
-from nas.search.record import Record
+from nas.system.machine import host
+from nas.engine.run.record import Record
 
 TARGETS = [
     *(("mbconv", share) for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.8)),

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from nas.arch import Arch
-from nas.cost import estimate
-from nas.evaluate import Evaluation, ProxyEvaluator
-from nas.proxy.data import load_data
-from nas.proxy.training import ProxyConfig
-from nas.row import Block
+from nas.arch.arch import Arch
+from nas.arch.cost import estimate
+from nas.training.evaluate import Evaluation, ProxyEvaluator
+from nas.data.dataset import load_data
+from nas.training.proxy import ProxyConfig
+from nas.arch.block import Block
 
 Truth = list[tuple[Arch, float]]
 

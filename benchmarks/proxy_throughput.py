@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from nas.arch import Arch
-from nas.build import build
-from nas.proxy.augment import MEAN, STD
-from nas.proxy.data import ImageData, load_data
-from nas.proxy.torchvision_data import torchvision_datasets
-from nas.proxy.training import ProxyConfig, train_proxy
-from nas.references import reference
+from nas.arch.arch import Arch
+from nas.network.build import build
+from nas.data.augment import MEAN, STD
+from nas.data.dataset import ImageData, load_data
+from nas.data.torchvision_sets import torchvision_datasets
+from nas.training.proxy import ProxyConfig, train_proxy
+from nas.references.table import reference
 
 REQUIRED = 2.0
 WARM_UP = 10

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas.arch import Arch
-from nas.build import build
+from nas.arch.arch import Arch
+from nas.network.build import build
 from nas.latency.anchor import Anchors
 from nas.latency.isolation import isolated
 from nas.latency.measure import Latency, timed
-from nas.latency.runtimes import installed, noise, runtime_of
-from nas.machine import host
-from nas.references import reference
+from nas.latency.runtimes.base import installed, noise, runtime_of
+from nas.system.machine import host
+from nas.references.table import reference
 
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
 MOST_DIFFERENCE = {"executorch": 1e-3}

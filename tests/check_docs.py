@@ -62,7 +62,7 @@ def options() -> dict[str, set[str]]:
     """Of each verb; those of a group are of all its verbs."""
     from typer.main import get_command
 
-    from nas.cli import app
+    from nas.cli.main import app
 
     def of(command: Any) -> set[str]:
         own = {option for parameter in command.params for option in parameter.opts} | {"--help"}

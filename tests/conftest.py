@@ -35,6 +35,6 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 def brief_modules(request: pytest.FixtureRequest) -> Iterator[None]:
     """The same for all tests, but for those of sampling."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.module.__name__ != "tests.test_latency_measure":
+        if request.module.__name__ != "tests.latency.test_measure":
             _hurry(patch)
         yield

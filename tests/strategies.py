@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from nas.arch import Arch
-from nas.row import ACTS, NORMS, SE_BASES, SE_GATES, Block
+from nas.arch.arch import Arch
+from nas.arch.block import ACTS, NORMS, SE_BASES, SE_GATES, Block
 
 channels = st.integers(1, 64)
 

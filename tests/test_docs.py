@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.space_file import parse_space
+from nas.arch.space_yaml import parse_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

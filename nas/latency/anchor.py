@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.arch import Arch
-from nas.files import cache_folder, write_atomic
-from nas.latency.runtimes import Load, Prepared, Runtime
-from nas.references import reference
-from nas.row import Block
-from nas.units import is_number
+from nas.arch.arch import Arch
+from nas.system.files import cache_folder, write_atomic
+from nas.latency.runtimes.base import Load, Prepared, Runtime
+from nas.references.table import reference
+from nas.arch.block import Block
+from nas.system.units import is_number
 
 ANCHOR = Arch(
     (
@@ -84,7 +84,7 @@ class Anchors(AbstractContextManager[Held]):
 
 @cache
 def _load(kind: type[Runtime], threads: int, arch: Arch, classes: int) -> Load:
-    from nas.build import build
+    from nas.network.build import build
 
     return kind().prepare(build(arch, classes), arch.resolution, 1, threads)
 

@@ -10,16 +10,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nas.arch import Arch
-from nas.errors import InputError, known
+from nas.arch.arch import Arch
+from nas.system.errors import InputError, known
 from nas.latency.measure import Latency, check_load, measure
 from nas.latency.models import bundled
-from nas.latency.runtimes import runtime_of
-from nas.latency.table import LatencyTable
-from nas.latency.table_build import cached_table
-from nas.latency.table_time import Progress
-from nas.machine import host
-from nas.space import Space
+from nas.latency.runtimes.base import runtime_of
+from nas.latency.table.table import LatencyTable
+from nas.latency.table.build import cached_table
+from nas.latency.table.time import Progress
+from nas.system.machine import host
+from nas.arch.space import Space
 
 RUNTIME, THREADS = "onnxruntime", 1  # where none are given
 
@@ -195,7 +195,7 @@ def device(
         if path is not None:
             return _as_timed(Saved(path), runtime, threads)
         if is_agent(spec):
-            from nas.latency.remote import Agent
+            from nas.latency.remote.agent import Agent
 
             if runtime != Agent.runtime:
                 raise InputError(f"an agent runs networks under {Agent.runtime}, got runtime {runtime!r}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.arch import Arch
-from nas.errors import InfeasibleError, InputError
-from nas.genes import Gene, Scalar
-from nas.space import Space
-from nas.units import above
+from nas.arch.arch import Arch
+from nas.system.errors import InfeasibleError, InputError
+from nas.arch.genes import Gene, Scalar
+from nas.arch.space import Space
+from nas.system.units import above
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 
-from nas.machine import host
+from nas.system.machine import host
 
 Say = Callable[[str], None]
 

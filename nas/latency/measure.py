@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nas.arch import MAX_RESOLUTION, Arch
-from nas.errors import InputError, NasError, known
+from nas.arch.arch import MAX_RESOLUTION, Arch
+from nas.system.errors import InputError, NasError, known
 from nas.latency.anchor import Anchors, Held, state_seen, usual_ms, usual_state
 from nas.latency.isolation import isolated
-from nas.latency.runtime_onnx import onnx_session
-from nas.latency.runtimes import FLOAT32, MAX_BATCH, check_dtype, runtime_of
+from nas.latency.runtimes.onnxruntime import onnx_session
+from nas.latency.runtimes.base import FLOAT32, MAX_BATCH, check_dtype, runtime_of
 from nas.latency.sampling import GOAL, Run, Samples, sample
-from nas.libraries import LibraryNetwork, at_resolution, takes_its_images
-from nas.machine import host, usable_cores
-from nas.units import is_number
+from nas.references.external import LibraryNetwork, at_resolution, takes_its_images
+from nas.system.machine import host, usable_cores
+from nas.system.units import is_number
 
 SOURCES = ("measured", "predicted")
 LOADS = 3  # of one network, into memory of its own each time
@@ -171,7 +171,7 @@ def measure(
 
     Args:
         arch: what to time; weights are random, which does not matter for dense arithmetic. A library's network is built
-            already (`nas.libraries.library_network`), with its own number of classes.
+            already (`nas.references.external.library_network`), with its own number of classes.
         runtime: ``onnxruntime``, ``torch`` (eager), ``torch-compile``, ``executorch`` (XNNPACK), ``openvino``.
         threads: inside an operator; at most the cores this process may use.
         batch: images per pass.
@@ -185,7 +185,7 @@ def measure(
         InputError: unknown runtime, one that is not installed or does not compute in `dtype`, a number out of bounds,
             or a library's network that does not take images of this size.
     """
-    from nas.build import build
+    from nas.network.build import build
 
     runner = runtime_of(runtime)
     check_load(threads, batch)
@@ -256,8 +256,8 @@ def measure_pte(model: bytes | Path, threads: int = 1, *, keep_samples: bool = F
     """
     runtime = runtime_of("executorch")
     check_load(threads, 1)
-    from nas.latency.pte_check import checked_shape
-    from nas.latency.runtime_executorch import Program, program_bytes, program_images
+    from nas.latency.runtimes.pte_check import checked_shape
+    from nas.latency.runtimes.executorch import Program, program_bytes, program_images
 
     content = program_bytes(model)
     shape = checked_shape(content)

@@ -9,5 +9,5 @@ PRIOR = "pixel1"  # where other fits start, for operators nobody has measured
 
 
 def bundled() -> dict[str, Path]:
-    """Their files, by name; each as `nas.latency.table.LatencyTable.load` reads it."""
+    """Their files, by name; each as `nas.latency.table.table.LatencyTable.load` reads it."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.json"))}

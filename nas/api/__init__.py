@@ -1,0 +1,1 @@
+"""What `import nas` offers; the only room that wires the others together."""

@@ -1,0 +1,116 @@
+"""Where the cost of a network goes: block by block or layer by layer, with the guidelines that blocks break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nas.arch.arch import Arch
+from nas.arch.analysis.conv_variants import Convolution
+from nas.arch.cost import BYTES, Cost, estimate, head_cost, row_cost
+from nas.system.errors import InputError, known
+from nas.arch.analysis.guidelines import Finding, row_findings
+from nas.arch.layers import Layer, layers_of
+from nas.references.external import LibraryNetwork, library_cost, library_parts
+from nas.arch.block import Placed
+
+BY = ("block", "layer")
+CLASSIFIER = "classifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One part of a network and its cost.
+
+    Args:
+        at: number of the row it is, or is part of; None where there are no rows: classifiers, libraries' networks.
+        name: short text of the row, kind of the layer, or name of a library's module.
+        shape: channels and sides in and out, e.g. ``16 > 24, 112 > 56``; empty if unknown.
+        cost: of the part.
+        findings: guidelines it breaks.
+    """
+
+    at: int | None
+    name: str
+    shape: str
+    cost: Cost
+    findings: tuple[Finding, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **{"row": self.at, "name": self.name, "shape": self.shape},
+            **figures(self.cost),
+            "findings": [{"guideline": one.guideline, "excess": one.excess, "text": one.text} for one in self.findings],
+        }
+
+
+def figures(cost: Cost) -> dict[str, float | None]:
+    """A cost as plain values, intensity included."""
+    return {
+        "params": cost.params,
+        "macs": cost.macs,
+        "memory_bytes": cost.memory_bytes,
+        "macs_per_byte": cost.intensity,
+    }
+
+
+def total(network: Arch | LibraryNetwork, num_classes: int = 1000) -> Cost:
+    """Of the whole network. A library's network has been built with its own number of classes."""
+    return estimate(network, num_classes) if isinstance(network, Arch) else library_cost(network)
+
+
+def lines(network: Arch | LibraryNetwork, by: str = "block", num_classes: int = 1000) -> list[Line]:
+    """The parts of a network, in order; their costs add up to `total`.
+
+    Args:
+        network: an `Arch`, by rows or their layers; or a library's, by children or modules without children.
+        by: ``block`` or ``layer``.
+        num_classes: outputs of the classifier of an `Arch`.
+
+    Raises:
+        InputError: `by` is neither, or a library's network does not take images of its resolution.
+    """
+    if by not in BY:
+        raise InputError(f"a cost is broken down by one of the known, got {by!r:.40}; {known(BY)}")
+    if isinstance(network, LibraryNetwork):
+        parts = library_parts(network, leaves=by == "layer")
+        return [Line(None, part.name, part.kind, part.cost) for part in parts]
+    found = [line for at, placed in enumerate(network.places()) for line in _of_row(at, placed, by)]
+    return [*found, Line(None, CLASSIFIER, f"{_width(network)} > {num_classes}", head_cost(network, num_classes))]
+
+
+def stem(arch: Arch) -> Convolution | None:
+    """The first convolution with a window, by its shape."""
+    for placed in arch.places():
+        row, side = placed.row, placed.in_size
+        if row.op == "conv" and row.kernel > 1:
+            return Convolution(side, side, placed.in_channels, row.kernel, row.channels, row.stride)
+    return None
+
+
+def _width(arch: Arch) -> int:
+    return list(arch.places())[-1].out_channels
+
+
+def _of_row(at: int, placed: Placed, by: str) -> Iterator[Line]:
+    if by == "block":
+        channels = f"{placed.in_channels} > {placed.out_channels}"
+        shape = f"{channels}, {placed.in_size} > {placed.out_size}"
+        yield Line(at, str(placed.row), shape, row_cost(placed), tuple(row_findings(placed, at)))
+        return
+    for layer in layers_of(placed):
+        yield Line(
+            at,
+            _name(layer),
+            f"{layer.in_channels} > {layer.out_channels}, {layer.in_size} > {layer.out_size}",
+            (Cost(layer.params, layer.macs, BYTES * (layer.params + layer.elements))),
+        )
+
+
+def _name(layer: Layer) -> str:
+    window = f" {layer.kernel}x{layer.kernel}" if layer.kernel > 1 and layer.kind != "spatial" else ""
+    strip = f" {layer.kernel}" if layer.kind == "spatial" else ""
+    groups = f" g{layer.groups}" if layer.kind == "grouped" else ""
+    return f"{layer.kind}{window}{strip}{groups}"

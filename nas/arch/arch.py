@@ -1,0 +1,155 @@
+"""``Arch``: one complete network description. Frozen, lossless in JSON, with a key made of its content.
+
+Rows (`nas.arch.block`) hold choices only. What follows from a row's place in the network is derived by the one fold,
+`Arch.places`, which the builder, the cost model and the latency table all walk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from nas.system.errors import InputError, known
+from nas.arch.block import CELLS, OPS, Block, Placed, make_divisible, number
+
+SCHEMA = 1
+MAX_ROWS = 256
+MAX_RESOLUTION = 2048
+MAX_JSON_BYTES = 1 << 20
+MAX_CLASSES = 100_000
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One complete network up to its classifier, whose width is the builder's argument.
+
+    Args:
+        rows: convolutional rows, one ``pool``, then any ``linear`` rows.
+        resolution: side of the square input in pixels.
+        dropout: probability before the classifier.
+        bn_eps: epsilon of every batch norm.
+        bn_momentum: momentum of every batch norm, in PyTorch's sense (weight of the new batch).
+        stochastic_depth: probability, at the end of the network, with which a block is left out of a training step and
+            only its shortcut stays; it grows linearly with depth from 0 (arXiv 1603.09382).
+
+    Raises:
+        InputError: rows in an impossible order, or a bound is broken.
+    """
+
+    rows: tuple[Block, ...]
+    resolution: int
+    dropout: float = 0.0
+    bn_eps: float = 1e-5
+    bn_momentum: float = 0.1
+    stochastic_depth: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(self.rows))
+        object.__setattr__(self, "resolution", int(number("resolution", self.resolution, 8, MAX_RESOLUTION, True)))
+        for name, high in (("dropout", 0.99), ("bn_eps", 1), ("bn_momentum", 1), ("stochastic_depth", 0.99)):
+            object.__setattr__(self, name, float(number(name, getattr(self, name), 0, high, False)))
+        if not 2 <= len(self.rows) <= MAX_ROWS:
+            raise InputError(f"a network has 2 to {MAX_ROWS} rows, got {len(self.rows)}")
+        ops = [row.op for row in self.rows]
+        if ops.count("pool") != 1:
+            raise InputError(f"a network has exactly one pool row, got {ops.count('pool')}")
+        at = ops.index("pool")
+        if at == 0 or "linear" in ops[:at] or set(ops[at + 1 :]) - {"linear"}:
+            raise InputError(f"rows go: convolutions, pool, linear ones; got {' '.join(ops)}")
+
+    def places(self) -> Iterator[Placed]:
+        """The fold: each row with the channels and the size that reach it."""
+        channels, size = IMAGE_CHANNELS, self.resolution
+        for row in self.rows:
+            placed = Placed(row, channels, size)
+            yield placed
+            channels, size = placed.out_channels, placed.out_size
+
+    def scaled(self, width: float, resolution: int) -> Arch:
+        """The same network, thinner and at another input size: what the proxy trains."""
+
+        def thinner(row: Block) -> Block:
+            if width == 1 or "channels" not in CELLS[row.op]:
+                return row
+            return replace(row, channels=make_divisible(row.channels * width))
+
+        rows = tuple(thinner(row) for row in self.rows)
+        return replace(self, rows=rows, resolution=resolution)
+
+    def to_json(self) -> str:
+        """Lossless; `from_json` reads it back to an equal `Arch`."""
+        return json.dumps(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "resolution": self.resolution,
+            "dropout": self.dropout,
+            "bn_eps": self.bn_eps,
+            "bn_momentum": self.bn_momentum,
+        }
+        if self.stochastic_depth:
+            content["stochastic_depth"] = self.stochastic_depth
+        return content | {"rows": [row.cells() for row in self.rows]}
+
+    @staticmethod
+    def from_json(text: str) -> Arch:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: too long, not JSON, another schema, unknown or missing fields, or a value out of bounds.
+        """
+        if len(text) > MAX_JSON_BYTES:
+            raise InputError(f"an architecture is at most {MAX_JSON_BYTES} bytes of JSON, got {len(text)}")
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not an architecture: broken JSON ({error!s:.80})") from None
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            got = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise InputError(f"not an architecture this version reads: schema must be {SCHEMA}, got {got!r}")
+        names = {field.name for field in fields(Arch)} | {"schema"}
+        if unknown := set(data) - names:
+            raise InputError(f"unknown field {sorted(unknown)[0]!r} in an architecture; {known(sorted(names))}")
+        rows = data.get("rows")
+        if not isinstance(rows, list) or len(rows) > MAX_ROWS or "resolution" not in data:
+            raise InputError(f"an architecture has a resolution and a list of at most {MAX_ROWS} rows")
+        options = {name: data[name] for name in names - {"schema", "rows"} if name in data}
+        return Arch(rows=tuple(_block(row, at) for at, row in enumerate(rows)), **options)
+
+    @cached_property
+    def key(self) -> str:
+        """12 hexadecimal digits of a hash of the content: equal descriptions, equal keys."""
+        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def __str__(self) -> str:
+        """One line for people: resolution, then the rows."""
+        return f"{self.resolution}px | " + " | ".join(str(row) for row in self.rows)
+
+
+def _block(cells: Any, at: int) -> Block:
+    if not isinstance(cells, dict) or not isinstance(cells.get("op"), str):
+        raise InputError(f"row {at} of an architecture must be an object with an op, got {cells!r:.80}")
+    if cells["op"] not in OPS:
+        raise InputError(f"row {at} of an architecture: no op is called {cells['op']!r}; {known(OPS)}")
+    allowed = ("op", *CELLS[cells["op"]])
+    if unknown := set(cells) - set(allowed):
+        raise InputError(f"row {at} ({cells['op']}) has no cell {sorted(unknown)[0]!r}; {known(allowed)}")
+    if "channels" in allowed and "channels" not in cells:
+        raise InputError(f"row {at} ({cells['op']}) needs channels")
+    try:
+        return Block(**cells)
+    except InputError as error:
+        raise InputError(f"row {at} of an architecture: {error}") from None
+
+
+def check_classes(num_classes: int) -> None:
+    """Raises `InputError` unless it is a whole number within bounds."""
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
+        raise InputError(f"num_classes must be a whole number from 1 to {MAX_CLASSES}, got {num_classes!r:.40}")

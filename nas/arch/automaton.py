@@ -1,0 +1,140 @@
+"""Sequences of rows as the words of a finite automaton: exact counting and reading back.
+
+A space may spell one network in several ways (a skipped block or a smaller repeat; a width that rounds to the same
+channels). Seen as a non-deterministic automaton whose words are row sequences, its distinct networks are its distinct
+words: counted by the subset construction, read back by the first accepting path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+from nas.arch.genes import every
+from nas.arch.stage import Stage
+
+State = Hashable
+Genes = dict[str, Any]
+
+
+class Automaton(Protocol):
+    """An acyclic automaton; `free` moves read no row."""
+
+    start: State
+    end: State
+
+    def free(self, state: State) -> Sequence[tuple[State, Genes]]: ...
+
+    def step(self, state: State) -> Mapping[Hashable, tuple[State, Genes]]: ...
+
+
+def _closure(automaton: Automaton, states: set[State]) -> frozenset[State]:
+    todo = list(states)
+    while todo:
+        for target, _ in automaton.free(todo.pop()):
+            if target not in states:
+                states.add(target)
+                todo.append(target)
+    return frozenset(states)
+
+
+def count_words(automaton: Automaton) -> int:
+    """The number of distinct words, exact: words of each length are counted along the determinised automaton."""
+    level = {_closure(automaton, {automaton.start}): 1}
+    total = 0
+    while level:
+        following: dict[frozenset[State], int] = {}
+        for states, words in level.items():
+            total += words if automaton.end in states else 0
+            targets: dict[Hashable, set[State]] = {}
+            for state in states:
+                for symbol, (target, _) in automaton.step(state).items():
+                    targets.setdefault(symbol, set()).add(target)
+            ways: dict[frozenset[State], int] = {}
+            for reached in map(frozenset, targets.values()):
+                ways[reached] = ways.get(reached, 0) + 1
+            for reached, symbols in ways.items():
+                closed = _closure(automaton, set(reached))
+                following[closed] = following.get(closed, 0) + words * symbols
+        level = following
+    return total
+
+
+def read_word(automaton: Automaton, word: Sequence[Hashable]) -> tuple[Genes | None, int]:
+    """The genes along the first accepting path for `word`, and how many of its symbols could be read at most.
+
+    The genes are None if no path accepts. Equal words give equal genes.
+    """
+    came_from: dict[tuple[State, int], tuple[tuple[State, int], Genes] | None] = {(automaton.start, 0): None}
+    todo: list[tuple[State, int]] = [(automaton.start, 0)]
+    furthest = 0
+    while todo:
+        at = todo.pop()
+        state, position = at
+        furthest = max(furthest, position)
+        if state == automaton.end and position == len(word):
+            genes: Genes = {}
+            link = came_from[at]
+            while link is not None:
+                at, chosen = link
+                genes |= chosen
+                link = came_from[at]
+            return genes, position
+        moves = [((target, position), chosen) for target, chosen in automaton.free(state)]
+        if position < len(word) and (step := automaton.step(state).get(word[position])):
+            moves.append(((step[0], position + 1), step[1]))
+        for target, chosen in reversed(moves):
+            if target not in came_from:
+                came_from[target] = (at, chosen)
+                todo.append(target)
+    return None, furthest
+
+
+class RowAutomaton:
+    """The automaton of a space's row sequences. States: ``(width, stage)`` between stages, and inside a stage
+    ``(width, stage, settled, blocks so far)``."""
+
+    def __init__(self, stages: Sequence[Stage], widths: Sequence[float]) -> None:
+        self._stages, self._widths = stages, widths
+        self._settled = [[(chosen, made) for _, chosen, made in every(stage.settle)] for stage in stages]
+        self._moves: dict[Any, tuple[list[Any], dict[Any, Any]]] = {}
+        self.start: Any = "start"
+        self.end: Any = "end"
+
+    def free(self, state: Any) -> list[tuple[Any, dict[str, Any]]]:
+        return self._of(state)[0]
+
+    def step(self, state: Any) -> dict[Any, tuple[Any, dict[str, Any]]]:
+        return self._of(state)[1]
+
+    def _of(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+        if state not in self._moves:
+            self._moves[state] = self._compute(state)
+        return self._moves[state]
+
+    def _compute(self, state: Any) -> tuple[list[Any], dict[Any, Any]]:
+        if state == self.end:
+            return [], {}
+        if state == self.start:
+            return [((width, 0), {"width": width}) for width in self._widths], {}
+        width, at, *inside = state
+        if at == len(self._stages):
+            return [(self.end, {})], {}
+        stage = self._stages[at]
+        repeat = f"{stage.name}.repeat"
+        free: list[Any]
+        if not inside:
+            free = [((width, at, i, 0), chosen) for i, (chosen, _) in enumerate(self._settled[at])]
+            return free + ([((width, at + 1), {repeat: 0})] if 0 in stage.repeat else []), {}
+        settled, done = inside
+        free = [((width, at + 1), {repeat: done})] if done and done in stage.repeat else []
+        steps: dict[Any, Any] = {}
+        if done < max(stage.repeat):
+            following = (width, at, settled, done + 1)
+            made = self._settled[at][settled][1]
+            for _, chosen, block in every(lambda choose: stage.block(done, made, width, choose)):
+                if block is None:
+                    free.append((following, chosen))
+                else:
+                    steps.setdefault(block, (following, chosen))
+        return free, steps

@@ -1,0 +1,194 @@
+"""A space: a table whose cells may hold several values; each list is a gene.
+
+Everything a space does is one procedure, `Space.unfold`, driven by a function that chooses a value for each gene that
+is met: at random (`sample`), from a given dict (`decode`), by a sampler (the search), in every way (`size`, `encode`).
+Genes that are not met, such as those of blocks beyond the chosen depth, are inactive and cannot change the outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nas.arch.arch import Arch
+from nas.arch.automaton import RowAutomaton, count_words, read_word
+from nas.system.errors import InputError, known
+from nas.arch.genes import Choose, Gene, Scalar, every, pick
+from nas.arch.block import Block
+from nas.arch.stage import ROUNDINGS, Stage
+
+
+@dataclass(frozen=True)
+class Space:
+    """All networks a space file describes.
+
+    Args:
+        name: of the space.
+        stages: stem, stages and head rows, in order.
+        resolution: input sides to choose from, pixels.
+        width: multipliers of the channels to choose from.
+        arch_options: `Arch` fields that are the same for all: dropout, bn_eps, bn_momentum, stochastic_depth.
+        text: the YAML it was read from; enough to read it again.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    resolution: tuple[int, ...]
+    width: tuple[float, ...] = (1.0,)
+    arch_options: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
+
+    def unfold(self, choose: Choose) -> Arch:
+        """Build the table top down, asking `choose` for every gene that is met."""
+        resolution = pick(choose, "resolution", self.resolution)
+        width = pick(choose, "width", self.width)
+        rows: list[Block] = []
+        for stage in self.stages:
+            repeat = pick(choose, f"{stage.name}.repeat", stage.repeat)
+            settled = stage.settle(choose) if repeat else {}
+            blocks = (stage.block(at, settled, width, choose) for at in range(repeat))
+            rows.extend(block for block in blocks if block is not None)
+        return self._arch(rows, resolution)
+
+    def _arch(self, rows: list[Block], resolution: int) -> Arch:
+        return Arch(tuple(rows), resolution, **self.arch_options)
+
+    def sample(self, rng: np.random.Generator | int) -> Arch:
+        """A network with every gene that is met drawn uniformly."""
+        return self.decode(self.sample_genes(rng))
+
+    def sample_genes(self, rng: np.random.Generator | int) -> dict[str, Scalar]:
+        """The genes of `sample`, as they were drawn."""
+        generator = np.random.default_rng(rng)
+        drawn: dict[str, Scalar] = {}
+
+        def choose(gene: Gene) -> Scalar:
+            drawn[gene.name] = gene.options[int(generator.integers(len(gene.options)))]
+            return drawn[gene.name]
+
+        self.unfold(choose)
+        return drawn
+
+    def decode(self, genes: Mapping[str, Any]) -> Arch:
+        """The network these genes describe; values of inactive genes are checked for their name only.
+
+        Raises:
+            InputError: an unknown gene, an active gene that is missing, or a value that is not an option.
+        """
+        names = [gene.name for gene in self.genes]
+        if unknown := set(genes) - set(names):
+            raise InputError(f"space {self.name} has no gene {sorted(unknown)[0]!r}; {known(names)}")
+
+        def choose(gene: Gene) -> Scalar:
+            if gene.name not in genes:
+                raise InputError(f"gene {gene.name!r} is missing; options: {list(gene.options)}")
+            return _option(gene, genes[gene.name])
+
+        return self.unfold(choose)
+
+    def encode(self, arch: Arch) -> dict[str, Scalar]:
+        """The active genes of `arch`: ``space.decode(space.encode(arch)) == arch``. Equal networks, equal genes.
+
+        Raises:
+            InputError: `arch` is not in the space; the text names the first row that does not fit.
+        """
+        if arch.resolution not in self.resolution:
+            raise InputError(
+                f"resolution {arch.resolution} is not in space {self.name}; options: {list(self.resolution)}"
+            )
+        if self._arch(list(arch.rows), arch.resolution) != arch:
+            raise InputError(f"dropout or batch norm differ from those of space {self.name}: {dict(self.arch_options)}")
+        genes, read = read_word(self._automaton, arch.rows)
+        if genes is None:
+            row = f"row {read} ({arch.rows[read]})" if read < len(arch.rows) else f"its end after {read} rows"
+            raise InputError(f"the network is not in space {self.name}: {row} does not fit")
+        if len(self.resolution) > 1:
+            genes["resolution"] = arch.resolution
+        return {gene.name: genes[gene.name] for gene in self.genes if gene.name in genes}
+
+    @cached_property
+    def size(self) -> int:
+        """The exact number of distinct networks."""
+        return len(self.resolution) * count_words(self._automaton)
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """All genes, active or not, in the order in which they are met."""
+        found: dict[str, Gene] = {}
+        for name, options in (("resolution", self.resolution), ("width", self.width)):
+            found[name] = Gene(name, options)
+        for stage in self.stages:
+            found[f"{stage.name}.repeat"] = Gene(f"{stage.name}.repeat", stage.repeat)
+            for settled_genes, _, settled in every(stage.settle):
+                found |= settled_genes
+                for at in range(max(stage.repeat)):
+                    for genes, _, _ in every(lambda choose: stage.block(at, settled, 1.0, choose)):  # noqa: B023
+                        found |= genes
+        return tuple(gene for gene in found.values() if len(gene.options) > 1)
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """The distinct networks one gene away; genes that become active repeat the block before them.
+
+        Raises:
+            InputError: `arch` is not in the space.
+        """
+        genes = self.encode(arch)
+        found: dict[Arch, None] = {}
+        for gene in self.genes:
+            for option in gene.options:
+                if gene.name in genes and option != genes[gene.name]:
+                    found[self.unfold(lambda met: _nearest(met, genes | {gene.name: option}))] = None  # noqa: B023
+        found.pop(arch, None)
+        return list(found)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name, ``gene=option``, per entry of `features`."""
+        return tuple(f"{gene.name}={option}" for gene in self.genes for option in gene.options)
+
+    def features(self, arch: Arch) -> np.ndarray:
+        """One-hot genes, float64 of shape ``(len(feature_names),)``; inactive genes are all zero."""
+        genes = self.encode(arch)
+        return np.array([genes.get(gene.name) == option for gene in self.genes for option in gene.options], dtype=float)
+
+    @cached_property
+    def key(self) -> str:
+        """12 hexadecimal digits of a hash of the meaning: comments and order of cells do not matter."""
+
+        def meaning(stage: Stage) -> tuple[Any, ...]:
+            choice = [(label, sorted(row.items())) for label, row in stage.choice.items()]
+            usual = stage.name, sorted(stage.cells.items()), stage.repeat, sorted(stage.shared), choice, stage.scale
+            scaling = stage.rounding, sorted(stage.channels_at.items())
+            return usual if scaling == (ROUNDINGS[0], []) else (*usual, *scaling)
+
+        stages = [meaning(stage) for stage in self.stages]
+        text = repr((stages, self.resolution, self.width, sorted(self.arch_options.items())))
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def _automaton(self) -> RowAutomaton:
+        return RowAutomaton(self.stages, self.width)
+
+
+def _option(gene: Gene, value: Any) -> Scalar:
+    for option in gene.options:
+        if option == value and isinstance(option, str) == isinstance(value, str):
+            return option
+    raise InputError(f"gene {gene.name!r} cannot be {value!r}; options: {list(gene.options)}")
+
+
+def _nearest(gene: Gene, genes: Mapping[str, Scalar]) -> Scalar:
+    """The gene's value, else that of the same cell in the closest block before, else the first option."""
+    name = gene.name
+    while name not in genes:
+        stage, _, rest = name.partition(".b")
+        at, dot, cell = rest.partition(".")
+        if not dot or not at.isdigit() or at == "1":
+            return gene.options[0]
+        name = f"{stage}.b{int(at) - 1}.{cell}"
+    return genes[name] if genes[name] in gene.options else gene.options[0]

@@ -1,0 +1,113 @@
+"""A stage: the blocks that share one row of a space's table, with the choices of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from nas.arch.genes import Choose, Scalar, pick
+from nas.arch.block import CELLS, Block, make_divisible
+
+SCALES = ("always", "never", "up")
+ROUNDINGS = ("divisible", "floor", "floor_8")
+
+
+def rounded(channels: float, rule: str) -> int:
+    """A scaled width by its family's rule: ``divisible`` (`make_divisible`: MobileNetV2 and later), ``floor``
+    (ShuffleNetV1), ``floor_8`` (rounded down, at least 8: MobileNetV1).
+
+    >>> rounded(60.8, "divisible"), rounded(60.8, "floor"), rounded(6.4, "floor_8")
+    (64, 60, 8)
+    """
+    return make_divisible(channels) if rule == "divisible" else max(8 if rule == "floor_8" else 1, int(channels))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks that share a table row. The stem and each row of the head are stages of one block.
+
+    Args:
+        name: prefix of its genes.
+        cells: the values each cell may hold; ``op`` may hold ``skip``.
+        repeat: the numbers of blocks it may have.
+        shared: cells whose value all blocks share; `channels` always is.
+        choice: joint choices by label: cells that replace the stage's own for one block.
+        scale: whether the width multiplier applies to `channels`: ``always``, ``never`` or only ``up`` (above 1).
+        rounding: of scaled channels, as `rounded`.
+        channels_at: channels at width multipliers for which they are stated instead of scaled.
+        may_open_with_skip: whether the first block keeps size and width, so that it can be left out.
+    """
+
+    name: str
+    cells: Mapping[str, tuple[Scalar, ...]]
+    repeat: tuple[int, ...] = (1,)
+    shared: frozenset[str] = frozenset()
+    choice: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    scale: str = "always"
+    rounding: str = ROUNDINGS[0]
+    channels_at: Mapping[float, int] = field(default_factory=dict)
+    may_open_with_skip: bool = False
+
+    def settle(self, choose: Choose) -> dict[str, Scalar]:
+        """Choose what all blocks share."""
+        names = [name for name in self.cells if name == "channels" or name in self.shared]
+        return {name: pick(choose, f"{self.name}.{name}", self.cells[name]) for name in names}
+
+    def block(self, at: int, settled: Mapping[str, Scalar], width: float, choose: Choose) -> Block | None:
+        """Choose the row of block `at`; None is a skipped one."""
+        prefix = self.name if max(self.repeat) == 1 else f"{self.name}.b{at + 1}"
+        given = dict(settled)
+        if self.choice:
+            labels = tuple(label for label, row in self.choice.items() if self._may_stand(row, at))
+            given |= self.choice[pick(choose, f"{prefix}.choice", labels)]
+
+        def cell(name: str) -> Any:
+            if name in given:
+                return given[name]
+            options = self.cells[name]
+            if name == "op" and not self._may_skip(at):
+                options = tuple(op for op in options if op != "skip")
+            if name == "kernel" and self._halves(at) and set(options) != {0}:
+                options = tuple(kernel for kernel in options if kernel)
+            return pick(choose, f"{prefix}.{name}", options)
+
+        op = cell("op")
+        if op == "skip":
+            return None
+        row: dict[str, Any] = {}
+        for name in CELLS[op]:
+            stated = name in given or name in self.cells
+            meaningless = (name == "stride" and at > 0) or (name in ("se_base", "se_gate") and not row.get("se"))
+            if stated and not meaningless:
+                row[name] = cell(name)
+        if "channels" in row:
+            row["channels"] = self._scaled(row["channels"], width)
+        return _block(op, tuple(row.items()))
+
+    def _may_skip(self, at: int) -> bool:
+        return at > 0 or self.may_open_with_skip
+
+    def _halves(self, at: int) -> bool:
+        return at == 0 and 2 in self.cells.get("stride", ())
+
+    def _may_stand(self, row: Mapping[str, Scalar], at: int) -> bool:
+        """Whether block `at` may be this joint choice: an opening block cannot always be skipped, and it cannot halve
+        the map without a depthwise."""
+        if row.get("op") == "skip":
+            return self._may_skip(at)
+        without = row.get("op") == "uib" and not row.get("kernel", 1) and not row.get("kernel_start", 0)
+        return not (without and self._halves(at))
+
+    def _scaled(self, channels: int, width: float) -> int:
+        if width in self.channels_at:
+            return self.channels_at[width]
+        factor = {"always": width, "never": 1, "up": max(width, 1)}[self.scale]
+        return channels if factor == 1 else rounded(channels * factor, self.rounding)
+
+
+@lru_cache(maxsize=1 << 16)
+def _block(op: str, cells: tuple[tuple[str, Any], ...]) -> Block:
+    """Equal rows of a space are one object: it need not be checked again, and looking it up elsewhere is quick."""
+    return Block(op, **dict(cells))

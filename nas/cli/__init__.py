@@ -1,0 +1,1 @@
+"""The command line: strings in, calls of `nas.api`, exit codes out."""

@@ -1,0 +1,127 @@
+"""What a person watches while a search runs: on stderr, live on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from nas.system.units import clock
+
+if TYPE_CHECKING:
+    from nas.engine.progress import Progress as SearchProgress
+    from nas.engine.run.record import Candidate
+
+QUIET_EVERY_S = 30.0
+
+
+class Terminal:
+    """A watcher (`nas.engine.options.Watcher`) that draws on a terminal and prints little into a file or a pipe.
+
+    Attributes:
+        resume_with: the command that goes on with this run, told when it is interrupted.
+    """
+
+    def __init__(self, console: Console, bars: Progress | None) -> None:
+        self.resume_with: str | None = None
+        self._console = console
+        self._bars = bars
+        self._task: TaskID | None = None
+        self._told_s = 0.0
+        self._text = ""
+
+    def say(self, text: str) -> None:
+        self._end_bar()
+        self._console.print(escape(text), highlight=False)
+
+    def step(self, done: int, total: int, text: str) -> None:
+        if self._bars is None:
+            if text != self._text:
+                self._console.print(escape(f"{text} ..."), highlight=False)
+                self._text = text
+            return
+        self._bar(text, done, total)
+        if done >= total:
+            self._end_bar()
+
+    def search(self, progress: SearchProgress) -> None:
+        latest = progress.latest
+        due = self._bars is not None or progress.elapsed_s - self._told_s >= QUIET_EVERY_S
+        if due and latest is not None and latest.state != "TOO_SLOW":
+            self._console.print(escape(line(latest, progress.modelled)), highlight=False)
+            self._told_s = progress.elapsed_s
+        if self._bars is not None:
+            share_of_trials = progress.evaluated / progress.trials if progress.trials else 0.0
+            share_of_time = progress.elapsed_s / progress.budget_s if progress.budget_s else 0.0
+            self._bar(status(progress), min(1.0, max(share_of_trials, share_of_time)), 1.0)
+
+    def _bar(self, text: str, done: float, total: float) -> None:
+        assert self._bars is not None
+        if self._task is None:
+            self._task = self._bars.add_task("", total=total)
+        self._bars.update(self._task, description=escape(text), completed=done, total=total)
+
+    def _end_bar(self) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+
+def line(candidate: Candidate, modelled: bool = False) -> str:
+    """One finished candidate in one line; `modelled` is said of latencies that cannot be measured."""
+    source = "modelled" if modelled else candidate.predicted.source
+    name = candidate.name or candidate.key
+    score = f"{candidate.proxy_accuracy:.4f}" if candidate.proxy_accuracy is not None else f"failed: {candidate.reason}"
+    return (
+        f"  {name:20} proxy accuracy {score}  {candidate.predicted.ms:7.2f} ms {source}  "
+        f"{candidate.macs / 1e6:6.1f} M MACs  {candidate.seconds:.1f} s"
+    )
+
+
+def status(progress: SearchProgress) -> str:
+    """The bar's text: how far, how good, how long to go."""
+    words = [f"{progress.evaluated} trained" + (f" of {progress.trials}" if progress.trials else "")]
+    if progress.too_slow:
+        words.append(f"{progress.too_slow} too slow")
+    if progress.failed:
+        words.append(f"{progress.failed} failed")
+    if progress.best is not None and progress.best.proxy_accuracy is not None:
+        words.append(f"best {progress.best.proxy_accuracy:.4f} at {progress.best.latency_ms:.2f} ms")
+        if progress.hypervolume is not None:
+            words.append(f"hypervolume {progress.hypervolume:.4f}")
+    if progress.budget_s:
+        words.append(f"{clock(max(0.0, progress.budget_s - progress.elapsed_s))} left")
+    return " · ".join([*words, *([progress.phase] if progress.phase else [])])
+
+
+@contextmanager
+def watcher(quiet: bool = False) -> Iterator[Terminal]:
+    """A watcher for this process; on Ctrl-C it says how to go on and lets the interrupt pass.
+
+    Args:
+        quiet: print nothing but warnings; for programs that read stdout.
+    """
+    console = Console(file=sys.stderr, quiet=quiet, soft_wrap=True)
+    live = console.is_terminal and not quiet
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+    bars = Progress(*columns, console=console, transient=True) if live else None
+    shown = Terminal(console, bars)
+    try:
+        if bars is not None:
+            bars.start()
+        yield shown
+    except KeyboardInterrupt:
+        if bars is not None:
+            bars.stop()
+        if shown.resume_with:
+            text = f"interrupted; everything finished is kept. Go on with: {shown.resume_with}"
+            Console(file=sys.stderr, soft_wrap=True).print(escape(text), highlight=False)
+        raise
+    finally:
+        if bars is not None:
+            bars.stop()

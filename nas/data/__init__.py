@@ -1,0 +1,1 @@
+"""Images to train on: folders, downloadable sets and the generated set."""

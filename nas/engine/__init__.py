@@ -1,0 +1,1 @@
+"""The search: proposals, evaluation, the run folder. No torch, and Ray only where it is asked for."""

@@ -1,0 +1,1 @@
+"""Where candidates are evaluated: this process, worker processes, or a Ray cluster."""

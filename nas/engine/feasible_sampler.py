@@ -1,0 +1,164 @@
+"""Unseen networks within the target, found without a sampler: to begin with, and when the sampler is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.arch.arch import Arch
+from nas.arch.genes import Gene, Scalar, every
+from nas.arch.space import Space
+
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
+
+Genes = Mapping[str, Scalar]
+
+SMALL = 4096  # spaces up to this size are listed
+MAX_LISTED = 16 * SMALL  # gene settings tried for that; several may describe one network
+CHUNK = 64
+MAX_CHUNKS = 16  # of uniform draws
+MAX_GENERATIONS = 120  # of the descent that follows if those find nothing
+MAX_STALLED = 12  # generations without a faster network, after which a descent is given up
+MAX_FAILED = 3  # descents given up, after which nothing is believed to be there
+MUTATED_GENES = 2
+NEARLY = 0.95  # of the target
+MAX_CLIMBED = 20  # generations towards it
+
+
+class Draws:
+    """Draws from the networks of `space` that are predicted within `target_ms`.
+
+    Args:
+        space: to draw from.
+        model: predicts latency.
+        target_ms: latency target, or None: everything is within.
+        rng: random numbers.
+    """
+
+    def __init__(self, space: Space, model: LatencyModel, target_ms: float | None, rng: np.random.Generator) -> None:
+        self._space = space
+        self._model = model
+        self._target_ms = float("inf") if target_ms is None else target_ms
+        self._rng = rng
+
+    def unseen(self, seen: Collection[str], wanted: int = 1) -> list[Genes]:
+        """Genes of up to `wanted` distinct networks whose keys are not in `seen`; fewer if fewer can be found.
+
+        In a space of at most `SMALL` networks none is overlooked. In a larger one the effort is bounded: uniform draws,
+        then an evolution towards lower latency, starting from the fastest drawn.
+        """
+        if self._listed is not None:
+            found = [(genes, arch) for genes, arch in self._listed if arch.key not in seen]
+            self._rng.shuffle(found)
+            return [genes for genes, _ in found[:wanted]]
+        found_genes: dict[str, Genes] = {}
+        drawn: list[tuple[float, Genes]] = []
+        for _ in range(MAX_CHUNKS):
+            drawn += self._sift(list(self._chunk()), seen, found_genes)
+            if len(found_genes) >= wanted:
+                break
+        fastest = sorted(drawn, key=lambda pair: pair[0])[: 2 * wanted]
+        failed = 0
+        for _, genes in fastest:
+            if len(found_genes) < wanted and failed < MAX_FAILED:
+                failed += not self._descend(genes, seen, found_genes)
+        return list(found_genes.values())[:wanted]
+
+    def nearly_all(self, parent: Genes, seen: Collection[str]) -> Genes | None:
+        """Genes of an unseen network that takes nearly all of the target: a mutant of `parent` if a chunk of them has
+        one, else a random network, else one that an evolution towards higher latency leads to; the slowest of those if
+        it takes longer than `parent`; None if none does."""
+        slowest_ms, slowest = float(self._latencies([self._space.decode(parent)])[0]), None
+        for generation in range(MAX_CLIMBED):
+            mutated, size = slowest or parent, CHUNK if generation == 0 else CHUNK // 4
+            pairs = list(self._chunk()) if generation == 1 else [self._mutant(mutated) for _ in range(size)]
+            before_ms = slowest_ms
+            for latency, genes in self._within(pairs, seen):
+                if latency >= NEARLY * self._target_ms:
+                    return genes
+                if latency > slowest_ms:
+                    slowest_ms, slowest = latency, genes
+            if generation > 1 and slowest_ms == before_ms:
+                break
+        return slowest
+
+    def _within(self, pairs: list[tuple[Genes, Arch]], seen: Collection[str]) -> list[tuple[float, Genes]]:
+        latencies = self._latencies([arch for _, arch in pairs])
+        return [
+            (float(latency), genes)
+            for (genes, arch), latency in zip(pairs, latencies, strict=True)
+            if latency <= self._target_ms and arch.key not in seen
+        ]
+
+    @cached_property
+    def _listed(self) -> list[tuple[Genes, Arch]] | None:
+        """All networks of a small space within the target; None if the space is not small."""
+        if self._space.size > SMALL:
+            return None
+        listed: dict[Arch, Genes] = {}
+        for count, (_, genes, arch) in enumerate(every(self._space.unfold)):
+            listed.setdefault(arch, genes)
+            if len(listed) == self._space.size:
+                break
+            if count == MAX_LISTED:
+                return None
+        within = self._latencies(list(listed)) <= self._target_ms
+        return [(genes, arch) for (arch, genes), good in zip(listed.items(), within, strict=True) if good]
+
+    def _chunk(self) -> Iterator[tuple[Genes, Arch]]:
+        for _ in range(CHUNK):
+            yield self._unfold(lambda gene: self._any(gene))
+
+    def _any(self, gene: Gene) -> Scalar:
+        return gene.options[int(self._rng.integers(len(gene.options)))]
+
+    def _unfold(self, choose: Callable[[Gene], Scalar]) -> tuple[Genes, Arch]:
+        genes: dict[str, Scalar] = {}
+
+        def note(gene: Gene) -> Scalar:
+            genes[gene.name] = choose(gene)
+            return genes[gene.name]
+
+        arch = self._space.unfold(note)
+        return genes, arch
+
+    def _latencies(self, archs: Sequence[Arch]) -> np.ndarray:
+        return np.asarray(self._model.many(archs), dtype=float)
+
+    def _sift(
+        self, pairs: list[tuple[Genes, Arch]], seen: Collection[str], found: dict[str, Genes]
+    ) -> list[tuple[float, Genes]]:
+        """Put those within the target and unseen into `found`; all with their latencies."""
+        latencies = self._latencies([arch for _, arch in pairs])
+        for (genes, arch), latency in zip(pairs, latencies, strict=True):
+            if latency <= self._target_ms and arch.key not in seen:
+                found.setdefault(arch.key, genes)
+        return [(float(latency), genes) for (genes, _), latency in zip(pairs, latencies, strict=True)]
+
+    def _descend(self, genes: Genes, seen: Collection[str], found: dict[str, Genes]) -> bool:
+        """Mutate towards lower latency, within the target freely, until something new is found: whether it was."""
+        parent, best_ms, stalled, before = genes, float("inf"), 0, len(found)
+        for _ in range(MAX_GENERATIONS):
+            sifted = self._sift([self._mutant(parent) for _ in range(CHUNK // 4)], seen, found)
+            if len(found) > before:
+                return True
+            fastest_ms, fastest = min(sifted, key=lambda pair: pair[0])
+            stalled = 0 if fastest_ms < best_ms else stalled + 1
+            if stalled == MAX_STALLED:
+                return False
+            if fastest_ms <= max(best_ms, self._target_ms):
+                parent, best_ms = fastest, fastest_ms
+        return False
+
+    def _mutant(self, parent: Genes) -> tuple[Genes, Arch]:
+        changed = set(self._rng.choice(list(parent), min(MUTATED_GENES, len(parent)), replace=False))
+
+        def choose(gene: Gene) -> Scalar:
+            keep = gene.name in parent and gene.name not in changed
+            return parent[gene.name] if keep else self._any(gene)
+
+        return self._unfold(choose)

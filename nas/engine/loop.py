@@ -1,0 +1,319 @@
+"""The search itself: ask, predict, and evaluate only what can meet the target. Knows neither torch nor Ray.
+
+One proposal after the other goes this way::
+
+    ask -> seen before? tell the known result -> predicted latency -> over the target? tell it, never evaluate it
+        -> submit -> wait for the first to finish -> tell -> store -> watch
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from optuna.samplers import BaseSampler
+from optuna.trial import Trial
+
+from nas.arch.arch import Arch
+from nas.arch.cost import estimate
+from nas.arch.genes import Scalar
+from nas.latency.measure import Latency
+from nas.engine.executors.base import Executor, Finished, failed
+from nas.engine.progress import Progress, Standing
+from nas.engine.proposals import Proposals
+from nas.engine.run.record import Candidate
+from nas.engine.run.store import Store
+from nas.arch.space import Space
+
+if TYPE_CHECKING:
+    from nas.training.evaluate import Evaluation
+    from nas.latency.devices import LatencyModel
+
+Stop = Literal["trials", "budget", "exhausted"]
+
+ATTEMPTS = 2  # of a candidate whose worker dies
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search found.
+
+    Args:
+        candidates: in the order in which they finished, those of earlier calls first; without references.
+        references: in the order in which they finished.
+        stopped_because: ``trials`` or ``budget`` were used up, or ``exhausted``: no unseen network within the target
+            could be found.
+    """
+
+    candidates: list[Candidate]
+    references: list[Candidate]
+    stopped_because: Stop
+
+
+def run_search(
+    space: Space,
+    model: LatencyModel,
+    *,
+    target_ms: float | None,
+    executor: Executor,
+    sampler: BaseSampler,
+    references: Mapping[str, Arch],
+    trials: int | None,
+    budget_s: float | None,
+    seed: int,
+    store: Store | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    limit_ms: float | None = None,
+    reaching: bool = False,
+) -> Outcome:
+    """Search until `trials` or `budget_s` is used up, whichever is first, or nothing new can be found.
+
+    Candidates that run when the budget ends are awaited. Every evaluation, references included, gets the same `seed`
+    (common random numbers), so that candidates differ by their networks and not by their luck. A worker that dies costs
+    its candidate one retry; the second time the candidate is ``FAILED``.
+
+    Args:
+        space: to search.
+        model: predicts the latency by which candidates are admitted and ranked.
+        target_ms: latency target; None admits all.
+        executor: where evaluations run; the caller closes it.
+        sampler: proposes; see `nas.engine.samplers.make_sampler`.
+        references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
+        trials: candidates to evaluate, scored or failed, those of earlier calls on the same `store` included; too slow
+            ones do not count.
+        budget_s: wall-clock search time from this call on, minus what earlier calls on the same `store` spent up to
+            their last finished candidate. References take their share of it, but are all evaluated in any case.
+        seed: of the evaluations, and of the random networks the search starts with.
+        store: where everything finished is kept at once; what it holds already is not evaluated again.
+        watch: told of every step, from this thread.
+        limit_ms: networks predicted above it are told to the sampler and never evaluated: at most the target, less the
+            guard that the model's error asks for. None is the target itself.
+        reaching: whether the sampler is helped to use what the target leaves (`nas.engine.proposals`).
+
+    Raises:
+        KeyboardInterrupt: as it came; running work was cancelled, everything finished is in `store`.
+    """
+    limit_ms = target_ms if limit_ms is None else limit_ms
+    search = _Search(
+        space, model, target_ms, limit_ms, executor, sampler, references, trials, budget_s, seed, store, watch, reaching
+    )
+    try:
+        search.loop()
+    except BaseException as error:
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                with suppress(Exception):  # the interrupt may have come in the middle of a message
+                    search.rescue()
+        finally:
+            executor.cancel()
+        raise
+    return Outcome(search.candidates, search.references, search.why_stop() or "trials")
+
+
+@dataclass
+class _Job:
+    """An evaluation under way: of a candidate, with its trial, or of a reference, with its name."""
+
+    arch: Arch
+    predicted: Latency
+    genes: Mapping[str, Scalar] = field(default_factory=dict)
+    trial: Trial | None = None
+    name: str | None = None
+    attempts: int = 1
+    twins: list[Trial] = field(default_factory=list)  # the same network, proposed again meanwhile
+
+
+class _Search:
+    def __init__(
+        self,
+        space: Space,
+        model: LatencyModel,
+        target_ms: float | None,
+        limit_ms: float | None,
+        executor: Executor,
+        sampler: BaseSampler,
+        references: Mapping[str, Arch],
+        trials: int | None,
+        budget_s: float | None,
+        seed: int,
+        store: Store | None,
+        watch: Callable[[Progress], None] | None,
+        reaching: bool,
+    ) -> None:
+        self._space, self._model, self._limit_ms = space, model, limit_ms
+        self._executor, self._seed, self._store, self._watch = executor, seed, store, watch
+        self._trials, self._budget_s = trials, budget_s
+        self.candidates, self.references = store.load() if store else ([], [])
+        self._began = time.monotonic() - (store.spent_s if store else 0.0)
+        self._seen = {candidate.key: candidate for candidate in self.candidates}
+        self._standing = Standing(target_ms)
+        for candidate in self.candidates:
+            self._standing.add(candidate)
+        self._running: dict[int, _Job] = {}
+        self._next_ticket = 0
+        self._exhausted = False
+        done = {reference.name for reference in self.references}
+        self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
+        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates, reaching, target_ms)
+
+    def loop(self) -> None:
+        """Until nothing may start and nothing runs."""
+        self._tell_watch(None)
+        while True:
+            may_start = self._may_start()
+            if may_start:
+                self._start_one()
+                may_start = self._may_start()
+            if self._running:
+                finished = self._executor.wait(0.0 if may_start else None)
+                if finished:
+                    self._settle(finished)
+            elif not may_start:
+                return
+
+    def rescue(self) -> None:
+        """Keep what finished but was not fetched when the search was interrupted."""
+        while self._running and (finished := self._executor.wait(0.0)):
+            if not finished.died:
+                self._settle(finished)
+
+    def why_stop(self) -> Stop | None:
+        """Why no further candidate may start."""
+        running = len(self._under_way())
+        if self._trials is not None and self._standing.evaluated + running >= self._trials:
+            return "trials"
+        if self._exhausted or len(self._seen) + running >= self._space.size:
+            return "exhausted"
+        if self._budget_s is not None and self._elapsed() >= self._budget_s:
+            return "budget"
+        return None
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _may_start(self) -> bool:
+        if len(self._running) >= self._executor.slots:
+            return False
+        return bool(self._waiting) or self.why_stop() is None
+
+    def _start_one(self) -> None:
+        if self._waiting:
+            name, arch = self._waiting.popleft()
+            self._submit(_Job(arch, self._model(arch), name=name))
+            self._tell_watch(None)
+        elif self._proposals.ready({*self._seen, *self._under_way()}, self._standing.best):
+            self._propose()
+        else:
+            self._exhausted = True
+
+    def _under_way(self) -> dict[str, _Job]:
+        """Candidates that run, by key."""
+        return {job.arch.key: job for job in self._running.values() if job.name is None}
+
+    def _propose(self) -> None:
+        """One proposal of the sampler: told at once if its fate is known, else submitted."""
+        trial, arch = self._proposals.ask()
+        if known := self._seen.get(arch.key):
+            self._proposals.missed()
+            self._tell(trial, known)
+            return
+        if twin := self._under_way().get(arch.key):
+            self._proposals.missed()
+            twin.twins.append(trial)
+            return
+        job = _Job(arch, self._model(arch), dict(trial.params), trial)
+        if self._limit_ms is not None and job.predicted.ms > self._limit_ms:
+            self._proposals.missed()
+            cost = estimate(arch)
+            too_slow = Candidate(
+                arch, "TOO_SLOW", job.predicted, cost.params, cost.macs, cost.memory_bytes, genes=job.genes
+            )
+            self._finish(job, too_slow)
+        else:
+            self._proposals.accepted()
+            self._submit(job)
+
+    def _submit(self, job: _Job) -> None:
+        ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
+        self._running[ticket] = job
+        self._executor.submit(ticket, job.arch, self._seed)
+
+    def _settle(self, finished: Finished) -> None:
+        job = self._running.pop(finished.ticket)
+        evaluation = finished.evaluation
+        if evaluation is None:
+            if job.attempts < ATTEMPTS:
+                job.attempts += 1
+                self._submit(job)
+                return
+            evaluation = failed(job.arch, f"its worker died {job.attempts} times: {finished.died}")
+        candidate = _candidate(job, evaluation)
+        if job.name is None:
+            self._finish(job, candidate)
+            return
+        self.references.append(candidate)
+        if self._store:
+            self._store.append_reference(candidate, self._elapsed())
+        self._tell_watch(candidate)
+
+    def _finish(self, job: _Job, candidate: Candidate) -> None:
+        if self._store:  # first: an interrupt from here on costs nothing
+            self._store.append(candidate, self._elapsed())
+        for trial in [job.trial, *job.twins]:
+            if trial is not None:
+                self._tell(trial, candidate)
+        self._seen[candidate.key] = candidate
+        self.candidates.append(candidate)
+        self._standing.add(candidate)
+        self._tell_watch(candidate)
+
+    def _tell(self, trial: Trial, candidate: Candidate) -> None:
+        self._exhausted |= self._proposals.tell(trial, candidate)
+
+    def _tell_watch(self, latest: Candidate | None) -> None:
+        if self._watch is None:
+            return
+        standing = self._standing
+        progress = Progress(
+            evaluated=standing.evaluated,
+            too_slow=standing.counts["TOO_SLOW"],
+            failed=standing.counts["FAILED"],
+            running=len(self._running),
+            trials=self._trials,
+            budget_s=self._budget_s,
+            elapsed_s=self._elapsed(),
+            latest=latest,
+            best=standing.best,
+            hypervolume=standing.hypervolume(),
+            phase=self._phase(),
+        )
+        self._watch(progress)
+
+    def _phase(self) -> str:
+        names = [job.name for job in self._running.values() if job.name is not None]
+        if names:
+            return f"reference {names[0]}"
+        if self._running and self.why_stop() is not None:
+            return f"last {len(self._running)} running"
+        return "search"
+
+
+def _candidate(job: _Job, evaluation: Evaluation) -> Candidate:
+    return Candidate(
+        arch=job.arch,
+        state=evaluation.state,
+        predicted=job.predicted,
+        params=evaluation.params,
+        macs=evaluation.macs,
+        memory_bytes=evaluation.memory_bytes,
+        genes=job.genes,
+        name=job.name,
+        proxy_accuracy=evaluation.proxy_accuracy,
+        proxy_loss=evaluation.proxy_loss,
+        seconds=evaluation.seconds,
+        reason=evaluation.reason,
+    )

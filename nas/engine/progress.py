@@ -1,0 +1,74 @@
+"""Where a running search stands, for whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.engine.run.pareto import hypervolume
+from nas.engine.run.record import Candidate, State
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a search stands.
+
+    Args:
+        evaluated: candidates scored or failed, those of earlier calls included, references not.
+        too_slow: proposals told too slow and never evaluated.
+        failed: of `evaluated`, those that failed.
+        running: candidates and references under evaluation.
+        trials: `evaluated` at which the search ends, or None.
+        budget_s: search time at which it ends, or None.
+        elapsed_s: search time so far, that of earlier calls included.
+        latest: what just finished (a reference, a scored, failed or too slow candidate); None if nothing did.
+        best: the most accurate candidate within the target, by prediction, or by what an earlier call measured.
+        hypervolume: as `nas.engine.run.record.Record.hypervolume`.
+        phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.
+        modelled: whether latencies are those of a model of a device that is not at hand.
+    """
+
+    evaluated: int
+    too_slow: int
+    failed: int
+    running: int
+    trials: int | None
+    budget_s: float | None
+    elapsed_s: float
+    latest: Candidate | None
+    best: Candidate | None
+    hypervolume: float | None
+    phase: str
+    modelled: bool = False
+
+
+class Standing:
+    """Counts, best and front of what finished so far."""
+
+    def __init__(self, target_ms: float | None) -> None:
+        self.counts: dict[State, int] = {"COMPLETE": 0, "FAILED": 0, "TOO_SLOW": 0}
+        self.best: Candidate | None = None
+        self._target_ms = target_ms
+        self._slowest_ms = 0.0
+        self._scored: list[Candidate] = []
+
+    @property
+    def evaluated(self) -> int:
+        """Candidates scored or failed."""
+        return self.counts["COMPLETE"] + self.counts["FAILED"]
+
+    def add(self, candidate: Candidate) -> None:
+        """Take a finished candidate into account."""
+        self.counts[candidate.state] += 1
+        self._slowest_ms = max(self._slowest_ms, candidate.latency_ms)
+        within = self._target_ms is None or candidate.at_most_ms <= self._target_ms
+        if candidate.proxy_accuracy is None or not within:
+            return
+        self._scored.append(candidate)
+        if self.best is None or candidate.proxy_accuracy > (self.best.proxy_accuracy or 0.0):
+            self.best = candidate
+
+    def hypervolume(self) -> float | None:
+        """As `nas.engine.run.record.Record.hypervolume` gives for the same candidates."""
+        accuracies = [candidate.proxy_accuracy or 0.0 for candidate in self._scored]
+        limit = self._slowest_ms if self._target_ms is None else self._target_ms
+        return hypervolume(accuracies, [candidate.latency_ms for candidate in self._scored], limit)

@@ -1,0 +1,132 @@
+"""Which network comes next: the sampler's word, and networks put before it where it would not get to by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import Trial
+
+from nas.arch.arch import Arch
+from nas.arch.genes import Scalar
+from nas.engine.feasible_sampler import Draws
+from nas.engine.run.journal import DIRECTIONS
+from nas.engine.quiet import quiet_optuna
+from nas.engine.run.record import Candidate
+from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, values_of
+from nas.arch.space import Space
+
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
+
+FEASIBLE_START = 10  # random networks within the target to begin with
+PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
+USED = 0.95  # of the slowest latency admitted: while the best network takes less,
+REACHING = 4  # every so many evaluations one network is proposed that takes nearly all of it,
+FRUITLESS = 8  # until so many in a row brought no better one
+
+
+class Proposals:
+    """The study of a search, and what is put before its sampler. Only the driver touches it.
+
+    Args:
+        space: to search.
+        model: predicts latency.
+        limit_ms: the slowest prediction that is admitted; None admits all.
+        sampler: proposes.
+        seed: of networks that are drawn.
+        candidates: of earlier calls, which the sampler learns from.
+        reaching: whether networks that take nearly all of the limit are put before the sampler, see `USED`.
+        target_ms: that measured candidates of earlier calls are held to.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        model: LatencyModel,
+        limit_ms: float | None,
+        sampler: BaseSampler,
+        seed: int,
+        candidates: Sequence[Candidate],
+        reaching: bool = False,
+        target_ms: float | None = None,
+    ) -> None:
+        self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
+        self._misses = self._accepted = self._fruitless = 0
+        self._best: Candidate | None = None
+        with quiet_optuna():
+            self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
+            self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
+        self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
+        missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
+        self._reaching = reaching and limit_ms is not None
+        if limit_ms is not None and missing > 0:
+            for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing):
+                self._enqueue(genes)
+
+    def ready(self, seen: Collection[str], best: Candidate | None) -> bool:
+        """Make up the mind about the next proposal; False if no unseen network within the target can be found.
+
+        Args:
+            seen: keys of networks that are known or under way.
+            best: the most accurate so far, if any.
+        """
+        if self._misses >= PATIENCE:
+            self._misses = 0
+            found = self._draws.unseen(seen)
+            for genes in found:
+                self._enqueue(genes)
+            return bool(found)
+        if self._reaching and best is not None:
+            self._reach(best, seen)
+        return True
+
+    def _reach(self, best: Candidate, seen: Collection[str]) -> None:
+        """A front has two ends, and a sampler may dwell at the fast one: a target is there to be used."""
+        if self._best is not best:
+            self._best, self._fruitless = best, 0
+        assert self._limit_ms is not None
+        idle = best.predicted.ms < USED * self._limit_ms
+        if idle and self._accepted >= REACHING and self._fruitless < FRUITLESS:
+            self._accepted = 0
+            self._fruitless += 1
+            if reached := self._draws.nearly_all(best.genes, seen):
+                self._enqueue(reached)
+
+    def ask(self) -> tuple[Trial, Arch]:
+        """What the sampler proposes, or what was put before it."""
+        with quiet_optuna():
+            trial = self._study.ask()
+            return trial, self._space.unfold(
+                lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options))
+            )
+
+    def missed(self) -> None:
+        """The proposal was too slow, or known."""
+        self._misses += 1
+
+    def accepted(self) -> None:
+        """The proposal is evaluated."""
+        self._misses = 0
+        self._accepted += 1
+
+    def tell(self, trial: Trial, candidate: Candidate) -> bool:
+        """Tell the sampler what became of a proposal: whether it is through with the space."""
+        with quiet_optuna():
+            if self._limit_ms is not None:
+                # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
+                trial.set_constraint(CONSTRAINT, excess_ms(candidate, self._limit_ms, self._target_ms))
+            try:
+                self._study.tell(trial, values_of(candidate), STATES[candidate.state])
+            except RuntimeError as error:
+                if "Study.stop" not in str(error):
+                    raise
+                return True  # an exhaustive sampler (brute force, grid)
+        return False
+
+    def _enqueue(self, genes: Mapping[str, Scalar]) -> None:
+        with quiet_optuna():
+            self._study.enqueue_trial(dict(genes))

@@ -1,0 +1,1 @@
+"""A run on disk: its journal, records, lock and Pareto front."""

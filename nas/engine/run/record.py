@@ -1,0 +1,181 @@
+"""What a search leaves behind: candidates, references, the facts of the run. The report is drawn from this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from nas.arch.arch import Arch
+from nas.arch.genes import Scalar
+from nas.latency.measure import Latency
+from nas.engine.run.pareto import front_mask, hypervolume
+from nas.arch.space import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["COMPLETE", "FAILED", "TOO_SLOW"]
+
+COLUMNS = (
+    "key",
+    "proxy_accuracy",
+    "latency_ms",
+    "measured_ms",
+    "params",
+    "macs",
+    "memory_bytes",
+    "state",
+    "seconds",
+    "proxy_loss",
+    "reason",
+)  # then the genes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One network of a run, found (with genes) or fixed (with a name).
+
+    Args:
+        arch: the network.
+        state: ``COMPLETE`` scored; ``FAILED`` its training failed, see `reason`; ``TOO_SLOW`` predicted above the
+            target, less the guard, and therefore never trained.
+        predicted: latency by the device's model, as the search saw it.
+        params: trainable parameters at 1000 classes.
+        macs: multiply-accumulates at 1000 classes.
+        memory_bytes: memory access of one forward pass.
+        genes: active genes; empty for a reference.
+        name: of a reference.
+        proxy_accuracy: held-out accuracy of the short training, 0..1, or the score of a custom evaluation.
+        proxy_loss: held-out loss of the short training.
+        seconds: what its evaluation took.
+        reason: of a failure.
+        measured: latency on the quiet device after the search.
+    """
+
+    arch: Arch
+    state: State
+    predicted: Latency
+    params: int
+    macs: int
+    memory_bytes: int
+    genes: Mapping[str, Scalar] = field(default_factory=dict)
+    name: str | None = None
+    proxy_accuracy: float | None = None
+    proxy_loss: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+    measured: Latency | None = None
+
+    @property
+    def key(self) -> str:
+        return self.arch.key
+
+    @property
+    def latency_ms(self) -> float:
+        """The latency to judge by: measured where it was, else predicted."""
+        return (self.measured or self.predicted).ms
+
+    @property
+    def at_most_ms(self) -> float:
+        """What a target is held against: of a network that was measured several times, what further measurements are
+        to stay within."""
+        return (self.measured or self.predicted).at_most_ms
+
+    def row(self) -> dict[str, Any]:
+        """One line of ``trials.csv``; `latency_ms` is the predicted one there."""
+        values = {name: getattr(self, name, None) for name in COLUMNS}
+        values |= {"latency_ms": self.predicted.ms, "measured_ms": self.measured.ms if self.measured else None}
+        return values | dict(self.genes)
+
+
+def with_measured(candidates: Sequence[Candidate], measured: Mapping[str, Latency]) -> list[Candidate]:
+    """The same candidates with latencies measured after the search, by architecture key."""
+    return [replace(c, measured=measured.get(c.key, c.measured)) for c in candidates]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run, complete enough to be reported.
+
+    Args:
+        options: what ``run.json`` holds: name, seed, sampler, workers, trials, budget_s, data, proxy, device, versions,
+            started, finished, seconds.
+        space: the searched space.
+        target_ms: latency target, or None.
+        candidates: in the order in which they were finished; without references.
+        references: the fixed networks, scored and measured in the same way.
+        feasibility: `nas.latency.feasibility.Feasibility.to_dict()`, or None.
+        table_error: held-out error of the latency model, or None.
+    """
+
+    options: Mapping[str, Any]
+    space: Space
+    target_ms: float | None
+    candidates: Sequence[Candidate]
+    references: Sequence[Candidate] = ()
+    feasibility: Mapping[str, Any] | None = None
+    table_error: Mapping[str, Any] | None = None
+
+    def meets(self, candidate: Candidate) -> bool:
+        """Whether its latency, measured if it was, is within the target."""
+        return self.target_ms is None or candidate.at_most_ms <= self.target_ms
+
+    @property
+    def front(self) -> list[Candidate]:
+        """The scored candidates within the target that no other dominates, fastest first."""
+        scored = [c for c in self.candidates if c.proxy_accuracy is not None and self.meets(c)]
+        mask = front_mask([c.proxy_accuracy or 0.0 for c in scored], [c.latency_ms for c in scored])
+        return sorted((c for c, on in zip(scored, mask, strict=True) if on), key=lambda c: c.latency_ms)
+
+    @property
+    def best(self) -> Arch | None:
+        """The most accurate network within the target, or None if none was scored."""
+        return self.front[-1].arch if self.front else None
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per candidate, columns `COLUMNS`, then one per gene; `latency_ms` is the predicted one."""
+        return self._frame(self.candidates)
+
+    @property
+    def pareto(self) -> pd.DataFrame:
+        """The rows of `trials` on the front, fastest first."""
+        return self._frame(self.front)
+
+    def hypervolume(self) -> float | None:
+        """The share of accuracy 0..1 by latency 0..(target, else slowest candidate) that the front dominates; None for
+        a score that is no accuracy, or without candidates."""
+        limit = self.target_ms or max((c.latency_ms for c in self.candidates), default=0.0)
+        front = self.front
+        return hypervolume([c.proxy_accuracy or 0.0 for c in front], [c.latency_ms for c in front], limit)
+
+    @property
+    def missed(self) -> list[Candidate]:
+        """Scored candidates predicted within the target and measured above it, or too close to it to hold, the most
+        accurate first: they were on the front, and those they hid took their places."""
+        limit = self.target_ms
+        late = [c for c in self.candidates if limit and c.measured and c.predicted.ms <= limit < c.measured.at_most_ms]
+        scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
+        return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
+
+    @property
+    def measured(self) -> int:
+        """How many candidates were measured after the search, references not counted."""
+        return sum(c.measured is not None for c in self.candidates)
+
+    @property
+    def modelled(self) -> bool:
+        """Whether its latencies are those of a model of a device that is not at hand, so that none can be checked."""
+        return self.options.get("modelled") is True
+
+    def with_measured(self, measured: Mapping[str, Latency]) -> Record:
+        """The same run with latencies measured after the search, by architecture key."""
+        candidates, references = (with_measured(some, measured) for some in (self.candidates, self.references))
+        return replace(self, candidates=candidates, references=references)
+
+    def _frame(self, candidates: Sequence[Candidate]) -> pd.DataFrame:
+        import pandas as pd
+
+        genes = [gene.name for gene in self.space.genes]
+        return pd.DataFrame([c.row() for c in candidates], columns=[*COLUMNS, *genes])

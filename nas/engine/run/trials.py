@@ -1,0 +1,198 @@
+"""A `Candidate` as an Optuna trial and as JSON: the two forms in which a search remembers it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, cast
+
+from optuna.distributions import CategoricalDistribution, json_to_distribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.arch.arch import Arch
+from nas.system.errors import InputError, known
+from nas.arch.genes import Scalar
+from nas.latency.measure import Latency
+from nas.engine.run.record import Candidate, State
+from nas.arch.space import Space
+
+CONSTRAINT = "latency"  # ms above what is admitted; positive is infeasible
+STATES: Mapping[State, TrialState] = {
+    "COMPLETE": TrialState.COMPLETE,
+    "FAILED": TrialState.FAIL,
+    "TOO_SLOW": TrialState.PRUNED,
+}
+_COUNTS = ("params", "macs", "memory_bytes")
+
+
+def values_of(candidate: Candidate) -> list[float] | None:
+    """(accuracy, latency in ms), the two objectives; None if it was not scored."""
+    if candidate.state != "COMPLETE" or candidate.proxy_accuracy is None:
+        return None
+    return [candidate.proxy_accuracy, candidate.predicted.ms]
+
+
+def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = None) -> float:
+    """Ms above what is admitted; positive is infeasible. One that missed the target when measured is above it by that
+    much, however it was predicted."""
+    over_ms = candidate.predicted.ms - limit_ms
+    if candidate.measured is not None and target_ms is not None:
+        over_ms = max(over_ms, candidate.at_most_ms - target_ms)
+    return over_ms
+
+
+def frozen(
+    candidate: Candidate,
+    space: Space,
+    limit_ms: float | None,
+    elapsed_s: float = 0.0,
+    target_ms: float | None = None,
+) -> FrozenTrial:
+    """The finished trial that stands for `candidate`.
+
+    Args:
+        candidate: found by the search, with its genes.
+        space: the genes are of.
+        limit_ms: the slowest prediction that is admitted, or None.
+        elapsed_s: search time spent when it finished.
+        target_ms: that a measured candidate is held to.
+    """
+    options = {gene.name: gene.options for gene in space.genes}
+    trial = create_trial(
+        state=STATES[candidate.state],
+        values=values_of(candidate),
+        params=dict(candidate.genes),
+        distributions={name: CategoricalDistribution(options[name]) for name in candidate.genes},
+        user_attrs=_facts(candidate) | {"elapsed_s": elapsed_s},
+        constraints=None if limit_ms is None else {CONSTRAINT: excess_ms(candidate, limit_ms, target_ms)},
+    )
+    trial.datetime_complete = datetime.now()
+    trial.datetime_start = trial.datetime_complete - timedelta(seconds=candidate.seconds)
+    return trial
+
+
+def candidate_of(log: Mapping[str, Any], space: Space) -> tuple[Candidate, float]:
+    """The candidate of one journal record that `frozen` caused, and the search time spent when it finished.
+
+    Raises:
+        InputError: a field is missing or of a wrong kind, or the genes are not of `space`.
+    """
+    genes = {}
+    for name, index in _mapping(log, "params").items():
+        choices = _choices(str(_mapping(log, "distributions").get(name)))
+        if not isinstance(index, (int, float)) or not 0 <= index < len(choices):
+            raise InputError(f"gene {name!r} has no option number {index!r:.40}")
+        genes[name] = choices[int(index)]
+    arch = space.decode(genes)
+    facts = _mapping(log, "user_attrs")
+    if facts.get("key") != arch.key:
+        raise InputError(f"its genes decode to network {arch.key}, not to {facts.get('key')!r:.40}")
+    states: dict[int, State] = {int(number): state for state, number in STATES.items()}
+    if not isinstance(log.get("state"), int) or log["state"] not in states:
+        raise InputError(f"a finished trial has state {known(states)}; got {log.get('state')!r:.40}")
+    values = log.get("values") or [None]
+    candidate = _candidate(facts, arch, states[log["state"]], genes, values[0] if isinstance(values, list) else None)
+    return candidate, _number(facts, "elapsed_s") or 0.0
+
+
+def reference_to_dict(candidate: Candidate, elapsed_s: float = 0.0) -> dict[str, Any]:
+    """Plain values of a reference; `reference_from_dict` reads them back."""
+    return _facts(candidate) | {
+        "name": candidate.name,
+        "arch": json.loads(candidate.arch.to_json()),
+        "state": candidate.state,
+        "proxy_accuracy": candidate.proxy_accuracy,
+        "elapsed_s": elapsed_s,
+    }
+
+
+def reference_from_dict(data: Any) -> tuple[Candidate, float]:
+    """Read what `reference_to_dict` wrote.
+
+    Raises:
+        InputError: a field is missing or of a wrong kind.
+    """
+    if not isinstance(data, dict):
+        raise InputError(f"a reference is an object, got {data!r:.40}")
+    arch = Arch.from_json(json.dumps(_mapping(data, "arch")))
+    name, state = data.get("name"), cast(State, data.get("state"))
+    if not isinstance(name, str) or state not in STATES:
+        raise InputError(f"a reference has a name and a state; got {name!r:.40} and {state!r:.40}; {known(STATES)}")
+    candidate = _candidate(data, arch, state, {}, _number(data, "proxy_accuracy"), name)
+    return candidate, _number(data, "elapsed_s") or 0.0
+
+
+def _facts(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "key": candidate.key,
+        "predicted": candidate.predicted.to_dict(),
+        "params": candidate.params,
+        "macs": candidate.macs,
+        "memory_bytes": candidate.memory_bytes,
+        "proxy_loss": candidate.proxy_loss,
+        "seconds": candidate.seconds,
+        "reason": candidate.reason,
+    }
+
+
+def _candidate(
+    facts: Mapping[str, Any],
+    arch: Arch,
+    state: State,
+    genes: Mapping[str, Scalar],
+    accuracy: Any,
+    name: str | None = None,
+) -> Candidate:
+    if (state == "COMPLETE") != isinstance(accuracy, (int, float)):
+        raise InputError(f"a COMPLETE network has an accuracy and no other has; got {state} and {accuracy!r:.40}")
+    for count in _COUNTS:
+        if not isinstance(facts.get(count), int) or facts[count] < 0:
+            raise InputError(f"{count} must be a whole number from 0, got {facts.get(count)!r:.40}")
+    return Candidate(
+        arch=arch,
+        state=state,
+        predicted=Latency.from_dict(facts.get("predicted")),
+        **{count: facts[count] for count in _COUNTS},
+        genes=genes,
+        name=name,
+        proxy_accuracy=accuracy,
+        proxy_loss=_number(facts, "proxy_loss"),
+        seconds=_number(facts, "seconds") or 0.0,
+        reason=None if facts.get("reason") is None else str(facts["reason"]),
+    )
+
+
+def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = data.get(name)
+    if not isinstance(found, dict):
+        raise InputError(f"{name} must be an object, got {found!r:.40}")
+    return found
+
+
+def _number(data: Mapping[str, Any], name: str) -> float | None:
+    found = data.get(name)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or math.isinf(found):
+        raise InputError(f"{name} must be a number, got {found!r:.40}")
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _choices(text: str) -> tuple[Any, ...]:
+    """Options out of Optuna's JSON of a distribution; the same few texts stand in every record."""
+    try:
+        distribution = json_to_distribution(text)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        distribution = None
+    if not isinstance(distribution, CategoricalDistribution):
+        raise InputError(f"a gene has a categorical distribution, got {text!r:.60}")
+    return tuple(distribution.choices)
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,227 @@
+"""What a search may admit, so that what it finds still meets the target when it is measured.
+
+A latency model errs, and a search finds its errors: among equally good networks those look best that are predicted too
+fast. So candidates must be predicted a *guard* below the target. How much is learned from pairs of predicted and
+measured times: of the model's own held-out networks, and of a few that are measured before the first training, drawn
+from where it matters, right around the target. The median of these also says by how much the model is off there, which
+predictions are corrected by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from nas.arch.arch import Arch
+from nas.arch.cost import estimate
+from nas.system.errors import InputError
+from nas.latency.held_out import HeldOut, guard_of
+from nas.latency.measure import Latency
+from nas.engine.feasible_sampler import Draws
+from nas.arch.space import Space
+from nas.system.units import MAX_GUARD
+
+if TYPE_CHECKING:
+    from nas.latency.devices import LatencyModel
+    from nas.latency.table.table import LatencyTable
+
+Source = Literal["near", "held-out", "given", "none"]
+
+NETWORKS = 8  # measured before the search, 2 to 5 s each; executorch and torch-compile compile 5 to 40 s more each
+NEAREST = 64  # from which those are taken
+SAMPLES = 2000
+WITHIN = 0.15  # of the target: farther off, a network says little about those near it
+ABOVE = 0.5  # where the space has none so close, those predicted so much above the target tell whether that holds
+LEAST = 3  # pairs, below which no median is taken
+SLOWER = 0.05  # than the median of them, from which on it may be a burst of the machine
+FAR_OFF = 0.1  # correction or guard, from which on a table is worth making anew
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The rule: admitted is what is predicted, times `correction`, at most at the target less the guard.
+
+    Args:
+        guard: share of the predicted time, from 0, that a network may take longer and still meet the target.
+        correction: measured over predicted near the target, the median; 1 where nothing was measured there.
+        source: of the guard: ``near`` networks measured before the search and the model's held-out ones near the
+            target; those of the model alone (``held-out``); ``given`` by the caller; or ``none``: the device answers
+            for itself.
+        pairs_ms: (predicted, measured) of the networks measured before the search, predicted before any correction.
+    """
+
+    guard: float = 0.0
+    correction: float = 1.0
+    source: Source = "none"
+    pairs_ms: tuple[tuple[float, float], ...] = ()
+
+    def limit_ms(self, target_ms: float) -> float:
+        """The slowest corrected prediction that is admitted."""
+        return target_ms / (1 + self.guard)
+
+    def __str__(self) -> str:
+        """One line for people; empty where there is nothing to tell."""
+        if self.source == "none":
+            return ""
+        if self.source == "given":
+            return f"guard of {self.guard:.1%}, as given"
+        guard = f"guard of {self.guard:.1%}{', the most there is' if self.guard == MAX_GUARD else ''}"
+        if self.source == "held-out":
+            return f"{guard}, from the latency model's held-out networks"
+        return (
+            f"{guard}, from {len(self.pairs_ms)} networks measured around the target and the table's held-out ones; "
+            f"predictions are the table's times {self.correction:.3f}, the median of what was measured over what it "
+            "said"
+        )
+
+    @property
+    def far_off(self) -> bool:
+        """Whether the table is so far off what was measured around the target that it is worth making anew."""
+        return self.source == "near" and max(abs(math.log(self.correction)), self.guard) > FAR_OFF
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Any) -> Admission:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            InputError: a value is missing or out of bounds.
+        """
+        fields = data if isinstance(data, dict) else {}
+        pairs = fields.get("pairs_ms")
+        pairs = pairs if isinstance(pairs, (list, tuple)) and len(pairs) <= 1000 else [None]
+        good = (
+            _within(fields.get("guard"), 0, MAX_GUARD)
+            and _within(fields.get("correction"), 0.01, 100)
+            and fields.get("source") in get_args(Source)
+            and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(_within(x, 0, 1e9) for x in p) for p in pairs)
+        )
+        if not good:
+            raise InputError(f"admission of the run cannot be {data!r:.80}; restore run.json from a copy")
+        return Admission(fields["guard"], fields["correction"], fields["source"], tuple((p, m) for p, m in pairs))
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+class Corrected:
+    """A latency model whose predictions are multiplied by a factor; a `nas.latency.devices.LatencyModel`."""
+
+    def __init__(self, model: LatencyModel, factor: float) -> None:
+        self._model, self._factor = model, factor
+
+    @property
+    def device(self) -> str:
+        return self._model.device
+
+    @property
+    def table(self) -> LatencyTable | None:
+        return self._model.table
+
+    def __call__(self, arch: Arch) -> Latency:
+        found = self._model(arch)
+        return replace(found, ms=found.ms * self._factor)
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        return np.asarray(self._model.many(archs) * self._factor)
+
+    def measure(self, arch: Arch) -> Latency | None:
+        return self._model.measure(arch)
+
+
+def learn(
+    space: Space,
+    model: LatencyModel,
+    target_ms: float,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Admission:
+    """Learn the guard, and where the device can be measured the correction; nothing may train meanwhile.
+
+    The guard holds for about 9 in 10 networks like those it was learned from (`nas.latency.held_out.guard_of`): ratios
+    of networks measured now are taken relative to their own median, which the correction stands for, and those of the
+    held-out ones relative to theirs, which narrows them a little; and a search draws otherwise than either. A device
+    without a table answers for itself and needs no guard.
+
+    Args:
+        space: to be searched.
+        model: of the device.
+        target_ms: latency target.
+        seed: of the networks to be measured.
+        progress: called as ``progress(done, total, text)``.
+    """
+    if model.table is None:
+        return Admission()
+    held_out = model.table.error.near(target_ms)
+    pairs = _measured(near(space, model, target_ms, np.random.default_rng([seed, 4])), model, progress)
+    if len(pairs) < LEAST:
+        return Admission(min(held_out.guard(), MAX_GUARD), source="held-out")
+    return combined(pairs, held_out)
+
+
+def combined(pairs: Sequence[tuple[float, float]], held_out: HeldOut) -> Admission:
+    """The admission that (predicted, measured) `pairs` near the target and the model's held-out ones amount to."""
+    local = np.array([measured / predicted for predicted, measured in pairs])
+    correction = float(np.median(local))
+    others = held_out.ratios
+    guard = guard_of([*(local / correction), *(others / np.median(others))])
+    return Admission(min(guard, MAX_GUARD), correction, "near", tuple(pairs))
+
+
+def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Generator) -> list[Arch]:
+    """Up to `NETWORKS` networks predicted around a target, from those with the fewest to those with the most
+    multiply-accumulates among the nearest; fewer or none where the space has none there. Where next to none are
+    predicted so close, those somewhat above it are taken, too: a table may be off by as much, and no target is to be
+    called out of reach for that."""
+    archs = list(dict.fromkeys(space.sample(rng) for _ in range(SAMPLES)))
+    found: dict[Arch, float] = {}
+    for above in (WITHIN, ABOVE):
+        found = _close(archs, model, target_ms, above)
+        if len(found) < NETWORKS:  # uniform draws seldom get there: go down to it
+            genes = Draws(space, model, (1 + above) * target_ms, rng).unseen({arch.key for arch in found}, NEAREST)
+            found |= _close([space.decode(one) for one in genes], model, target_ms, above)
+        if len(found) >= LEAST:
+            break
+    nearest = sorted(found, key=lambda arch: abs(math.log(found[arch] / target_ms)))[:NEAREST]
+    ordered = sorted(nearest, key=lambda arch: (estimate(arch).macs, arch.key))
+    places = np.linspace(0, len(ordered) - 1, min(NETWORKS, len(ordered))).round().astype(int)
+    return [ordered[at] for at in places]
+
+
+def _close(archs: list[Arch], model: LatencyModel, target_ms: float, above: float) -> dict[Arch, float]:
+    """Those predicted within `WITHIN` below the target and `above` it, with their latencies."""
+    predicted = model.many(archs).tolist() if archs else []
+    return {arch: ms for arch, ms in zip(archs, predicted, strict=True) if -WITHIN <= ms / target_ms - 1 <= above}
+
+
+def _measured(
+    archs: Sequence[Arch], model: LatencyModel, progress: Callable[[int, int, str], None] | None
+) -> list[tuple[float, float]]:
+    """(predicted, measured) of each; none if the device cannot be measured. Those that take longer than the others,
+    each relative to its prediction, set the guard: they are measured twice more, and the median counts."""
+    if not archs:
+        return []
+    predicted = model.many(archs)
+    measured: list[list[float]] = []
+    text = "measuring networks around the target"
+    for at, arch in enumerate(archs):
+        found = model.measure(arch)
+        if found is None:
+            return []
+        if progress:
+            progress(at + 1, len(archs), text)
+        measured.append([found.ms])
+    ratios = np.array([ms for ms, *_ in measured]) / predicted
+    for arch, times, slow in zip(archs, measured, ratios > (1 + SLOWER) * np.median(ratios), strict=True):
+        if slow:
+            times += [found.ms for found in (model.measure(arch), model.measure(arch)) if found]
+    return [(float(ms), float(np.median(times))) for ms, times in zip(predicted, measured, strict=True)]

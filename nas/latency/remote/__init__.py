@@ -1,0 +1,1 @@
+"""Measuring on another device: the agent that runs there and its client here."""

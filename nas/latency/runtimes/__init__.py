@@ -1,0 +1,1 @@
+"""The runtimes that networks are timed under, one module each."""

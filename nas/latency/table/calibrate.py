@@ -1,0 +1,214 @@
+"""A device model from measurements of whole networks: the columns of a latency table, fitted without a profiler.
+
+Every network of a CSV is one equation in the coefficients of `nas.latency.table.columns.Columns`: a constant, MACs,
+elements read and written for each kind of operator, each kernel and stride of a depthwise convolution, each activation.
+Two dozen to a hundred of them settle it (``benchmarks/device_measurements.py``), for the columns are shared by all
+widths, depths and resolutions. Another device's model, to scale, is where the fit starts from: it helps with fewer than
+twenty networks, makes no difference from forty on, and stands in for operators that nobody has measured. How far the
+model is off is found by cross-validation, and how that falls with the number of networks tells how many more are worth
+measuring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas.arch.arch import Arch
+from nas.system.errors import InputError
+from nas.latency.held_out import HeldOut
+from nas.latency.table.measurements import Measured
+from nas.latency.models import PRIOR, bundled
+from nas.latency.table.non_negative import non_negative
+from nas.latency.table.table import LatencyTable
+from nas.latency.table.columns import Columns
+
+FEWEST = 8
+SIGMA = 0.02  # relative: the timing of a phone repeats within about this much
+OWN = 0.07  # share of the mean time that a column of its own takes at the price of one sigma; beside the scaled prior
+FOLDS = 5
+TRUSTED = 20  # with fewer networks, cross-validation itself is too rough to say that it is enough
+SHARES = (0.25, 0.5)  # of the networks, for the curve; the last point is the cross-validation, of 4/5 of them
+DRAWS = 4
+ROUNDS = 8  # of reweighting
+WORTH = 0.003  # a further point is not worth measuring for an error this much smaller
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A device model and what it rests on.
+
+    Args:
+        table: the model; its `error` is the cross-validation's, every network predicted by a fit that had not seen it.
+        curve: number of networks fitted to, and mean absolute error on the others; growing numbers.
+        wanted: further networks after which the error would fall no more than `WORTH`; 0 is enough as it is.
+    """
+
+    table: LatencyTable
+    curve: tuple[tuple[int, float], ...]
+    wanted: int
+
+    def __str__(self) -> str:
+        points = ", ".join(f"{error:.1%} from {nets}" for nets, error in self.curve)
+        more = (
+            f"about {self.wanted} more networks are worth measuring"
+            if self.wanted
+            else "more networks would hardly change it"
+        )
+        return f"{self.table}\nmean error by number of networks: {points}; {more}"
+
+
+def calibrate(
+    measured: Sequence[Measured],
+    device: str,
+    *,
+    runtime: str = "unknown runtime",
+    threads: int = 1,
+    source: str = "",
+    licence: str = "",
+    notes: Sequence[str] = (),
+    prior: LatencyTable | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Fit a model of a device to measurements of whole networks at batch 1.
+
+    Args:
+        measured: at least `FEWEST` different networks.
+        device: its name.
+        runtime: that ran them, for people.
+        threads: it used.
+        source: where the measurements come from.
+        licence: of the measurements.
+        notes: what people should know about it.
+        prior: a model of another device to start from; None starts from nothing.
+        seed: of the folds.
+
+    Raises:
+        InputError: too few different networks.
+    """
+    archs, ms = _distinct(measured)
+    if len(archs) < FEWEST:
+        raise InputError(
+            f"a device model takes at least {FEWEST} different networks, got {len(archs)}; measure some references "
+            "at several widths and resolutions"
+        )
+    columns = _columns(archs, prior)
+    known_terms = prior.terms() if prior else {}
+    start = np.array([known_terms.get(name, 0.0) for name in columns.unfolded])
+    matrix = columns.of_networks(archs)
+    rng = np.random.default_rng(seed)
+    predicted = _cross_validated(matrix, ms, start, rng)
+    error = HeldOut(tuple(predicted.tolist()), tuple(ms.tolist()))
+    curve = (*_curve(matrix, ms, start, rng), (len(archs) - len(archs) // FOLDS, error.mape))
+    table = LatencyTable(
+        device=device,
+        runtime=runtime,
+        threads=threads,
+        space_key=None,
+        versions={},
+        groups=columns.groups,
+        columns=columns.names,
+        coefficients=tuple(_fit(matrix, ms, start).tolist()),
+        error=error,
+        fitted=len(archs),
+        source=source,
+        licence=licence,
+        notes=tuple(notes),
+    )
+    return Calibration(table, curve, _wanted(curve, len(archs)))
+
+
+def from_networks(held_out: Sequence[Measured], fitted: Sequence[Measured], device: str, seed: int = 0) -> LatencyTable:
+    """A table of a device of which only whole networks can be timed, fitted to all of them, from a bundled model on.
+
+    Args:
+        held_out: its error is that of a fit that had not seen these.
+        fitted: others.
+        device: its name.
+        seed: of the folds.
+
+    Raises:
+        InputError: too few different networks.
+    """
+    prior = LatencyTable.load(bundled()[PRIOR])
+    predicted = np.maximum(
+        calibrate(fitted, device, prior=prior, seed=seed).table.many([m.arch for m in held_out]), 1e-6
+    )
+    error = HeldOut(tuple(predicted.tolist()), tuple(one.ms for one in held_out))
+    note = "fitted to whole networks, the held-out ones too; its error is that of a fit without them"
+    return replace(calibrate([*held_out, *fitted], device, prior=prior, seed=seed).table, error=error, notes=(note,))
+
+
+def _columns(archs: Sequence[Arch], prior: LatencyTable | None) -> Columns:
+    seen = Columns.seen_in(archs)
+    if prior is None:
+        return seen
+    return Columns(tuple(sorted({*seen.groups, *prior.groups})), tuple(sorted({*seen.names, *prior.columns})))
+
+
+def _fit(matrix: np.ndarray, ms: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Non-negative coefficients: `start`, to scale, plus others, which then cost something."""
+    if not start.any():
+        return solve(matrix, ms, SIGMA * ms)
+    share = np.abs(matrix).mean(axis=0) / ms.mean()
+    held = np.hstack([np.diag(share), np.zeros((len(share), 1))])
+    system = np.vstack([np.hstack([matrix, (matrix @ start)[:, None]]), held])
+    sigma = np.concatenate([SIGMA * ms, np.full(len(share), OWN)])
+    found = solve(system, np.concatenate([ms, np.zeros(len(share))]), sigma)
+    return np.asarray(found[:-1] + found[-1] * start)
+
+
+def _distinct(measured: Sequence[Measured]) -> tuple[list[Arch], np.ndarray]:
+    """Each network once, with the median of its times."""
+    times: dict[str, list[float]] = {}
+    archs: dict[str, Arch] = {}
+    for one in measured:
+        archs[one.arch.key] = one.arch
+        times.setdefault(one.arch.key, []).append(one.ms)
+    return list(archs.values()), np.array([float(np.median(times[key])) for key in archs])
+
+
+def _cross_validated(matrix: np.ndarray, ms: np.ndarray, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    fold = rng.permutation(len(ms)) % FOLDS
+    predicted = np.zeros(len(ms))
+    for at in range(FOLDS):
+        seen = fold != at
+        predicted[~seen] = matrix[~seen] @ _fit(matrix[seen], ms[seen], start)
+    return np.maximum(predicted, 1e-6)
+
+
+def _curve(matrix: np.ndarray, ms: np.ndarray, start: np.ndarray, rng: np.random.Generator) -> list[tuple[int, float]]:
+    points = []
+    for share in SHARES:
+        nets = int(share * len(ms))
+        if nets < FEWEST:
+            continue
+        errors = []
+        for _ in range(DRAWS):
+            order = rng.permutation(len(ms))
+            seen, rest = order[:nets], order[nets:]
+            predicted = matrix[rest] @ _fit(matrix[seen], ms[seen], start)
+            errors.append(float(np.abs(predicted / ms[rest] - 1).mean()))
+        points.append((nets, float(np.mean(errors))))
+    return points
+
+
+def _wanted(curve: Sequence[tuple[int, float]], nets: int) -> int:
+    """From the last two points by ``error = floor + slope / nets``, as errors of a linear fit fall."""
+    enough = float(TRUSTED)
+    if len(curve) >= 2:
+        (few, worse), (many, better) = curve[-2:]
+        enough = max(enough, (worse - better) / (1 / few - 1 / many) / WORTH)
+    return max(0, int(np.ceil((min(enough, 20 * nets) - nets) / 5) * 5))
+
+
+def solve(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Non-negative `c` that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
+    scaled, aim = matrix / sigma[:, None], target / sigma
+    weight = np.ones(len(aim))
+    for _ in range(ROUNDS):
+        solution = non_negative(scaled * weight[:, None], aim * weight)
+        weight = np.sqrt(np.minimum(1.0, 1.5 / np.maximum(np.abs(scaled @ solution - aim), 1e-9)))
+    return solution

@@ -1,0 +1,156 @@
+"""Where tables are kept, and beside each what an interrupted one had timed, until it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nas.system.files import cache_folder, write_atomic
+from nas.system.units import is_number
+
+if TYPE_CHECKING:
+    from nas.latency.table.table import LatencyTable
+
+MAX_BYTES = 8 << 20
+OLD_S = 3600.0
+
+Profile = list[tuple[float, int]]  # ms and kernels of each part
+
+
+class Visit(NamedTuple):
+    """A few runs of a network among others.
+
+    Args:
+        name: of the network.
+        ms: median of the runs.
+        near_ms: of the anchor around then.
+        far_ms: of the far anchor; None without one.
+    """
+
+    name: str
+    ms: float
+    near_ms: float
+    far_ms: float | None
+
+
+Round = list[Visit]  # in order of time
+
+
+def cached_path(name: str) -> Path | None:
+    """Where the table of that name is kept; None where nothing can be."""
+    try:
+        return cache_folder("latency") / f"{name}.json"
+    except OSError:
+        return None
+
+
+def keep(table: LatencyTable, path: Path | None, part: Path | None) -> None:
+    """Keep a table that is whole, in place of what there was of it."""
+    with suppress(OSError):  # a full disk: the table is good all the same
+        if path is not None:
+            table.save(path)
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def forget_old(part: Path | None) -> None:
+    """Where a table is wanted anew, what an interrupted call timed more than an hour ago is of no use."""
+    with suppress(OSError):
+        if part is not None and time() - part.stat().st_mtime > OLD_S:
+            part.unlink()
+
+
+class Kept:
+    """Profiles by network, and rounds in which all were timed in turn.
+
+    Args:
+        path: where they are kept; what it holds already is taken up, if it can be read. None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        profiles, rounds = _read(path) if path else ({}, [])
+        self._profiles: dict[str, Profile] = profiles
+        self.rounds: list[Round] = rounds
+
+    def profile(self, key: str) -> Profile | None:
+        """Of a network; None if there is none."""
+        return self._profiles.get(key)
+
+    def add_profile(self, key: str, profile: Profile) -> None:
+        """Keep it, unless it is kept already."""
+        if key not in self._profiles:
+            self._profiles[key] = profile
+            self._write()
+
+    def add_round(self, one: Round) -> None:
+        """Keep a round."""
+        self.rounds = [*self.rounds, one]
+        self._write()
+
+    def discard(self) -> None:
+        """Nothing of it is of use."""
+        if self._path:
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def timed(self) -> set[str]:
+        """The networks of the rounds; empty before the first."""
+        return {visit.name for visit in self.rounds[0]} if self.rounds else set()
+
+    def _write(self) -> None:
+        if self._path:
+            with suppress(OSError):  # a courtesy
+                write_atomic(self._path, json.dumps({"profiles": self._profiles, "rounds": self.rounds}))
+
+
+def _read(path: Path) -> tuple[dict[str, Profile], list[Round]]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < MAX_BYTES else None
+    except (OSError, ValueError):
+        return {}, []
+    if not isinstance(data, dict) or not isinstance(data.get("profiles"), dict):
+        return {}, []
+    profiles = {key: _rows(rows, (_is_ms, _is_count)) for key, rows in data["profiles"].items()}
+    rounds = data.get("rounds")
+    kinds = (_is_name, _is_positive, _is_positive, lambda value: value is None or _is_positive(value))
+    found = [_rows(rows, kinds) for rows in rounds] if isinstance(rounds, list) else []
+    return (
+        {
+            key: profile
+            for key, profile in profiles.items()
+            if profile and min(map(sum, zip(*profile, strict=True))) > 0
+        },
+        [[Visit(*row) for row in rows] for rows in found if rows],
+    )
+
+
+def _rows(rows: Any, kinds: tuple[Callable[[Any], bool], ...]) -> list[Any]:
+    """`rows` as tuples; empty if any is not of these kinds."""
+    good = isinstance(rows, list) and all(
+        isinstance(row, list)
+        and len(row) == len(kinds)
+        and all(is_one(cell) for is_one, cell in zip(kinds, row, strict=True))
+        for row in rows
+    )
+    return [tuple(row) for row in rows] if good else []
+
+
+def _is_ms(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_ms(value) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 40

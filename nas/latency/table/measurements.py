@@ -1,0 +1,85 @@
+"""Measurements somebody brought: a CSV of networks and milliseconds, of any device and by any means."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.arch.arch import Arch
+from nas.system.errors import InputError
+from nas.references.resolve import named_arch
+from nas.arch.space_yaml import SUFFIXES
+
+MAX_BYTES = 256 << 20
+MAX_ROWS = 20_000
+COLUMNS = ("network", "ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One line: a network and how long it took there, in milliseconds."""
+
+    arch: Arch
+    ms: float
+
+
+def read_measurements(path: str | Path) -> list[Measured]:
+    """Read a CSV with the columns ``network`` and ``ms``; others are passed over.
+
+    A network is the name of a reference (``mobilenet_v2@width=0.5``), a path to a ``.yaml`` reference or an
+    ``arch.json`` (relative to the CSV), or the JSON of an `Arch` itself.
+
+    Raises:
+        InputError: the file cannot be read or is too large, a column is missing, or a line has no such network or no
+            positive number of milliseconds; the text names the line.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: measurements are at most {MAX_BYTES >> 20} MB, got {path.stat().st_size >> 20}")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"cannot read measurements {path}: {reason}") from None
+    rows = csv.reader(io.StringIO(text))
+    found: list[Measured] = []
+    try:
+        header = [name.strip().lower() for name in next(rows, [])]
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise InputError(f"a CSV of measurements has the columns network and ms; missing: {missing[0]}")
+        for cells in rows:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(found) == MAX_ROWS:
+                raise InputError(f"a CSV of measurements has at most {MAX_ROWS} lines")
+            found.append(_measured(dict(zip(header, cells, strict=False)), path.parent))
+    except InputError as error:
+        raise InputError(f"{path}:{max(rows.line_num, 1)}: {error}") from None
+    except csv.Error as error:
+        raise InputError(f"{path}:{max(rows.line_num, 1)}: broken CSV: {error}") from None
+    if not found:
+        raise InputError(f"{path} has no measurements below its header")
+    return found
+
+
+def _measured(line: dict[str, str], folder: Path) -> Measured:
+    try:
+        ms = float(line.get("ms", ""))
+    except ValueError:
+        ms = math.nan
+    if not math.isfinite(ms) or ms <= 0:
+        raise InputError(f"ms must be a positive number, got {line.get('ms', '')!r:.40}")
+    if not line.get("network", "").strip():
+        raise InputError("a line has no network; its columns are those of the header")
+    return Measured(_network(line["network"].strip(), folder), ms)
+
+
+def _network(text: str, folder: Path) -> Arch:
+    if text.startswith("{"):
+        return Arch.from_json(text)
+    name, at, multipliers = text.partition("@")
+    filed = Path(name).suffix in (".json", *SUFFIXES)
+    return named_arch(f"{folder / name}{at}{multipliers}" if filed else text)

@@ -1,0 +1,28 @@
+"""Least squares with prices that are not negative, whatever the units of their columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.system.errors import NasError
+
+STEPS = 50  # of the solver for each unknown
+
+
+def non_negative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The `c`, none below 0, that minimise ``|matrix @ c - target|`` (Lawson and Hanson's algorithm), shape ``(n,)``.
+
+    Raises:
+        NasError: the solver gives up.
+    """
+    from scipy.optimize import nnls
+
+    size = np.abs(matrix).max(axis=0)
+    size[size == 0] = 1.0
+    try:
+        return np.asarray(nnls(matrix / size, target, maxiter=STEPS * len(size))[0] / size)
+    except RuntimeError:
+        raise NasError(
+            f"no prices were found that fit these timings, within {STEPS} steps for each; measure other networks, or "
+            "again"
+        ) from None

@@ -1,0 +1,233 @@
+"""The latency table of a space on one device: predicts any network, and knows how far it can be trusted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.arch.arch import Arch
+from nas.system.errors import InputError
+from nas.system.files import write_atomic
+from nas.latency.held_out import HeldOut
+from nas.latency.measure import Latency
+from nas.latency.table.columns import STEPPED, Columns
+from nas.latency.table.predict import Charges
+from nas.latency.table.residuals import Residuals
+from nas.system.units import is_number
+
+SCHEMA = 3  # raised when coefficients or weights come to mean something else
+MAX_BYTES = 4 << 20
+MAX_COLUMNS = 2000
+MAX_NETS = 20_000
+MAX_NAME, MAX_TEXT = 200, 400
+GROUP = re.compile(r"[a-z_-]+( \d{1,4}){0,2}")
+MAX_POINTS = 20_000  # timed parts of one kind: 70 networks of `nas.arch.arch.MAX_ROWS`
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """A latency model of one space on one device. Call it with an `Arch`; `many` takes thousands at once.
+
+    It answers for any network of operators it has met, best for networks of its space.
+
+    Args:
+        device: CPU model and cores it was measured on.
+        runtime: that ran the networks.
+        threads: they could use.
+        space_key: of the space whose networks it was fitted to; None for measurements somebody brought.
+        versions: of the libraries that decide about speed.
+        groups: kinds of parts it has met.
+        columns: named quantities of a network.
+        coefficients: ms per unit of each unfolded column (`nas.latency.table.columns.Columns`).
+        error: on networks it was not fitted to.
+        fitted: number of networks it was fitted to.
+        source: where the measurements come from, if not from here.
+        licence: of those measurements.
+        notes: what people should know about it.
+        residuals: factors on what the coefficients say of parts, by kind.
+        stepped: the quantities that cost more in larger networks.
+
+    Raises:
+        InputError: a text is missing or too long.
+    """
+
+    device: str
+    runtime: str
+    threads: int
+    space_key: str | None
+    versions: dict[str, str]
+    groups: tuple[str, ...]
+    columns: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    error: HeldOut
+    fitted: int
+    source: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+    residuals: Mapping[str, Residuals] = field(default_factory=dict)
+    stepped: tuple[str, ...] = STEPPED[:1]
+
+    def __post_init__(self) -> None:
+        for name in ("device", "runtime"):
+            _text(name, getattr(self, name), MAX_NAME)
+        for name in ("source", "licence"):
+            if value := getattr(self, name):
+                _text(name, value)
+        for text in self.notes:
+            _text("a note", text)
+        if not set(self.stepped) <= set(STEPPED):
+            raise InputError(f"stepped must be of {', '.join(STEPPED)}, got {', '.join(self.stepped):.60}")
+        for group in self.groups:
+            if not GROUP.fullmatch(group):
+                raise InputError(f"a group must be a kind, and its kernel and stride, got {group!r:.60}")
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return Columns(self.groups, self.columns, self.stepped)
+
+    @cached_property
+    def _charges(self) -> Charges:
+        return Charges(self._columns, np.array(self.coefficients), self.residuals)
+
+    def many(self, archs: Sequence[Arch]) -> np.ndarray:
+        """Predicted ms for a batch of one image, float64 of shape ``(len(archs),)``.
+
+        Raises:
+            InputError: a network has an operator the table has not met.
+        """
+        return self._charges.many(archs)
+
+    def __call__(self, arch: Arch) -> Latency:
+        """The prediction for one network; raises as `many`."""
+        ms = float(self.many([arch])[0])
+        return Latency(ms, None, None, self.device, self.runtime, self.threads, 1, "predicted")
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.device}, {self.runtime}, {threads}: {self.error}"
+
+    def terms(self) -> dict[str, float]:
+        """What a network is charged for, ms a unit."""
+        return dict(zip(self._columns.unfolded, self.coefficients, strict=True))
+
+    def save(self, path: Path | str) -> None:
+        """Write JSON that `load` reads back to an equal table."""
+        write_atomic(Path(path), json.dumps({"schema": SCHEMA} | asdict(self), indent=1))
+
+    @staticmethod
+    def load(path: Path | str) -> LatencyTable:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: no such file, too large, not a table of this version, or a value out of bounds.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError(f"a latency table is at most {MAX_BYTES} bytes, got {path.stat().st_size}: {path}")
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read the latency table {path}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is not a latency table: broken JSON") from None
+        try:
+            return _checked(data)
+        except InputError as error:
+            raise InputError(f"{path} is not a latency table this version reads: {error}") from None
+
+
+def _checked(data: Any) -> LatencyTable:
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        older = type(schema) is int and 0 < schema < SCHEMA
+        way_out = "; an earlier version wrote it: make it anew (nas profile, nas devices calibrate)" if older else ""
+        raise InputError(f"schema must be {SCHEMA}, got {schema!r:.60}{way_out}")
+    told = ("source", "licence", "notes", "residuals", "stepped")
+    if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
+        raise InputError(f"it lacks {', '.join(missing)}")
+    error, versions = data["error"], data["versions"]
+    if not isinstance(error, dict) or not isinstance(versions, dict) or len(versions) > 20:
+        raise InputError("error and versions must be objects")
+    predicted = _numbers("predicted_ms", error.get("predicted_ms"), MAX_NETS, positive=True)
+    measured = _numbers("measured_ms", error.get("measured_ms"), MAX_NETS, positive=True)
+    table = LatencyTable(
+        device=data["device"],
+        runtime=data["runtime"],
+        threads=_whole("threads", data["threads"]),
+        space_key=None if data["space_key"] is None else _text("space_key", data["space_key"]),
+        versions={_text("a version", k): _text("a version", v) for k, v in versions.items()},
+        groups=_texts("groups", data["groups"]),
+        columns=_texts("columns", data["columns"]),
+        coefficients=_numbers("coefficients", data["coefficients"], MAX_COLUMNS),
+        error=HeldOut(predicted, measured),
+        fitted=_whole("fitted", data["fitted"]),
+        source=data.get("source") or "",
+        licence=data.get("licence") or "",
+        notes=_texts("notes", data["notes"]) if data.get("notes") else (),
+        residuals=_residuals(data.get("residuals", {})),
+        stepped=_texts("stepped", data["stepped"]) if "stepped" in data else STEPPED[:1],
+    )
+    if len(predicted) != len(measured) or not predicted:
+        raise InputError("predicted_ms and measured_ms must be equally many")
+    if len(table.coefficients) != len(table._columns.unfolded):
+        raise InputError(f"coefficients must be {len(table._columns.unfolded)}, got {len(table.coefficients)}")
+    return table
+
+
+def _residuals(data: Any) -> dict[str, Residuals]:
+    if not isinstance(data, dict) or len(data) > MAX_COLUMNS:
+        raise InputError(f"residuals must be an object of at most {MAX_COLUMNS} kinds")
+    found = {}
+    for kind, one in data.items():
+        points, weights = (one.get("points"), one.get("weights")) if isinstance(one, dict) else (None, None)
+        if not isinstance(points, list) or not isinstance(weights, list) or not 1 <= len(points) <= MAX_POINTS:
+            raise InputError(f"residuals of {kind:.60} must have 1 to {MAX_POINTS} points, and weights")
+        for point in points:
+            whole = isinstance(point, list) and len(point) == 4 and all(type(side) is int for side in point[:3])
+            if not whole or not all(0 <= side <= 1 << 20 for side in point[:3]) or not isinstance(point[3], str):
+                raise InputError(f"a point of residuals must be channels in and out, side, act; got {point!r:.60}")
+        numbers = _numbers("weights", weights, MAX_POINTS, signed=True)
+        if len(numbers) != len(points):
+            raise InputError(f"residuals of {kind:.60} must have as many weights as points")
+        found[_text("a kind", kind)] = Residuals(tuple(map(tuple, points)), numbers)
+    return found
+
+
+def _text(name: str, value: Any, most: int = MAX_TEXT) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= most:
+        raise InputError(f"{name} must be a text of 1 to {most} characters, got {value!r:.60}")
+    return value
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not 1 <= len(values) <= MAX_COLUMNS:
+        raise InputError(f"{name} must be a list of 1 to {MAX_COLUMNS} texts")
+    texts = tuple(_text(f"an entry of {name}", value) for value in values)
+    if len(set(texts)) < len(texts):
+        raise InputError(f"{name} must differ from one another")
+    return texts
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise InputError(f"{name} must be a whole number from 1, got {value!r:.60}")
+    return value
+
+
+def _numbers(name: str, values: Any, most: int, positive: bool = False, signed: bool = False) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) > most:
+        raise InputError(f"{name} must be a list of at most {most} numbers")
+    for value in values:
+        if not is_number(value) or (value < 0 and not signed) or (positive and value == 0):
+            rule = "positive" if positive else "finite" if signed else "non-negative"
+            raise InputError(f"{name} must hold {rule} numbers, got {value!r:.60}")
+    return tuple(float(value) for value in values)

@@ -1,0 +1,81 @@
+"""`Arch` to ``nn.Module``: one fold over the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.network import blocks, ops
+from nas.arch.arch import Arch, check_classes
+from nas.arch.block import Placed
+
+
+def recipe(placed: Placed) -> tuple[type[nn.Module], dict[str, Any]]:
+    """The module of a row and its arguments. `build` calls it; ``model.py`` of an export writes it down."""
+    row = placed.row
+    if row.op == "pool":
+        return ops.GlobalPool, {}
+    if row.op == "max_pool":
+        return nn.MaxPool2d, {"kernel_size": row.kernel, "stride": row.stride, "padding": row.kernel // 2}
+    io = {"in_channels": placed.in_channels, "out_channels": placed.out_channels}
+    act = {"act": row.act, "norm": row.norm}
+    if row.op == "linear":
+        return ops.LinearAct, io | act | {"bias": row.bias}
+    window = {"kernel": row.kernel, "stride": row.stride}
+    if row.op == "conv":
+        return ops.ConvNormAct, io | window | {"groups": placed.groups[0]} | act
+    if row.op == "spatial_sep":
+        return blocks.SpatiallySeparable, io | window | act
+    if row.op == "shuffle_v2":
+        return blocks.ShuffleV2, io | window | act
+    if row.op == "shuffle_v1":
+        first, last = placed.groups
+        groups = {"groups": row.groups, "groups_in": first, "groups_out": last}
+        return blocks.ShuffleV1, io | window | {"bottleneck": placed.expanded} | groups | act
+    window |= {"expanded": placed.expanded}
+    if row.op == "dwsep":
+        return blocks.DepthwiseSeparable, io | window | act
+    if row.op == "uib":
+        return blocks.UniversalInvertedBottleneck, io | {"kernel_start": row.kernel_start} | window | act
+    gate: dict[str, Any] = {}
+    if placed.squeezed:
+        inner = "relu" if row.se_base == "expanded" else row.act
+        gate = {"squeezed": placed.squeezed, "squeeze_act": inner, "gate": row.se_gate}
+    if row.op == "fused_mbconv":
+        return blocks.FusedMBConv, io | window | gate | act
+    return blocks.MBConv, io | window | gate | {"keep_expand": row.keep_expand} | act
+
+
+def build_row(placed: Placed) -> nn.Module:
+    """One row as a module, with PyTorch's default weights."""
+    kind, arguments = recipe(placed)
+    return kind(**arguments)
+
+
+def build(arch: Arch, num_classes: int = 1000, seed: int = 0) -> ops.Network:
+    """The network, in training mode, float32, with fresh weights.
+
+    Args:
+        arch: what to build.
+        num_classes: outputs of the classifier.
+        seed: of the weights; the global random state of torch is neither read nor changed.
+
+    Raises:
+        InputError: `num_classes` is out of bounds.
+    """
+    check_classes(num_classes)
+    places = list(arch.places())
+    with torch.random.fork_rng(devices=[]):  # constructors draw weights that `initialise` replaces
+        network = ops.Network(
+            rows=[build_row(placed) for placed in places],
+            width=places[-1].out_channels,
+            num_classes=num_classes,
+            dropout=arch.dropout,
+            bn_eps=arch.bn_eps,
+            bn_momentum=arch.bn_momentum,
+            stochastic_depth=arch.stochastic_depth,
+        )
+    ops.initialise(network, torch.Generator().manual_seed(seed))
+    return network

@@ -1,0 +1,46 @@
+"""Networks by what people type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.arch.arch import MAX_JSON_BYTES, Arch
+from nas.system.errors import InputError
+from nas.references.external import LibraryNetwork, is_library, library_network
+from nas.references.table import reference
+
+
+def named(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:
+    """A network by what people type: a reference's name or ``.yaml`` file, an ``arch.json``, a library's network.
+
+    Args:
+        name: e.g. ``mobilenet_v2@width=0.5``, ``my_net.yaml``, ``results/RUN/arch/KEY.json``, ``torchvision:vgg16``.
+        num_classes: outputs of the classifier of a library's network; an `Arch` takes them when it is built.
+
+    Raises:
+        InputError: no such network, or it cannot be read.
+    """
+    return library_network(name, num_classes) if is_library(name) else named_arch(name)
+
+
+def named_arch(name: str) -> Arch:
+    """A network of our rows by name: a reference or its ``.yaml`` file, or an ``arch.json``.
+
+    Raises:
+        InputError: no such network, it cannot be read, or it is a library's, which has no rows.
+    """
+    if is_library(name):
+        raise InputError(f"{name} has no rows of ours: libraries' networks are counted and measured, not exported")
+    path = Path(name)
+    if path.suffix == ".json":
+        try:
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise InputError(f"{path} is larger than an architecture can be: {path.stat().st_size} bytes")
+            return Arch.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    if path.suffix == ".onnx":
+        raise InputError(f"{path} is an exported file; give its reference or arch.json (nas measure times .onnx files)")
+    if (path / "run.json").is_file():
+        raise InputError(f"{path} is the folder of a run; name one of its networks, {path / 'arch' / 'KEY.json'}")
+    return reference(name)

@@ -1,0 +1,1 @@
+"""Reports of a run and of the references: data first, then drawings. No torch."""

@@ -1,0 +1,248 @@
+"""Networks as strips of cells, one cell per block, and what can be counted on them: shares by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.arch.arch import Arch
+from nas.reports.palette import ACT_NAMES, NORM_NAMES, OP_NAMES
+from nas.reports.tables import Entry, Row, Table, score_of
+from nas.reports.formatting import listed, ms, percent
+from nas.arch.block import BLOCK_OPS, CELLS, Block, usual_norm
+from nas.engine.run.record import Record
+
+THIRDS = ("first", "middle", "last")
+_HAS: Mapping[str, Callable[[Cell], bool]] = {
+    "kernel ≥ 5": lambda cell: cell.kernel >= 5,
+    "SE": lambda cell: cell.row.se > 0,
+    "h-swish": lambda cell: cell.row.act == "h_swish",
+    "swish": lambda cell: cell.row.act == "swish",
+    "GELU": lambda cell: cell.row.act == "gelu",
+    "two depthwise": lambda cell: bool(cell.row.kernel_start and cell.row.kernel),
+    "groups": lambda cell: cell.row.groups > 1,
+}
+MEASURES = tuple(_HAS)
+USUAL = MEASURES[:4]  # shown even where no network has them
+MOST_STRIPS = 40  # of a picture; report.html draws all
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One block of a strip.
+
+    Args:
+        row: its choices.
+        channels: it gives out.
+        group: ``stem`` (rows before the first block), ``1/8`` (blocks whose output has that share of the input's side)
+            or ``head`` (after the last block).
+        slot: position inside its group, from 0.
+    """
+
+    row: Block
+    channels: int
+    group: str
+    slot: int
+
+    @property
+    def is_block(self) -> bool:
+        return self.row.op in BLOCK_OPS
+
+    def has(self, name: str) -> bool:
+        """Whether the cell of that name means something for this op."""
+        return name in CELLS[self.row.op]
+
+    @property
+    def kernel(self) -> int:
+        """The largest kernel of the block; 1 where it has none but 1x1 convolutions."""
+        return max(self.row.kernel, self.row.kernel_start, 1)
+
+    @property
+    def kernels(self) -> str:
+        """In few letters: ``5``, of a block with two depthwise layers ``3·5``, of one without any ``–``."""
+        row = self.row
+        if row.op == "linear":
+            return "fc"
+        return "·".join(str(kernel) for kernel in (row.kernel_start, row.kernel) if kernel) or "–"
+
+    def __str__(self) -> str:
+        """For a tooltip."""
+        row = self.row
+        sizes = " then ".join(f"{kernel}×{kernel}" for kernel in (row.kernel_start, row.kernel) if kernel)
+        parts = [OP_NAMES[row.op] + ("" if row.op == "linear" else f" {sizes}" if sizes else " without depthwise")]
+        if self.has("expand"):
+            parts.append(f"expansion {row.expand:g}")
+        if self.has("groups") and (row.groups > 1 or self.is_block):
+            first = f" (the first 1×1: {row.groups_in})" if row.groups_in else ""
+            parts.append((f"{row.groups} groups" if row.groups > 1 else "no groups") + first)
+        if row.depth_multiplier > 1:
+            parts.append(f"depth multiplier {row.depth_multiplier}")
+        if self.has("se"):
+            parts.append(f"SE {row.se:g}" if row.se else "no SE")
+        if self.has("act"):
+            parts.append(ACT_NAMES[row.act])
+        if self.has("norm") and row.norm != usual_norm(row.op):
+            parts.append(NORM_NAMES[str(row.norm)])
+        if row.stride > 1:
+            parts.append(f"stride {row.stride}")
+        return ", ".join([*parts, f"{self.channels} channels"])
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One network: what it is called, its figures in words, its cells."""
+
+    name: str
+    kind: str
+    key: str
+    figures: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Strips on common columns: each group is as wide as its longest strip, so equal depths stand above each other."""
+
+    columns: tuple[tuple[str, int], ...]
+    strips: tuple[Strip, ...]
+
+
+def cells(arch: Arch) -> tuple[Cell, ...]:
+    """Every row but the pool, in order."""
+    blocks = [at for at, row in enumerate(arch.rows) if row.op in BLOCK_OPS]
+    pool = next(at for at, row in enumerate(arch.rows) if row.op == "pool")
+    first, last = (blocks[0], blocks[-1]) if blocks else (0, pool - 1)
+    found: list[Cell] = []
+    used: dict[str, int] = {}
+    reduction = 1
+    for at, placed in enumerate(arch.places()):
+        row = placed.row
+        reduction *= row.stride
+        if row.op == "pool":
+            continue
+        group = "stem" if at < first else "head" if at > last else f"1/{reduction}"
+        slot = used.get(group, 0)
+        used[group] = slot + 1
+        found.append(Cell(row, placed.out_channels, group, slot))
+    return tuple(found)
+
+
+def sheet(record: Record, listed: Sequence[Entry]) -> Sheet:
+    """The strips of these networks; `Entry.kind` sets them apart."""
+    score = score_of(record)
+    strips = []
+    for entry in listed:
+        c = entry.candidate
+        latency = f"{ms(c.latency_ms)} ms {entry.source}"
+        figures = f"{score.name} {score.text(c.proxy_accuracy)}, {latency}, {c.arch.resolution} px"
+        strips.append(Strip(entry.name, entry.kind, c.key, figures, cells(c.arch)))
+    slots: dict[str, int] = {}
+    for strip in strips:
+        for cell in strip.cells:
+            slots[cell.group] = max(slots.get(cell.group, 0), cell.slot + 1)
+    return Sheet(tuple(sorted(slots.items(), key=lambda item: _order(item[0]))), tuple(strips))
+
+
+def thinned(sheet: Sheet, most: int = MOST_STRIPS) -> Sheet:
+    """At most `most` strips: all but the rest of the front stay, and of that an even share, ends included."""
+    front = [strip for strip in sheet.strips if strip.kind == "front"]
+    room = max(2, most - (len(sheet.strips) - len(front)))
+    if len(front) <= room:
+        return sheet
+    kept = {front[round(at)].key for at in np.linspace(0, len(front) - 1, room)}
+    return Sheet(sheet.columns, tuple(s for s in sheet.strips if s.kind != "front" or s.key in kept))
+
+
+def _order(group: str) -> int:
+    if group in ("stem", "head"):
+        return 0 if group == "stem" else 1 << 300  # beyond any product of strides
+    return int(group.removeprefix("1/"))
+
+
+def body(arch: Arch) -> list[Cell]:
+    """The blocks (`nas.arch.block.BLOCK_OPS`); of a network without any, its convolutions."""
+    found = cells(arch)
+    return [cell for cell in found if cell.is_block] or [cell for cell in found if cell.row.op == "conv"]
+
+
+def shares(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
+    """For each of `MEASURES` the share of blocks that have it in the first, middle and last third of the blocks.
+
+    Block i of n is in third ``3 * i // n``; None for a third without blocks.
+    """
+    blocks = body(arch)
+    thirds: list[list[Cell]] = [[], [], []]
+    for at, cell in enumerate(blocks):
+        thirds[3 * at // len(blocks)].append(cell)
+
+    def share(third: list[Cell], measure: str) -> float | None:
+        return sum(map(_HAS[measure], third)) / len(third) if third else None
+
+    return tuple(tuple(share(third, measure) for third in thirds) for measure in MEASURES)
+
+
+def mean_shares(archs: Sequence[Arch]) -> tuple[tuple[float | None, ...], ...]:
+    """The mean of `shares` over networks, each network counting once."""
+    per_network = [shares(arch) for arch in archs]
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    return tuple(
+        tuple(mean([one[m][t] for one in per_network]) for t in range(len(THIRDS))) for m in range(len(MEASURES))
+    )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A line of the comparison by depth: `values` of `MEASURES` by `THIRDS`."""
+
+    name: str
+    kind: str
+    values: tuple[tuple[float | None, ...], ...]
+
+
+def share_lines(listed: Sequence[Entry]) -> list[Shares]:
+    """The best network, the mean of the front if it has more than one, each reference."""
+    lines = [Shares(f"Best, {e.name}", "best", shares(e.candidate.arch)) for e in listed if e.kind == "best"]
+    front = [e.candidate.arch for e in listed if e.kind in ("best", "front")]
+    if len(front) > 1:
+        lines.append(Shares(f"Front, mean of {len(front)}", "front", mean_shares(front)))
+    return lines + [Shares(e.name, e.kind, shares(e.candidate.arch)) for e in listed if e.kind == "reference"]
+
+
+def met_measures(lines: Sequence[Shares]) -> list[int]:
+    """Which of `MEASURES` to show: the usual ones, and those some network has."""
+    return [
+        at for at, measure in enumerate(MEASURES) if measure in USUAL or any(any(line.values[at]) for line in lines)
+    ]
+
+
+def share_table(lines: Sequence[Shares]) -> Table:
+    """`lines` as text, one column per measure: first · middle · last third."""
+    shown = met_measures(lines)
+    rows = []
+    for line in lines:
+        texts = (" · ".join(percent(value) for value in line.values[at]) for at in shown)
+        rows.append(Row((line.name, *texts), line.kind))
+    return Table(("Network", *(MEASURES[at] for at in shown)), tuple(rows))
+
+
+def cell_words(sheet: Sheet) -> str:
+    """How the letters in and below the cells of these networks read, as far as their blocks need it."""
+    ops = {cell.row.op for strip in sheet.strips for cell in strip.cells}
+    below = {
+        "fused_mbconv": "f×4 as a fused block with expansion 4",
+        "dwsep": "ds as a depthwise separable convolution",
+        "spatial_sep": "sp as a spatially separable convolution",
+        "shuffle_v1": "v1 g3 as a ShuffleNetV1 unit with 3 groups",
+        "shuffle_v2": "v2 as a ShuffleNetV2 unit",
+    }
+    units = [text for op, text in below.items() if op in ops]
+    told = [f"Below a cell, read {listed(units)}."] if units else []
+    if "uib" in ops:
+        told.append("In a cell, 3·5 are the kernels before and after the expansion, and – is no depthwise.")
+    return " ".join(told)

@@ -1,0 +1,165 @@
+"""The pictures for readers without a browser, ``pareto.png`` and ``architectures.png``, by matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nas.reports.drawing import Drawing, Line, Rect, Shape, Text
+from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
+from nas.reports.view import Mark, ParetoView
+from nas.reports.formatting import target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 160
+PIXELS_PER_INCH = 96  # a drawing's unit is a CSS pixel
+REFERENCE_MARKS = "sD^vPXp*"
+ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
+
+
+def pareto_png(view: ParetoView, title: str) -> bytes:
+    """The Pareto plot as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 6.0), dpi=DPI, facecolor=PAPER, layout="constrained")
+    axes = figure.add_subplot()
+    _target(axes, view)
+    if view.too_slow:
+        label = f"too slow, never trained ({len(view.too_slow)})"
+        _marks(axes, view.too_slow, label, marker="|", markersize=9, color=CANDIDATE, alpha=0.5)
+    if view.candidates:
+        label = f"candidates ({len(view.candidates)})"
+        _marks(
+            axes,
+            view.candidates,
+            label,
+            marker="o",
+            markersize=5,
+            color=CANDIDATE,
+            alpha=view.opacity,
+            markeredgewidth=0,
+        )
+    if view.missed:
+        label = f"over the target when measured ({len(view.missed)})"
+        _marks(axes, view.missed, label, marker="x", markersize=7, color=FRONT)
+    if view.front:
+        xs, ys = zip(*view.step_line, strict=True)
+        axes.plot(xs, ys, drawstyle="steps-post", color=FRONT, linewidth=1.6)
+        label = f"front ({len(view.front)})"
+        _marks(axes, view.front, label, marker="o", markersize=7, color=FRONT, markeredgecolor=PAPER, zorder=4)
+        ring = {"markerfacecolor": "none", "markeredgecolor": FRONT, "markeredgewidth": 1.6}
+        _marks(axes, view.front[-1:], "best", marker="o", markersize=14, **ring)
+    for at, mark in enumerate(view.references):
+        _reference(axes, mark, REFERENCE_MARKS[at % len(REFERENCE_MARKS)])
+    _frame(axes, view, title)
+    return _png(figure)
+
+
+def _marks(axes: Axes, marks: Sequence[Mark], label: str, **style: Any) -> None:
+    xs, ys = [mark.x for mark in marks], [mark.y for mark in marks]
+    axes.plot(xs, ys, linestyle="none", clip_on=False, label=label, **style)
+
+
+def _reference(axes: Axes, mark: Mark, shape: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    _marks(axes, [mark], "_", marker=shape, markersize=8, color=REFERENCE, markeredgecolor=PAPER, zorder=5)
+    right, up = mark.position
+    reach = 6 if right and up else 8
+    axes.annotate(
+        _literal(mark.name), (mark.x, mark.y), (reach * right, reach * up), textcoords="offset points", color=REFERENCE,
+        fontsize=9, ha=ALIGN[right][0], va=ALIGN[up][1], zorder=6,
+        path_effects=[withStroke(linewidth=3, foreground=PAPER)],
+    )  # fmt: skip
+
+
+def _target(axes: Axes, view: ParetoView) -> None:
+    if view.target_ms is None:
+        return
+    aside = -5 if view.target_side == "right" else 5
+    axes.axvspan(view.target_ms, view.x_range[1], color=INFEASIBLE, linewidth=0, zorder=0)
+    axes.axvline(view.target_ms, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)))
+    axes.annotate(
+        f"target {target(view.target_ms)}", (view.target_ms, 1), (aside, -6), xycoords=("data", "axes fraction"),
+        textcoords="offset points", ha=view.target_side, va="top", fontsize=9, color=MUTED,
+    )  # fmt: skip
+
+
+def _frame(axes: Axes, view: ParetoView, title: str) -> None:
+    axes.set_xlim(*view.x_range)
+    axes.set_ylim(*view.y_range)
+    axes.set_xlabel(_literal(view.x_title), color=INK, fontsize=9)
+    axes.set_ylabel(_literal(view.y_title), color=INK, fontsize=10)
+    axes.set_title(_literal(title), loc="left", color=INK, fontsize=12, pad=34)
+    axes.tick_params(colors=MUTED, labelsize=9, length=3)
+    axes.grid(True, color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9, labelcolor=INK,
+            handletextpad=0.4, columnspacing=1.4, borderaxespad=0.2,
+        )  # fmt: skip
+
+
+def architectures_png(drawings: Sequence[Drawing]) -> bytes:
+    """Drawings below each other as one PNG."""
+    from matplotlib.figure import Figure
+
+    gap = 26.0
+    width = max(drawing.width for drawing in drawings)
+    height = sum(drawing.height for drawing in drawings) + gap * (len(drawings) - 1)
+    # Agg cannot draw more than 2^16 pixels a side; a hundred strips stay below at full resolution.
+    dpi = min(DPI, 60_000 * PIXELS_PER_INCH / height)
+    figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=dpi, facecolor=PAPER)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    top = 0.0
+    for drawing in drawings:
+        for shape in drawing.shapes:
+            _shape(axes, shape, top)
+        top += drawing.height + gap
+    return _png(figure)
+
+
+def _shape(axes: Axes, shape: Shape, top: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    point = 72 / PIXELS_PER_INCH
+    if isinstance(shape, Line):
+        axes.plot(
+            [shape.x1, shape.x2], [shape.y1 + top, shape.y2 + top], color=shape.colour, linewidth=shape.width * point
+        )
+    elif isinstance(shape, Rect):
+        edge = shape.stroke or "none"
+        box: dict[str, Any] = {"facecolor": shape.fill, "edgecolor": edge, "linewidth": point}
+        axes.add_patch(Rectangle((shape.x, shape.y + top), shape.width, shape.height, **box))
+    elif isinstance(shape, Text):
+        anchor = {"start": "left", "middle": "center", "end": "right"}[shape.anchor]
+        axes.text(
+            shape.x, shape.y + top, _literal(shape.text), fontsize=shape.size * point * 0.92, color=shape.colour,
+            ha=anchor, va="baseline", fontweight="bold" if shape.bold else "normal",
+        )  # fmt: skip
+
+
+def _literal(text: str) -> str:
+    """Not mathematics: a dollar sign stands for itself."""
+    return text.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,45 @@
+"""The files of the table of published networks, each whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nas.system.errors import InputError
+from nas.system.files import write_atomic
+from nas.reports.reference_page import reference_page
+from nas.reports.reference_plot import top1_png
+from nas.reports.reference_table import ReferenceTable
+
+
+def check_places(files: Mapping[str, Path]) -> None:
+    """Before anything is timed: the files can be written where they are asked for.
+
+    Raises:
+        InputError: a folder is absent or not a folder, or two files have one path.
+    """
+    for kind, path in files.items():
+        if not path.parent.is_dir() or path.is_dir():
+            raise InputError(f"--{kind} needs a file in a folder that exists, got {path}")
+    if len({path.absolute() for path in files.values()}) < len(files):
+        raise InputError(f"each file needs a path of its own, got {', '.join(map(str, files.values()))}")
+
+
+def write_table(table: ReferenceTable, files: Mapping[str, Path]) -> None:
+    """Write ``csv``, ``html`` and ``png`` as far as `files` asks for them.
+
+    Raises:
+        InputError: a file cannot be written, or a plot is asked for and no network has both latency and top-1.
+    """
+    for kind, path in files.items():
+        content: str | bytes | None
+        if kind == "csv":
+            content = table.frame().to_csv(index=False)
+        else:
+            content = reference_page(table) if kind == "html" else top1_png(table)
+        if content is None:
+            raise InputError("a plot needs networks with a latency and a published top-1; choose others, or a --device")
+        try:
+            write_atomic(path, content)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; make its folder writable") from None

@@ -1,0 +1,66 @@
+"""The outcome of a run in a screenful of text, and as plain values for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nas.reports.data import contents
+from nas.reports.tables import Table
+from nas.engine.run.record import Candidate, Record
+
+_TERMINAL_COLUMNS = 5  # name, score, predicted, measured and its error; the report has the rest
+
+
+def summary_text(record: Record, folder: Path) -> str:
+    """The headline, the front beside the references, and what to do next."""
+    told = contents(record)
+    best = next((entry.candidate for entry in told.entries if entry.kind == "best"), None)
+    lines = [told.headline.title, *told.headline.sentences]
+    if told.networks.rows:
+        lines += ["", *aligned(told.networks, _TERMINAL_COLUMNS)]
+    lines += ["", f"report   {folder / 'report.html'}"]
+    if best is not None:
+        lines.append(f"ship it  nas export {folder}")
+    return "\n".join(lines)
+
+
+def aligned(table: Table, columns: int) -> list[str]:
+    """The first columns of a table, the first flush left, the others flush right."""
+    rows = [table.header[:columns], *(row.cells[:columns] for row in table.rows)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
+    """The same as JSON can hold it."""
+    front = record.front
+    return {
+        "run": str(folder),
+        "report": str(folder / "report.html"),
+        "target_ms": record.target_ms,
+        "best": _facts(front[-1]) if front else None,
+        "missed": [candidate.key for candidate in record.missed],
+        "measured": record.measured,
+        "modelled": record.modelled,
+        "admission": record.options.get("admission"),
+        "admitted_ms": record.options.get("admitted_ms"),
+        "front": [_facts(candidate) for candidate in front],
+        "references": [_facts(candidate) for candidate in record.references],
+        "candidates": {
+            state.lower(): sum(c.state == state for c in record.candidates)
+            for state in ("COMPLETE", "FAILED", "TOO_SLOW")
+        },
+        "hypervolume": record.hypervolume(),
+        "feasibility": record.feasibility,
+        "table_error": record.table_error,
+    }
+
+
+def _facts(candidate: Candidate) -> dict[str, Any]:
+    row = {name: value for name, value in candidate.row().items() if name not in candidate.genes}
+    return {"name": candidate.name, **row, "arch": str(candidate.arch)}

@@ -1,0 +1,102 @@
+"""Text to numbers and back: milliseconds and seconds. The only parser of units in the program."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from typing import TypeGuard
+
+from nas.system.errors import InputError
+
+_NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Zµ]*)\s*")
+_MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
+_SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*")
+MAX_GUARD = 0.5  # "50%" in error texts
+_S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether something read from outside is a plain finite number. JSON has whole numbers no float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _parse(value: object, scale: dict[str, float], what: str, forms: str) -> float:
+    rule = f"{what} must be a positive number with a unit, got {value!r}; accepted: {forms}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise InputError(rule)
+    if isinstance(value, str):
+        match = _NUMBER.fullmatch(value)
+        if match is None or match[2].lower() not in scale:
+            raise InputError(rule)
+        number = float(match[1]) * scale[match[2].lower()]
+    else:
+        number = float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise InputError(rule)
+    return number
+
+
+def milliseconds(value: str | float) -> float:
+    """A latency in ms. A bare number is ms.
+
+    >>> milliseconds("66ms"), milliseconds(66), milliseconds("0.066s"), milliseconds("66000us")
+    (66.0, 66.0, 66.0, 66.0)
+
+    Raises:
+        InputError: anything else, zero, negative or not finite.
+    """
+    number = _parse(value, _MS_PER, "a latency", "66ms, 66, 0.066s, 66000us")
+    return round(number, 9)  # 0.066 * 1000 is 66.00000000000001; a picosecond is below any clock
+
+
+def above(ms: float, limit: float) -> str:
+    """`ms` with three digits, or as many more as show that it is above `limit`.
+
+    >>> above(71.234, 66), above(66.0412, 66)
+    ('71.2', '66.04')
+    """
+    texts = (f"{ms:.{digits}g}" for digits in range(3, 17))
+    return next((text for text in texts if float(text) > limit), repr(ms))
+
+
+def seconds(value: str | float) -> float:
+    """A duration in s. A bare number is s.
+
+    >>> seconds("10m"), seconds("90s"), seconds("1.5h"), seconds(30)
+    (600.0, 90.0, 5400.0, 30.0)
+
+    Raises:
+        InputError: anything else, zero, negative or not finite.
+    """
+    return _parse(value, _S_PER, "a duration", "10m, 90s, 1.5h, 600")
+
+
+def guard_share(value: str | float) -> float:
+    """A guard below a target, as a share of it. A bare number is the share itself.
+
+    >>> guard_share("5%"), guard_share(0.05), guard_share("0")
+    (0.05, 0.05, 0.0)
+
+    Raises:
+        InputError: anything else, negative, or more than a half.
+    """
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    number = float(match[1]) / (100 if match[2] else 1) if match else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MAX_GUARD:
+        raise InputError(f"a guard must be 0 to 50%, got {value!r}; accepted: 5%, 0.05, 0")
+    return float(number)
+
+
+def clock(duration_s: float) -> str:
+    """A duration for people.
+
+    >>> clock(9.2), clock(75), clock(3700)
+    ('9 s', '1:15 min', '1:01 h')
+    """
+    whole = round(duration_s)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

@@ -1,0 +1,1 @@
+"""Training candidates, and what came of it."""

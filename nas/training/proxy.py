@@ -1,0 +1,293 @@
+"""The proxy: a short training of a candidate at reduced width and resolution, whose score stands in for the full
+one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas.arch.arch import Arch
+from nas.network.build import build
+from nas.system.errors import InputError, NasError, known
+from nas.network.ops import ConvNormAct
+from nas.data.augment import shifted_and_flipped, to_input
+from nas.data.dataset import ImageData
+from nas.training.small_maps import adapt
+
+_EVAL_BATCH = 250
+_BETA1, _BETA2 = 0.9, 0.99
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**7),
+    "batch": (2, 4096),
+    "width": (0.05, 4),
+    "resolution": (8, 256),
+    "full_resolution": (8, 2048),
+    "lr": (1e-8, 100),
+    "weight_decay": (0, 1),
+    "label_smoothing": (0, 0.9),
+    "warmup": (0, 1),
+    "decay": (0, 1),
+    "average": (0, 1),
+    "clip": (1e-6, 1e9),
+    "val_images": (1, 10**7),
+}
+
+
+class DivergedError(NasError):
+    """The training loss stopped being a number."""
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """How a candidate is trained. The defaults keep the largest network of mbconv under 10 s on two cores.
+
+    Args:
+        steps: batches trained on.
+        batch: images per step.
+        width: multiplier of all channels.
+        resolution: input side of a candidate whose own is `full_resolution` or more; smaller ones in proportion, to a
+            multiple of 4.
+        full_resolution: see `resolution`; the largest of the space.
+        lr: peak learning rate of AdamW.
+        weight_decay: of convolution and linear weights, times the rate.
+        label_smoothing: share of the target spread over all classes.
+        warmup: share of the steps over which the rate rises linearly.
+        decay: share of the steps, the last ones, over which the rate falls linearly to a tenth.
+        average: share of the steps, the last ones, whose weights are averaged.
+        clip: largest norm of a gradient.
+        val_images: held-out images scored, at most.
+    """
+
+    steps: int = 140
+    batch: int = 64
+    width: float = 0.25
+    resolution: int = 24
+    full_resolution: int = 224
+    lr: float = 0.003
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    warmup: float = 0.1
+    decay: float = 0.3
+    average: float = 0.2
+    clip: float = 2.0
+    val_images: int = 2000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, (low, high) = getattr(self, field.name), _BOUNDS[field.name]
+            whole = field.type == "int"
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else (int, float))
+                or not low <= value <= high
+            ):
+                kind = "a whole number" if whole else "a number"
+                raise InputError(f"{field.name} of the proxy must be {kind} from {low:g} to {high:g}, got {value!r}")
+
+    def candidate(self, arch: Arch) -> Arch:
+        """What is trained in place of `arch`: thinner, smaller, without dropout and stochastic depth, which only slow a
+        short training."""
+        ideal = min(arch.resolution / self.full_resolution, 1) * self.resolution
+        return replace(arch.scaled(self.width, max(8, 4 * round(ideal / 4))), dropout=0.0, stochastic_depth=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Any) -> ProxyConfig:
+        """Read what `to_dict` gave.
+
+        Raises:
+            InputError: unknown fields, or a value out of bounds.
+        """
+        names = [field.name for field in fields(ProxyConfig)]
+        if not isinstance(data, dict):
+            raise InputError(f"the proxy's options must be an object, got {data!r:.80}")
+        if unknown := set(data) - set(names):
+            raise InputError(f"the proxy's options have no {sorted(unknown)[0]!r}; {known(names)}")
+        return ProxyConfig(**data)
+
+
+@dataclass(frozen=True)
+class ProxyScore:
+    """The outcome of one short training.
+
+    Args:
+        accuracy: share of held-out images classified rightly, averaged weights.
+        loss: mean cross-entropy on them, in nats, without label smoothing.
+        train_loss: mean training loss over the last half of the steps (smoothed labels, augmented images).
+        width: multiplier trained at.
+        resolution: input side trained at.
+        steps: trained.
+        seconds: wall clock, building and scoring included.
+    """
+
+    accuracy: float
+    loss: float
+    train_loss: float
+    width: float
+    resolution: int
+    steps: int
+    seconds: float
+
+
+def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> ProxyScore:
+    """Train a candidate shortly and score it on held-out images. Equal arguments give equal scores on one machine with
+    one number of threads; torch's global random state is neither read nor changed.
+
+    Raises:
+        DivergedError: the loss is not finite.
+        MemoryError, RuntimeError: what torch raises when memory does not suffice.
+    """
+    begun = time.perf_counter()
+    small = config.candidate(arch)
+    network = adapt(build(small, len(data.classes), seed))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _open_as_identity(network)
+    rng = np.random.default_rng(seed)
+    weights = _Weights(network)
+    losses = _train(network, weights, data, config, small.resolution, rng)
+    weights.use_average()
+    _refresh_norms(network, data, config, small.resolution, rng)
+    accuracy, loss = _score(network, data, small.resolution, config.val_images)
+    if not math.isfinite(loss):
+        raise DivergedError("the held-out loss is not finite")
+    late = losses[len(losses) // 2 :]
+    seconds = time.perf_counter() - begun
+    return ProxyScore(accuracy, loss, sum(late) / len(late), config.width, small.resolution, config.steps, seconds)
+
+
+def _open_as_identity(network: nn.Module) -> None:
+    """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first step.
+    The last norm of a branch does it, or, without norm, the last convolution; not where an activation follows, through
+    which nothing could be learnt at zero.
+    """
+    for module in network.modules():
+        last = list(module.get_submodule("layers").children())[-1] if getattr(module, "residual", False) else None
+        if isinstance(last, ConvNormAct) and isinstance(last[2], nn.Identity):
+            weight = last[0].weight if isinstance(last[1], nn.Identity) else last[1].weight
+            assert isinstance(weight, Tensor)
+            nn.init.zeros_(weight)
+
+
+class _Weights:
+    """All parameters as one vector, and so their gradients: a step of AdamW is ten operators instead of hundreds."""
+
+    def __init__(self, network: nn.Module) -> None:
+        parameters = list(network.parameters())
+        self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.decayed = torch.cat([torch.full((p.numel(),), float(p.ndim > 1)) for p in parameters])
+        self.grad, self.mean, self.square, self.average = (torch.zeros_like(self.value) for _ in range(4))
+        self.steps = self.averaged = 0
+        at = 0
+        for p in parameters:
+            part = slice(at, at + p.numel())
+            p.data, p.grad = self.value[part].view(p.shape), self.grad[part].view(p.shape)
+            at += p.numel()
+
+    def step(self, lr: float, config: ProxyConfig) -> None:
+        """AdamW (arXiv 1711.05101, algorithm 2) on the clipped gradient, then forget the gradient."""
+        self.steps += 1
+        norm = float(self.grad.norm())
+        self.grad.mul_(min(1.0, config.clip / (norm + 1e-6)))
+        self.mean.lerp_(self.grad, 1 - _BETA1)
+        self.square.mul_(_BETA2).addcmul_(self.grad, self.grad, value=1 - _BETA2)
+        scale = (self.square / (1 - _BETA2**self.steps)).sqrt_().add_(1e-8)
+        self.value.addcmul_(self.value, self.decayed, value=-lr * config.weight_decay)
+        self.value.addcdiv_(self.mean, scale, value=-lr / (1 - _BETA1**self.steps))
+        self.grad.zero_()
+
+    def keep(self) -> None:
+        """Count the present weights into the average."""
+        self.averaged += 1
+        self.average.lerp_(self.value, 1 / self.averaged)
+
+    def use_average(self) -> None:
+        if self.averaged:
+            self.value.copy_(self.average)
+
+
+def _train(
+    network: nn.Module,
+    weights: _Weights,
+    data: ImageData,
+    config: ProxyConfig,
+    resolution: int,
+    rng: np.random.Generator,
+) -> list[float]:
+    losses = []
+    labels = torch.from_numpy(np.array(data.train_labels))
+    network.train()
+    for step, chosen in enumerate(_batches(len(labels), config.batch, config.steps, rng)):
+        x = to_input(shifted_and_flipped(data.train_images, chosen, rng), resolution)
+        loss = F.cross_entropy(network(x), labels[chosen], label_smoothing=config.label_smoothing)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise DivergedError(f"the training loss is {losses[-1]} at step {step + 1} of {config.steps}")
+        loss.backward()  # type: ignore[no-untyped-call]
+        weights.step(_rate(step, config), config)
+        if step >= config.steps * (1 - config.average):
+            weights.keep()
+    return losses
+
+
+def _rate(step: int, config: ProxyConfig) -> float:
+    """The learning rate: up, constant, down."""
+    up = (step + 1) / max(1.0, config.warmup * config.steps)
+    down = (config.steps - step) / max(1.0, config.decay * config.steps)
+    return config.lr * min(1.0, up, max(0.1, down))
+
+
+def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Indices of `steps` batches; every image is seen once before any is seen twice."""
+    order = np.empty(0, np.int64)
+    for _ in range(steps):
+        while len(order) < batch:
+            order = np.concatenate([order, rng.permutation(count)])
+        yield order[:batch]
+        order = order[batch:]
+
+
+def _refresh_norms(
+    network: nn.Module, data: ImageData, config: ProxyConfig, resolution: int, rng: np.random.Generator
+) -> None:
+    """Batch norm statistics of the weights as they are now, from training images: those of single steps do not fit an
+    average. Group norm has none.
+    """
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    network.train()
+    with torch.no_grad():
+        for chosen in _batches(len(data.train_labels), min(128, len(data.train_labels)), 8, rng):
+            network(to_input(shifted_and_flipped(data.train_images, chosen, rng), resolution))
+
+
+@torch.no_grad()
+def _score(network: nn.Module, data: ImageData, resolution: int, limit: int) -> tuple[float, float]:
+    """Accuracy and mean loss on at most `limit` held-out images, spread evenly over the set."""
+    network.eval()
+    count = min(limit, len(data.val_labels))
+    chosen = np.linspace(0, len(data.val_labels), count, endpoint=False).astype(np.int64)
+    right, loss = 0, 0.0
+    for start in range(0, count, _EVAL_BATCH):
+        part = chosen[start : start + _EVAL_BATCH]
+        logits: Tensor = network(to_input(data.val_images[part], resolution))
+        labels = torch.from_numpy(np.array(data.val_labels[part]))
+        right += int((logits.argmax(1) == labels).sum())
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+    return right / count, loss / count

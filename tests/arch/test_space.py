@@ -1,0 +1,269 @@
+"""Spaces: exact size, bijection of genes and networks, and the grammar's error texts."""
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from nas.arch.arch import Arch
+from nas.system.errors import InputError
+from nas.arch.genes import Gene, Scalar, every
+from nas.arch.space import Space
+from nas.arch.space_yaml import load_space, names, parse_space
+from tests.strategies import space_texts
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def toy(text: str) -> Space:
+    try:
+        return parse_space(text, "toy.yaml")
+    except InputError:  # a drawn row may use a cell no op of it has
+        assume(False)
+        raise
+
+
+shipped = cache(load_space)
+
+
+def all_archs(space: Space, limit: int = 4000) -> list[Arch]:
+    """Every network by brute force, spellings not merged."""
+    found = []
+    for _, _, arch in every(space.unfold):
+        found.append(arch)
+        if len(found) > limit:
+            assume(False)
+    return found
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(space_texts)
+def test_size_equals_the_number_of_distinct_networks_found_by_brute_force(text: str) -> None:
+    space = toy(text)
+    assert space.size == len(set(all_archs(space)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(space_texts, seeds)
+def test_encode_and_decode_are_inverse_and_canonical(text: str, seed: int) -> None:
+    space = toy(text)
+    drawn = space.sample_genes(seed)
+    arch = space.decode(drawn)
+    genes = space.encode(arch)
+    assert space.decode(genes) == arch
+    assert space.encode(space.decode(genes)) == genes
+
+
+@pytest.mark.parametrize("name", names())
+@settings(max_examples=50, deadline=None)
+@given(seed=seeds)
+def test_shipped_spaces_encode_what_they_sample(name: str, seed: int) -> None:
+    space = shipped(name)
+    arch = space.sample(seed)
+    assert space.decode(space.encode(arch)) == arch
+    assert Arch.from_json(arch.to_json()) == arch
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, seeds)
+def test_inactive_genes_never_change_the_network(seed: int, noise: int) -> None:
+    space = shipped("mbconv")
+    genes = space.sample_genes(seed)
+    rng = np.random.default_rng(noise)
+    inactive = {gene.name: gene.options[rng.integers(len(gene.options))] for gene in space.genes}
+    assert space.decode(inactive | genes) == space.decode(genes)
+    assert space.decode(inactive | genes).key == space.decode(genes).key
+
+
+def test_mbconv_size_by_closed_form() -> None:
+    space = shipped("mbconv")
+    rows = 3 * 4 * 2 * 3
+    stages = [
+        rows,
+        sum(rows**n for n in (1, 2, 3)),
+        2 * sum(rows**n for n in (1, 2, 3)),
+        2 * sum(rows**n for n in (2, 3, 4)),
+        2 * sum(rows**n for n in (2, 3, 4)),
+        2 * sum(rows**n for n in (2, 3, 4)),
+        1 + rows,
+    ]
+    expected = 3 * 3 * 2 * 3  # resolution, width, stem channels, stem activation
+    for stage in stages:
+        expected *= stage
+    # At expand 1 the depthwise width is the input width: still two different rows, so nothing collapses.
+    assert space.size == expected
+
+
+def test_shufflenet_size_by_closed_form() -> None:
+    """A unit is V2 (kernel, act) or V1 (also groups, and in the first stage those of its first 1x1, which without
+    groups are the same). Widths 0.5 and 0.75 share the networks of 88, 176 and 352 channels, nothing else."""
+    v2 = 3 * 2
+    first, later = v2 + v2 * (1 + 3 * 2), v2 + v2 * 4
+    units = sum(first**n for n in (2, 3, 4)) * sum(later**n for n in (4, 6, 8)) * sum(later**n for n in (2, 3, 4))
+    assert load_space("shufflenet").size == 3 * 2 * units * (3 * 4**3 - 1)
+
+
+def test_mobilenet_v4_size_by_closed_form() -> None:
+    """By stage: expansions, kernels and joint choices that remain where the map is halved, times activations."""
+    acts, early, late = 2, 2, 4  # of expansions
+    s1 = 2 * acts * (1 + early + 2 * early)
+    others = acts * (1 + late + 3 * 3 * late)
+    opening = acts * (1 + late + 3 * 2 * late)
+    s2 = 3 * opening * (1 + others + others**2)
+    uib, halving = acts * 9 * late, acts * 6 * late
+    s3 = 3 * halving * sum(uib ** (n - 1) for n in (4, 6, 8))
+    s4 = 3 * halving * sum(uib ** (n - 1) for n in (4, 6, 8, 11))
+    assert load_space("mobilenet_v4").size == 4 * 3 * s1 * 2 * s2 * 2 * s3 * s4
+
+
+@pytest.mark.parametrize("name", ["shufflenet", "mobilenet_v4"])
+def test_size_of_a_cut_down_space_is_brute_force(name: str) -> None:
+    """The shipped text with few repeats and two options a cell: all its networks are listed."""
+    text = re.sub(r"repeat: \[[1-9][^]]*\]", "repeat: [1]", load_space(name).text)
+    text = re.sub(r"(resolution|width|act|expand): \[([^],]+),[^]]*\]", r"\1: \2", text)
+    text = re.sub(r"channels: \[([^],]+),[^]]*\]", r"channels: \1", text)
+    text = re.sub(r"(kernel|groups): \[([^],]+, [^],]+),[^]]*\]", r"\1: [\2]", text)
+    space = parse_space(text, name)
+    archs = all_archs(space, 60_000)
+    assert 100 < space.size == len(set(archs))
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("shufflenet", ["shufflenet_v1_g3", *(f"shufflenet_v2@width={width}" for width in (0.5, 1.0, 1.5))]),
+        ("mobilenet_v4", ["mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"]),
+    ],
+)
+def test_published_networks_are_inside(name: str, inside: list[str]) -> None:
+    """Row by row; Conv-M but for dropout and stochastic depth."""
+    from nas.references.table import reference
+
+    space = load_space(name)
+    for one in map(reference, inside):
+        arch = replace(one, dropout=space.arch_options.get("dropout", 0.0), stochastic_depth=0.0)
+        assert arch == one or one.stochastic_depth
+        assert space.decode(space.encode(arch)) == arch
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds)
+def test_neighbours_are_distinct_members_one_gene_away(seed: int) -> None:
+    space = shipped("mbconv")
+    arch = space.sample(seed)
+    genes = space.encode(arch)
+    neighbours = space.neighbours(arch)
+    assert len(set(neighbours)) == len(neighbours)
+    assert arch not in neighbours
+    for other in neighbours[:: len(neighbours) // 10 + 1]:
+        changed = space.encode(other)
+        differing = [name for name in genes.keys() & changed.keys() if genes[name] != changed[name]]
+        assert len(differing) == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, seeds)
+def test_features_tell_networks_apart(seed: int, other: int) -> None:
+    space = shipped("mbconv")
+    one, two = space.sample(seed), space.sample(other)
+    assert np.array_equal(space.features(one), space.features(two)) == (one == two)
+    assert space.features(one).shape == (len(space.feature_names),)
+    assert space.features(one).sum() == len(space.encode(one))
+
+
+def test_sampling_reaches_every_option() -> None:
+    space = shipped("mbconv")
+    rng = np.random.default_rng(0)
+    seen: dict[str, set[Scalar]] = {}
+    for _ in range(400):
+        for name, value in space.sample_genes(rng).items():
+            seen.setdefault(name, set()).add(value)
+    assert all(seen[gene.name] == set(gene.options) for gene in space.genes)
+
+
+GOOD = "name: a\nresolution: 32\nstages:\n  - {op: mbconv, channels: 16, kernel: [3, 5]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("name: [", 1, "broken YAML"),
+        (GOOD.replace("kernel", "kernle"), 4, "has no 'kernle'; known: op, channels"),
+        (GOOD.replace("[3, 5]", "[3, 4]"), 4, "kernel must be odd, got 4"),
+        (GOOD.replace("[3, 5]", "[3, 3]"), 4, "kernel lists 3 twice"),
+        (GOOD.replace("mbconv", "mbcnov"), 4, "op is not one of the known, got 'mbcnov'; known: conv, dwsep"),
+        (GOOD.replace("channels: 16", "channels: -16"), 4, "channels must be a whole number from 1 to 16384, got -16"),
+        (GOOD.replace("channels: 16, ", ""), 4, "(mbconv) needs channels"),
+        (GOOD.replace("resolution: 32", "resolution: huge"), 2, "resolution must be a whole number"),
+        (GOOD.replace("resolution: 32\n", ""), 1, "a space needs resolution"),
+        (GOOD + "deep: 3\n", 5, "a space has no 'deep'; known: name, base, resolution"),
+        (GOOD + "name: b\n", 5, "name stands twice"),
+        (GOOD.replace("op: mbconv", "op: conv, expand: 3"), 4, "row s1 (conv) has no cell 'expand'"),
+        (GOOD.replace("op: mbconv", "op: mbconv, repeat: 0"), 4, "repeat must allow at least one block"),
+        (GOOD.replace("op: mbconv", "op: mbconv, repeat: [400]"), 4, "repeat must be a whole number from 0 to 64"),
+        (GOOD.replace("op: mbconv", "op: mbconv, shared: [expand]"), 4, "shared names cells of its row"),
+        (GOOD.replace("op: mbconv", "op: mbconv, choice: [skip, skip]"), 4, "lists 'skip' twice"),
+        (GOOD.replace("op: mbconv", "op: mbconv, act: silu"), 4, "known: none, relu, relu6, h_swish, swish"),
+        ("- 1\n", 1, "a space must be a mapping"),
+    ],
+)
+def test_mistakes_are_told_with_file_line_rule_and_value(text: str, line: int, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_space(path)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_space_names_the_known() -> None:
+    with pytest.raises(InputError, match=r"no space is called 'mbcnov'; known: mbconv"):
+        load_space("mbcnov")
+
+
+def test_an_alias_bomb_is_refused() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    for before, after in zip("abcdefg", "bcdefgh", strict=True):
+        bomb += f"{after}: &{after} [" + ",".join([f"*{before}"] * 9) + "]\n"
+    with pytest.raises(InputError, match="at most 20000 values"):
+        parse_space(bomb, "bomb.yaml")
+
+
+def test_wrong_genes_are_refused() -> None:
+    space = shipped("mbconv")
+    genes = space.sample_genes(0)
+    with pytest.raises(InputError, match="has no gene 'colour'"):
+        space.decode(genes | {"colour": 1})
+    with pytest.raises(InputError, match=r"gene 'resolution' cannot be 17; options: \[160, 192, 224\]"):
+        space.decode(genes | {"resolution": 17})
+    with pytest.raises(InputError, match="gene 'width' is missing"):
+        space.decode({name: value for name, value in genes.items() if name != "width"})
+
+
+def test_a_stranger_is_not_encoded() -> None:
+    from nas.references.table import reference
+
+    with pytest.raises(InputError, match=r"row 0 .* does not fit|batch norm differ"):
+        load_space("mbconv").encode(reference("mobilenet_v2"))
+
+
+def test_the_hash_of_a_space_is_of_its_meaning() -> None:
+    text = load_space("mbconv").text
+    assert parse_space(text + "\n# a comment\n", "x").key == load_space("mbconv").key
+    assert parse_space(text.replace("[0.5, 0.75, 1.0]", "[0.5, 1.0]"), "x").key != load_space("mbconv").key
+
+
+def test_every_runs_each_way_once() -> None:
+    """A conditional procedure: the second gene is met only when the first is 1."""
+
+    def procedure(choose: object) -> tuple[Scalar, ...]:
+        first = choose(Gene("a", (0, 1)))  # type: ignore[operator]
+        return (first, choose(Gene("b", (5, 6, 7)))) if first else (first,)  # type: ignore[operator]
+
+    assert [outcome for _, _, outcome in every(procedure)] == [(0,), (1, 5), (1, 6), (1, 7)]

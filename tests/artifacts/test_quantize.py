@@ -1,0 +1,263 @@
+"""int8: files that run, agree with float where float is sure, depend on the images, and are compared honestly."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+import nas
+from nas.arch.arch import Arch
+from nas.network.build import build
+from nas.artifacts.int8_images import calibration_images
+from nas.cli.exported import export_text
+from nas.system.errors import InputError, NasError
+from nas.artifacts.export import Exported, export
+from nas.latency.remote.check import check_model
+from nas.latency.measure import Latency
+from nas.latency.runtimes.onnxruntime import onnx_bytes, onnx_session
+from nas.data.generated import CLASSES, generate
+from nas.data.pixels import NORMALISATIONS, normalisation
+from nas.artifacts.quantize import Images, compared, int8_onnx
+from nas.arch.block import Block
+from tests.cli.test_cli import images as noise_folder
+
+SIDE = 32
+ARCH = Arch(  # every kind of arithmetic that int8 may lose: SE, both gates, h_swish, swish, residuals, a linear layer
+    (
+        Block("conv", 16, 3, 2, act="h_swish"),
+        Block("mbconv", 16, 3, 1, expand=3, se=0.25, act="h_swish"),
+        Block("fused_mbconv", 24, 3, 2, expand=2, act="swish"),
+        Block("mbconv", 24, 5, 1, expand=3, se=0.25, act="swish", se_base="input", se_gate="sigmoid"),
+        Block("conv", 64, 1, act="relu6"),
+        Block("pool"),
+        Block("linear", 48, act="h_swish"),
+    ),
+    resolution=SIDE,
+)
+
+
+def inputs(pixels: np.ndarray) -> np.ndarray:
+    return NORMALISATIONS["nas"](pixels, SIDE)
+
+
+def some_images(classes: int = len(CLASSES), seed: int = 5) -> Images:
+    held_out, labels = generate(200, SIDE, seed=seed)
+    return Images("generated", classes, generate(64, SIDE, seed=4)[0], held_out, labels, inputs, "nas")
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Tensor]:
+    """Weights that tell the generated images apart well above chance, from a few seconds of training."""
+    pixels, labels = generate(2000, SIDE, seed=3)
+    x, y = torch.from_numpy(inputs(pixels)), torch.from_numpy(labels)
+    network = build(ARCH, len(CLASSES)).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
+    for step in range(120):
+        chosen = torch.arange(64 * step, 64 * (step + 1)) % len(x)
+        loss = F.cross_entropy(network(x[chosen]), y[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.state_dict()
+
+
+@pytest.fixture(scope="module")
+def exported(trained: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    pytest.importorskip("executorch")
+    return export(
+        ARCH,
+        tmp_path_factory.mktemp("out"),
+        ("onnx", "executorch"),
+        num_classes=len(CLASSES),
+        threads=None,
+        weights=trained,
+        images=some_images(),
+    )
+
+
+def test_the_pte_file_computes_what_pytorch_computes(exported: Exported, trained: dict[str, Tensor]) -> None:
+    """Within 1e-3 of the largest output, on images the export did not check with."""
+    from nas.latency.runtimes.executorch import pte_run
+
+    network = build(ARCH, len(CLASSES)).eval()
+    network.load_state_dict(trained)
+    run = pte_run(exported.files[0].parent / "model.pte")
+    images = inputs(generate(4, SIDE, seed=9)[0])
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    found = np.concatenate([run(image[None]) for image in images])
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert np.abs(expected[0] - expected[1]).max() > 0.1, "a dead signal compares equal to anything"
+    assert exported.pte_max_abs_diff is not None
+
+
+def test_int8_keeps_the_classes_of_a_trained_network(exported: Exported) -> None:
+    """For both runtimes: right far more often than chance in float, and hardly less in int8."""
+    assert [one.runtime for one in exported.int8] == ["onnxruntime", "executorch"]
+    for one in exported.int8:
+        assert one.accuracy_before is not None
+        assert one.accuracy_after is not None
+        assert one.accuracy_before > 4 / len(CLASSES)
+        assert one.accuracy_after > one.accuracy_before - 0.1
+        assert one.agreement > 0.8
+        assert one.file.stat().st_size == one.bytes_after < one.bytes_before
+        assert one.latency_after is None
+
+
+def test_int8_files_are_integer_inside_and_float_outside(exported: Exported) -> None:
+    """The ONNX one takes any batch, as the float one does; its weights are 8 bits, one scale per output channel; an
+    agent takes it."""
+    file = exported.int8[0].file
+    check_model(file.read_bytes())
+    session = onnx_session(file, threads=1)
+    assert session.run(None, {"image": np.zeros((3, 3, SIDE, SIDE), np.float32)})[0].shape == (3, len(CLASSES))
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(file).graph.initializer}
+    kernels = [value for value in tensors.values() if value.ndim == 4]
+    assert kernels
+    assert all(value.dtype == np.int8 for value in kernels)
+    assert all(abs(value.astype(int)).max((1, 2, 3)).min() >= 126 for value in kernels)
+
+
+def test_the_images_set_the_ranges(trained: dict[str, Tensor]) -> None:
+    """Equal images give equal files; images of half the contrast give others."""
+    network = build(ARCH, len(CLASSES)).eval()
+    network.load_state_dict(trained)
+    model, given = onnx_bytes(network, SIDE, batch=None), some_images()
+    faint = Images("faint", given.classes, given.calibration // 2, given.held_out, given.labels, inputs, "nas")
+    one, two, other = (int8_onnx(model, images) for images in (given, some_images(), faint))
+    assert one == two
+    assert one != other
+
+
+def test_comparing_counts_what_it_says() -> None:
+    """Against counting by hand, with runs that are known to be right on even labels and to differ on every tenth."""
+    given = some_images()
+    answers = {image.tobytes(): at for at, image in enumerate(inputs(given.held_out))}
+
+    def run(wrong: set[int]):  # type: ignore[no-untyped-def]
+        def logits(images: np.ndarray) -> np.ndarray:
+            at = [answers[image.tobytes()] for image in images]
+            chosen = [(given.labels[i] + (i in wrong)) % given.classes for i in at]
+            return np.eye(given.classes, dtype=np.float32)[chosen]
+
+        return logits
+
+    before, after = run(set(range(50))), run(set(range(40, 60)))
+    assert compared(before, after, given, given.classes, batch=16) == (0.75, 0.9, 0.75)
+    assert compared(before, after, given, given.classes + 1, batch=1) == (None, None, 0.75)
+
+
+def test_what_int8_cannot_use_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="int8 files are of onnx or executorch; add one"):
+        nas.export(ARCH, out, ("python",), int8=True, data="cifar10")
+    with pytest.raises(InputError, match="a network alone has none; give --data FOLDER"):
+        nas.export(ARCH, out, ("onnx",), int8=True)
+    with pytest.raises(InputError, match="data and normalise are for int8; give --int8"):
+        nas.export(ARCH, out, ("onnx",), data="cifar10")
+    with pytest.raises(InputError, match="data is neither a folder nor a known set"):
+        nas.export(ARCH, out, ("onnx",), int8=True, data=str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="no normalisation is called 'mine'; known: imagenet"):
+        nas.export(ARCH, out, ("onnx",), int8=True, data=noise_folder(tmp_path / "a", 2, 30), normalise="mine")
+    with pytest.raises(InputError, match="at least 8 calibration images, got 4"):
+        Images("few", 2, np.zeros((4, 8, 8, 3), np.uint8), np.zeros((9, 8, 8, 3), np.uint8), np.zeros(9), inputs, "")
+    assert not out.exists()
+
+
+def test_a_network_that_cannot_be_quantised_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime.quantization as theirs
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(theirs, "quantize_static", fails)
+    with pytest.raises(NasError, match=r"could not quantise the network \(RuntimeError: first line second line\)"):
+        export(ARCH, tmp_path / "out", ("onnx",), num_classes=len(CLASSES), threads=None, images=some_images())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_pte_file_is_refused_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check compares numbers: hand it a run that is off by one percent."""
+    pytest.importorskip("executorch")
+    network = build(ARCH, 5).eval()
+
+    def off(model: bytes) -> object:
+        return lambda images: 1.01 * network(torch.from_numpy(images)).detach().numpy()
+
+    monkeypatch.setattr(sys.modules["nas.artifacts.export"], "pte_run", off)
+    monkeypatch.setattr(sys.modules["nas.artifacts.export"], "pte_bytes", lambda network, resolution: b"")
+    with pytest.raises(NasError, match="the ExecuTorch file is off by"):
+        export(ARCH, tmp_path / "out", ("executorch",), num_classes=5, weights=network.state_dict())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_images_calibrates_and_scores_without_overlap(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the front door: classes come from the folder; libraries say nothing; untrained weights are told so."""
+    took = iter([2.0, 1.0, 2.0, 3.0])
+    monkeypatch.setattr(
+        sys.modules["nas.artifacts.export"],
+        "measure_onnx",
+        lambda model, threads: Latency(next(took), 0.1, 9, "device", "onnxruntime", 1, 1, "measured"),
+    )
+    data = noise_folder(tmp_path / "data", 3, 30)
+    found = calibration_images(data, SIDE, "imagenet")
+    assert (len(found.calibration), len(found.held_out), found.classes) == (72, 18, 3)
+    assert not {image.tobytes() for image in found.calibration} & {image.tobytes() for image in found.held_out}
+    capfd.readouterr()
+    done = nas.export(ARCH, tmp_path / "out", ("onnx",), int8=True, data=data)
+    assert capfd.readouterr() == ("", "")
+    assert done.num_classes == 3
+    assert {path.name for path in done.files} == {"arch.json", "model.onnx", "model.int8.onnx"}
+    assert {path.name for path in done.files} == {path.name for path in (tmp_path / "out").iterdir()}
+    text = export_text(done)
+    assert "(the weights are untrained: it says nothing)" in text
+    assert "72 images for the ranges, 18 others scored" in text
+    assert "2 -> 1 ms: int8 is 2.00 times faster than float on this device" in text
+    other = nas.export(ARCH, tmp_path / "out", ("onnx",), int8=True, data=data, num_classes=1000)
+    assert "accuracy is unknown: the images have other classes than the network's 1000" in export_text(other)
+    assert "2 -> 3 ms: int8 is 1.50 times SLOWER than float on this device" in export_text(other)
+
+
+@pytest.mark.slow
+def test_a_published_network_is_exported_quantised_and_timed_at_its_own_size(tmp_path: Path) -> None:
+    """Untrained weights: what holds for any is that the files run, are small, and are timed."""
+    pytest.importorskip("executorch")
+    data = noise_folder(tmp_path / "data", 2, 30)
+    done = nas.export("mobilenet_v3_large", tmp_path / "out", ("onnx", "executorch"), int8=True, data=data)
+    assert done.pte_measured is not None
+    for one in done.int8:
+        assert one.latency_after is not None
+        assert one.bytes_after < 0.35 * one.bytes_before
+
+
+def test_normalisations_are_those_of_their_libraries() -> None:
+    """Mid-grey and white against the formula, (pixel / 255 - mean) / std."""
+    pixels = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (128, 255)])
+    for how in NORMALISATIONS.values():
+        found = how(pixels, 8)
+        for image, value in zip(found, (128, 255), strict=True):
+            expected = (value / 255 - np.array(how.mean)) / np.array(how.std)
+            assert np.allclose(image, expected.reshape(3, 1, 1), atol=1e-5)
+    assert str(normalisation("half")) == "pixels from 0 to 1, less 0.5, divided by 0.5"
+    bigger = normalisation("imagenet")(pixels, 16)
+    assert bigger.shape == (2, 3, 16, 16)
+    assert bigger.dtype == np.float32
+
+
+def test_image_files_reach_the_network_upright_in_colour(tmp_path: Path) -> None:
+    """Red stays red: channel order and scale, from the file to the input."""
+    for label, colour in enumerate([(255, 0, 0), (0, 0, 255)]):
+        (tmp_path / f"c{label}").mkdir()
+        for at in range(20):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / f"c{label}" / f"{at}.png")
+    found = calibration_images(tmp_path, SIDE, "none")
+    red = found.held_out[found.labels == 0]
+    assert np.allclose(found.to_input(red).mean((0, 2, 3)), [1, 0, 0], atol=0.02)

@@ -1,0 +1,163 @@
+"""``nas count`` as people and programs use it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.cli.main import main
+from nas.arch.cost import estimate
+from nas.references.table import reference
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_every_kind_of_name_is_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A reference with multipliers, its file, its JSON and torchvision's twin, in one table and as JSON."""
+    source = Path(__file__).parents[2] / "search_spaces" / "reference" / "mobilenet_v2.yaml"
+    (tmp_path / "mine.yaml").write_text(source.read_text())
+    (tmp_path / "arch.json").write_text(reference("mobilenet_v2").to_json())
+    names = [
+        "mobilenet_v2@width=1.0",
+        str(tmp_path / "mine.yaml"),
+        str(tmp_path / "arch.json"),
+        "torchvision:mobilenet_v2",
+    ]
+    code, out, _ = run(capsys, "count", *names, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert list(found) == names
+    assert {(one["params"], one["macs"], one["memory_bytes"]) for one in found.values()} == {
+        (3_504_872, 300_774_272, estimate(reference("mobilenet_v2")).memory_bytes)
+    }
+    code, out, _ = run(capsys, "count", *names)
+    assert code == 0
+    assert out.count("3,504,872") == 4
+    assert "300.77" in out
+
+
+def test_by_block_shows_rows_flags_their_legend_and_the_stem(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "count", "mobilenet_v2", "--by", "block")
+    assert code == 0
+    lines = out.splitlines()
+    rows = reference("mobilenet_v2").rows
+    assert all(str(row) in lines[2 + at] for at, row in enumerate(rows))
+    assert "G1 +43%" in out
+    assert "G1  1x1 convolution of unequal widths" in out
+    assert "G2  " not in out
+    assert "3x3, 3 to 32 channels, 224x224 to 112x112" in out
+    assert "depthwise separable" in out
+
+
+def test_by_layer_and_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The file's rows add up to the network; the classes are the ones given."""
+    path = tmp_path / "cost.csv"
+    code, _, _ = run(capsys, "count", "mobilenet_v3_small", "--by", "layer", "--classes", "7", "--csv", str(path))
+    assert code == 0
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    cost = estimate(reference("mobilenet_v3_small"), 7)
+    for name in ("params", "macs", "memory_bytes"):
+        assert sum(int(row[name]) for row in rows) == getattr(cost, name)
+    assert {"depthwise 5x5", "se", "add", "classifier"} <= {row["name"] for row in rows}
+
+
+def test_the_resolution_is_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("mobilenet_v2", "torchvision:squeezenet1_1")
+    found = json.loads(run(capsys, "count", *names, "--resolution", "96", "--json")[1])
+    assert {one["resolution"] for one in found.values()} == {96}
+    assert found["mobilenet_v2"]["macs"] == estimate(reference("mobilenet_v2@resolution=96")).macs
+
+
+def test_a_librarys_network_by_its_children(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "count", "torchvision:squeezenet1_1", "--by", "block", "--resolution", "64")
+    assert code == 0
+    assert "features.3" in out
+    assert "Fire" in out
+    assert "1,235,496" in out
+
+
+def test_the_worked_example(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "count", "--conv", "12x12x3:5:256", "--padding", "0")
+    assert code == 0
+    assert "1,228,800" in out
+    assert "4,800 + 49,152 = 53,952" in out
+    ways = json.loads(run(capsys, "count", "--conv", "12x12x3:5:256", "--padding", "0", "--json")[1])["ways"]
+    assert [way["macs"] for way in ways][:2] == [1_228_800, 53_952]
+
+
+def test_the_steps_in_the_file_are_plain_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "ways.csv"
+    code, _, _ = run(capsys, "count", "--conv", "12x12x3:5:256", "--padding", "0", "--csv", str(path))
+    assert code == 0
+    with path.open() as file:
+        steps = {row["way"]: row["steps"] for row in csv.DictReader(file)}
+    assert steps["depthwise separable"] == "5x5 on each of 3: 4800; 1x1, 3 to 256: 49152"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        (("mobilenet_v2", "--by", "block"), True),
+        (("mobilenet_v2", "--by", "layer"), False),
+        (("torchvision:squeezenet1_1", "--by", "block", "--resolution", "64"), False),
+    ],
+)
+def test_a_column_of_flags_only_where_there_can_be_flags(
+    arguments: tuple[str, ...], there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "count", *arguments)
+    assert code == 0
+    assert out.splitlines()[1].endswith("flags") == there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "give networks, or --conv"),
+        (("mobilenet_v2", "--conv", "12x12x3:5:256"), "give networks, or --conv"),
+        (("--conv", "12x12"), "a convolution reads"),
+        (("mobilenet_v2", "--by", "row"), "got 'row'; known: block, layer"),
+        (("mobilenet_v2", "--classes", "0"), "--classes must be from 1"),
+        (("mobilenet_v2", "--resolution", "5"), "resolution must be"),
+        (("mobilenet_v2", "--resolution", "0"), "resolution must be"),
+        (("torchvision:squeezenet1_1", "--resolution", "0"), "resolution must be"),
+        (("mobilenet_v2", "--padding", "0"), "--padding belongs to --conv, got networks"),
+        (("mobilenet_v2", "--stride", "1", "--padding", "1"), "--padding, --stride belong to --conv"),
+        (("--conv", "12x12x3:5:256", "--by", "block"), "--by belongs to networks, got --conv"),
+        (("--conv", "12x12x3:5:256", "--classes", "1000"), "--classes belongs to networks"),
+        (("--conv", "12x12x3:5:256", "--resolution", "32"), "--resolution belongs to networks"),
+        (("mobilenet_v2", "--csv", "absent/cost.csv"), "cannot write absent/cost.csv"),
+        (("mobilenet_v9",), "mobilenet_v2"),
+        (("torchvision:vgg61",), "did you mean"),
+        (("absent.json",), "cannot read absent.json"),
+        (("model.onnx",), "nas measure times .onnx files"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "count", *arguments)
+    assert code == 2
+    assert out == ""
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_of_a_run_is_told_how_to_name_its_networks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    code, _, err = run(capsys, "count", str(tmp_path))
+    assert code == 2
+    assert "KEY.json" in err
+
+
+def test_a_librarys_network_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "export", "torchvision:vgg16")
+    assert code == 2
+    assert "not exported" in err

@@ -1,0 +1,59 @@
+"""What a person sees: each finished network once, too slow ones only counted, nothing when asked to be quiet."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from nas.latency.measure import Latency
+from nas.cli.progress import Terminal, status, watcher
+from nas.references.table import reference
+from nas.engine.progress import Progress
+from nas.engine.run.record import Candidate, State
+
+LATENCY = Latency(5.0, None, None, "box", "onnxruntime", 1, 1, "predicted")
+
+
+def candidate(name: str, state: State = "COMPLETE", score: float | None = 0.5) -> Candidate:
+    return Candidate(reference("mobilenet_v2"), state, LATENCY, 1, 1, 1, name=name, proxy_accuracy=score)
+
+
+def progress(latest: Candidate, elapsed_s: float, hypervolume: float | None = 0.2) -> Progress:
+    return Progress(3, 7, 0, 1, 10, 60.0, elapsed_s, latest, candidate("best"), hypervolume, "search")
+
+
+def test_every_network_is_told_once_and_too_slow_ones_are_not() -> None:
+    text = io.StringIO()
+    shown = Terminal(Console(file=text, width=200), None)
+    for at, name in enumerate(["first", "second", "third"]):
+        shown.search(progress(candidate(name), 100.0 * (at + 1)))
+        shown.search(progress(candidate(f"slow {name}", "TOO_SLOW", None), 100.0 * (at + 1) + 50))
+    assert [text.getvalue().count(name) for name in ("first", "second", "third", "slow")] == [1, 1, 1, 0]
+
+
+def test_a_pipe_gets_a_line_now_and_then_not_every_second() -> None:
+    text = io.StringIO()
+    shown = Terminal(Console(file=text, width=200), None)
+    for second in range(100):
+        shown.search(progress(candidate(f"n{second}"), float(second)))
+    assert 2 <= len(text.getvalue().splitlines()) <= 5
+
+
+def test_the_bar_says_how_far_how_good_and_how_long() -> None:
+    text = status(progress(candidate("x"), 20.0))
+    for part in ("3 trained of 10", "7 too slow", "best 0.5000 at 5.00 ms", "hypervolume 0.2000", "40 s left"):
+        assert part in text
+    assert "hypervolume" not in status(progress(candidate("x"), 20.0, None))
+
+
+def test_markup_in_names_is_shown_not_obeyed() -> None:
+    text = io.StringIO()
+    Terminal(Console(file=text, width=200), None).say("[red]folder[/red]")
+    assert "[red]folder[/red]" in text.getvalue()
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), watcher(quiet=True) as shown:  # noqa: PT012
+        shown.resume_with = "nas resume here"
+        raise KeyboardInterrupt
+    assert "nas resume here" in capsys.readouterr().err

@@ -1,0 +1,41 @@
+"""Samplers by name."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from nas.system.errors import InputError
+from nas.engine.samplers import SAMPLERS, make_sampler
+from tests.engine.search_toys import SPACE
+
+
+def proposals(sampler: optuna.samplers.BaseSampler) -> list[dict[str, object]]:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    found = []
+    for _ in range(5):
+        trial = study.ask()
+        SPACE.unfold(lambda gene: trial.suggest_categorical(gene.name, gene.options))  # type: ignore[arg-type, return-value] # noqa: B023
+        found.append(trial.params)
+    return found
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_seeded_and_new_on_resume(name: str) -> None:
+    """The same seed proposes the same; after a resume none of the first proposals comes again."""
+    first = proposals(make_sampler(name, seed=1))
+    assert first == proposals(make_sampler(name, seed=1))
+    resumed = proposals(make_sampler(name, seed=1, stored=5))
+    assert not any(genes in first for genes in resumed)
+
+
+def test_instance_is_kept() -> None:
+    """A sampler made by the caller is used as it is."""
+    sampler = optuna.samplers.RandomSampler()
+    assert make_sampler(sampler) is sampler
+
+
+def test_unknown_name() -> None:
+    """An unknown name is refused with the known ones."""
+    with pytest.raises(InputError, match="'bayes'; known: auto, tpe, nsga2, random"):
+        make_sampler("bayes")

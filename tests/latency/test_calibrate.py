@@ -1,0 +1,192 @@
+"""Device models from measurements: exact truth is recovered, Pixel 1 holds its figures, bad files are told by line."""
+
+import importlib.util
+import json
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from nas.arch.arch import Arch
+from nas.cli.main import main
+from nas.system.errors import InputError
+from nas.latency.table.calibrate import FEWEST, TRUSTED, calibrate
+from nas.latency.devices import device
+from nas.latency.table.measurements import Measured, read_measurements
+from nas.latency.models import bundled
+from nas.latency.table.table import LatencyTable
+from nas.references.table import reference
+from nas.arch.space_yaml import load_space
+
+ROOT = Path(__file__).parents[2]
+TUNAS = ROOT.parent / "shared" / "data" / "pixel1"
+
+
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pixel1() -> LatencyTable:
+    table = device("pixel1").table
+    assert table
+    return table
+
+
+@pytest.fixture(scope="module")
+def truth(pixel1: LatencyTable) -> list[Measured]:
+    """Networks of mbconv on an imaginary phone whose every operator takes 0.7 of a Pixel 1's time."""
+    space = load_space("mbconv")
+    archs = [space.sample(seed) for seed in range(160)]
+    return [Measured(arch, 0.7 * float(ms)) for arch, ms in zip(archs, pixel1.many(archs), strict=True)]
+
+
+def off(table: LatencyTable, measured: list[Measured]) -> np.ndarray:
+    return np.asarray(np.abs(table.many([one.arch for one in measured]) / [one.ms for one in measured] - 1))
+
+
+def test_a_device_without_noise_is_recovered(truth: list[Measured]) -> None:
+    """Without a prior, unseen networks are predicted within 1 %, and no more are wanted."""
+    done = calibrate(truth[:120], "phone")
+    assert off(done.table, truth[120:]).max() < 0.01
+    assert done.table.error.worst < 0.05
+    assert done.wanted == 0
+
+
+def test_a_prior_to_scale_takes_the_fewest_networks(truth: list[Measured], pixel1: LatencyTable) -> None:
+    """Eight networks find the scale, and operators never measured are answered for; without a prior they are not."""
+    done = calibrate(truth[:FEWEST], "phone", prior=pixel1)
+    assert off(done.table, truth[FEWEST:]).mean() < 0.02
+    assert done.wanted >= TRUSTED - FEWEST
+    plain = [Measured(reference("mobilenet_v2", resolution=side), side / 4) for side in range(128, 256, 8)]
+    with_se = reference("mobilenet_v3_large")
+    assert calibrate(plain, "phone", prior=pixel1).table(with_se).ms > 0
+    with pytest.raises(InputError, match="has met no se"):
+        calibrate(plain, "phone").table(with_se)
+
+
+def test_noise_is_measured_by_cross_validation(truth: list[Measured]) -> None:
+    """With 10 % noise the error told is the noise, not the fit's own residual."""
+    rng = np.random.default_rng(0)
+    noisy = [Measured(one.arch, one.ms * float(np.exp(0.1 * rng.standard_normal()))) for one in truth]
+    assert 0.06 < calibrate(noisy, "phone").table.error.mape < 0.16
+
+
+def test_too_few_networks_are_refused(truth: list[Measured]) -> None:
+    with pytest.raises(InputError, match=f"at least {FEWEST} different networks, got 1"):
+        calibrate([truth[0]] * 50, "phone")
+
+
+@pytest.mark.skipif(not TUNAS.exists(), reason="TuNAS' coefficients are not beside this checkout")
+@pytest.mark.parametrize("space", ["v3_like", "proxyless"])
+def test_pixel1_ranks_and_predicts_networks_of_both_tunas_spaces(space: str, pixel1: LatencyTable) -> None:
+    """Networks that it was not fitted to; ``benchmarks/pixel1.py`` does the same with ten times as many."""
+    draws = benchmark("pixel1")
+    measured = draws.drawn(getattr(draws, space)(TUNAS), 300, seed=99)
+    predicted = pixel1.many([one.arch for one in measured])
+    assert spearmanr(predicted, [one.ms for one in measured])[0] >= 0.99
+    assert off(pixel1, measured).mean() <= 0.035
+
+
+def test_pixel1_orders_the_networks_of_the_v3_paper(pixel1: LatencyTable) -> None:
+    """As published (final version), but for pairs within 5 %; V3-Large lies between its two published figures."""
+    table = benchmark("pixel1").V3_TABLE
+    final = {name: ms for name, (_, ms) in table.items()}
+    predicted = {name: pixel1(reference(name)).ms for name in table}
+    for slower, faster in pairwise(sorted(table, key=lambda name: -final[name])):
+        close = final[slower] / final[faster] < 1.05 or abs(predicted[slower] / predicted[faster] - 1) < 0.05
+        assert predicted[slower] > predicted[faster] or close
+    early, late = table["mobilenet_v3_large"]
+    assert late < predicted["mobilenet_v3_large"] < early
+
+
+def test_pixel1_covers_the_mbconv_family_at_any_width_and_resolution(pixel1: LatencyTable) -> None:
+    """Kernels it never met included; wider and larger is slower."""
+    names = ["efficientnet_b0", "mobilenet_v3_small", "mnasnet_a1", "proxylessnas_gpu", "fbnet_c", "mobilenet_v2"]
+    for name in names:
+        sizes = [(0.5, 96), (0.75, 160), (1.0, 224), (1.4, 288)]
+        ms = pixel1.many([reference(name, width, side) for width, side in sizes])
+        assert np.all(np.diff(ms) > 0)
+
+
+def test_a_bundled_model_says_where_it_comes_from(tmp_path: Path) -> None:
+    for name, path in bundled().items():
+        table = LatencyTable.load(path)
+        assert all((table.source, table.licence, table.notes)), name
+        table.save(tmp_path / "copy.json")
+        assert LatencyTable.load(tmp_path / "copy.json") == table
+
+
+def test_networks_may_be_named_filed_or_written_out(tmp_path: Path) -> None:
+    small = reference("mobilenet_v3_small")
+    (tmp_path / "net.json").write_text(small.to_json())
+    (tmp_path / "own.yaml").write_text("name: own\nbase: mobilenet_v2\nresolution: 96\n")
+    quoted = '"' + small.to_json().replace('"', '""') + '"'
+    lines = ["ms,network,phone", f"1,{quoted},x", "2,net.json,x", '3,"mobilenet_v2@width=0.5,resolution=96",x', ""]
+    (tmp_path / "all.csv").write_text("\n".join([*lines, "4,own.yaml@width=0.5,x"]))
+    found = read_measurements(tmp_path / "all.csv")
+    half = reference("mobilenet_v2", 0.5, 96)
+    assert [one.arch for one in found] == [small, small, half, half]
+    assert [one.ms for one in found] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", ":1: a CSV of measurements has the columns network and ms"),
+        ("network,latency\n", "missing: ms"),
+        ("x" * 200_000, ":1: broken CSV"),
+        ("network,ms\n", "no measurements below its header"),
+        ("network,ms\nmobilenet_v2,0\n", ":2: ms must be a positive number, got '0'"),
+        ("network,ms\nmobilenet_v2,3\nmobilenet_v2,nan\n", ":3: ms must be a positive number, got 'nan'"),
+        ("ms,network\n5\n", ":2: a line has no network"),
+        ("network,ms\nmobilenet_v2\n", ":2: ms must be a positive number, got ''"),
+        ("network,ms\nmobilnet_v2,3\n", ":2: no reference is called 'mobilnet_v2'; did you mean mobilenet_v2"),
+        ("network,ms\nnet.json,3\n", ":2: cannot read "),
+        ('network,ms\n"{""schema"": 9}",3\n', ":2: not an architecture this version reads"),
+    ],
+)
+def test_bad_measurements_are_told_with_their_line(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_measurements(path)
+    assert says in str(caught.value)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    shown = capsys.readouterr()
+    return int(caught.value.code or 0), shown.out, shown.err
+
+
+def test_a_phone_is_calibrated_and_used_from_the_command_line(
+    truth: list[Measured], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CSV to model to prediction; the model written is the one `calibrate` returns."""
+    rows = [json.dumps(one.arch.to_json()).replace('\\"', '""') + f",{one.ms}" for one in truth[:40]]
+    (tmp_path / "phone.csv").write_text("\n".join(["network,ms", *rows]))
+    out = tmp_path / "phone.json"
+    code, text, _ = run(capsys, "devices", "calibrate", str(tmp_path / "phone.csv"), "--out", str(out), "--json")
+    assert code == 0
+    assert json.loads(text)["fitted_to_networks"] == 40
+    model = device(f"table:{out}")
+    arch: Arch = truth[50].arch
+    assert model(arch).ms == pytest.approx(truth[50].ms, rel=0.1)
+    assert model.measure(arch) is None
+    code, text, _ = run(capsys, "devices", "show", f"table:{out}", "--json")
+    assert json.loads(text)["error"]["nets"] == 40
+    code, text, _ = run(capsys, "devices", "--json")
+    assert [one["name"] for one in json.loads(text)] == ["host", *bundled()]
+    code, _, error = run(capsys, "devices", "show", "host")
+    assert code == 2
+    assert "host is no model" in error

@@ -1,0 +1,170 @@
+"""Published figures: every difference explained, no explanation without a difference, bad files told by line."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.arch.cost import estimate
+from nas.system.errors import InputError
+from nas.references.external import library_cost, library_network
+from nas.references.published import TOLERANCE, UNKNOWN, Figure, left_out, published, published_libraries
+from nas.references.table import reference, reference_names
+
+TINY = """\
+name: tiny
+resolution: 32
+stem: {op: conv, kernel: 3, channels: 8, stride: 2, act: relu}
+stages:
+  - {op: mbconv, channels: 16, stride: 2, kernel: 3, expand: 3, act: relu}
+published:
+"""
+
+
+@given(st.integers(1, 10**6), st.integers(0, 4))
+def test_what_rounds_to_the_printed_digits_is_no_difference(units: int, decimals: int) -> None:
+    """A figure agrees with everything that is printed like it, and with nothing a unit of its last digit away."""
+    text = f"{units / 10**decimals:.{decimals}f}"
+    figure = Figure.of(text)
+    assert figure is not None
+    unit = 10.0**-decimals
+    for share in (-0.49, -0.2, 0.0, 0.2, 0.49):
+        assert figure.difference(figure.value + share * unit) == 0
+    assert figure.difference(figure.value + unit) > 0 > figure.difference(figure.value - unit)
+
+
+@pytest.mark.parametrize(("text", "value", "slack"), [("4.2e+3", 4200, 50), ("2e+2", 200, 50), ("7.0e+2", 700, 5)])
+def test_an_exponent_tells_how_far_a_figure_was_rounded(text: str, value: float, slack: float) -> None:
+    figure = Figure.of(text)
+    assert figure is not None
+    assert figure.value == value
+    assert figure.slack == pytest.approx(slack)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.2.3", "1e99", "nan", "0x10", "1_000", "9" * 30])
+def test_other_texts_are_no_figures(text: str) -> None:
+    assert Figure.of(text) is None
+
+
+@pytest.mark.parametrize("name", reference_names())
+def test_every_difference_is_explained_and_every_explanation_has_one(name: str) -> None:
+    """Counted anew for each published size; `TOLERANCE` beyond the printed digits is where an explanation starts."""
+    entries = published(name)
+    assert entries, "nothing is published for it"
+    for entry in entries:
+        cost = estimate(reference(name, entry.width, entry.resolution))
+        differences = entry.differences(cost.params, cost.macs)
+        where = (name, entry.width, entry.resolution, entry.source)
+        assert bool(differences) == bool(entry.differs), where
+        assert all(abs(one.published.difference(one.counted)) > TOLERANCE for one in differences)
+
+
+def test_unknown_causes_are_said_to_be_unknown_and_counted() -> None:
+    """Every difference has either an explanation or the words that nobody knows; how many of each is no accident."""
+    known, unknown = set(), []
+    told = 0
+    for name in reference_names():
+        for entry in published(name):
+            cost = estimate(reference(name, entry.width, entry.resolution))
+            for one in entry.differences(cost.params, cost.macs):
+                assert one.explanation is not None
+                if one.unknown:
+                    assert UNKNOWN in one.explanation
+                    unknown.append(one)
+                else:
+                    assert len(one.explanation) > 20
+                    assert UNKNOWN not in one.explanation.lower()
+                    known.add(one.explanation)
+                    told += 1
+    assert (told, len(unknown)) == (46, 48)
+    assert len(known) > 15
+
+
+@pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "torchvision:alexnet", "torchvision:googlenet"])
+def test_library_networks_too(name: str) -> None:
+    cost = library_cost(library_network(name))
+    for entry in published(name):
+        assert bool(entry.differences(cost.params, cost.macs)) == bool(entry.differs), entry.source
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", published_libraries())
+def test_all_library_networks_too(name: str) -> None:
+    test_library_networks_too(name)
+
+
+def test_a_phone_latency_never_stands_without_its_source() -> None:
+    """MobileNetV3-Large on the Pixel 1 is 66 ms in the early paper and 51 ms in the final one; both say so."""
+    pairs = {(p.ms, p.source) for e in published("mobilenet_v3_large") for p in e.latency if p.device == "Pixel 1"}
+    assert (66.0, "arXiv 1905.02244, early versions, table 3") in pairs
+    assert (51.0, "arXiv 1905.02244, final version, table 3") in pairs
+    for name in (*reference_names(), *published_libraries()):
+        for entry in published(name):
+            assert entry.source
+            assert all(len(phone.source) > 3 for phone in entry.latency)
+
+
+def test_figures_are_those_of_the_shared_collection() -> None:
+    """A few of each kind, read here by eye from the sources."""
+    (first, *_) = (e for e in published("mobilenet_v1") if (e.width, e.resolution) == (0.75, 192))
+    assert first.params_m is not None
+    assert first.macs_m is not None
+    assert (first.params_m.value, first.macs_m.value, first.top1) == (2.59, 233, {"slim": 67.2})
+    top1: dict[str, float] = {}
+    for entry in published("mobilenet_v3_large"):
+        if (entry.width or 1, entry.resolution or 224) == (1, 224):
+            top1 |= entry.top1
+    assert top1["paper"] == 75.2
+    assert (top1["torchvision V1"], top1["torchvision V2"]) == (74.042, 75.274)
+
+
+def test_fbnet_a_and_b_are_named_as_left_out() -> None:
+    assert {"FBNet-A", "FBNet-B"} <= set(left_out())
+    assert "50,304" in left_out()["FBNet-B"]
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "says"),
+    [
+        ("  - {params_m: 3.4}", 7, "a published entry needs its source"),
+        ("  - {params_m: many, source: s}", 7, "params_m must be millions as printed"),
+        ("  - {macs_m: .inf, source: s}", 7, "macs_m must be millions as printed"),
+        ("  - {macs_m: [1, 2], source: s}", 7, "macs_m must be millions as printed"),
+        ("  - {width: 99, source: s}", 7, "width must be a number from 0.05 to 16"),
+        ("  - {resolution: 100000, source: s}", 7, "resolution must be a number from 8"),
+        ("  - {source: s}", 7, "a published entry needs params_m, macs_m, top1 or latency"),
+        ("  - {width: 1, resolution: 32, top1: {}, source: s}", 7, "a published entry needs params_m, macs_m"),
+        ("  - {source: s, params_m: 3}\n  - {flops: 3, source: s}", 8, "a published entry has no 'flops'"),
+        ("  - {source: s, top1: {paper: 101}}", 7, "top1 must be a number from 0 to 100"),
+        ("  - {source: s, top1: {paper: 70, paper: 71}}", 7, "top1 lists 'paper' twice"),
+        ("  - {source: s, top1: 70}", 7, "top1 is a mapping"),
+        ("  - source: s\n    latency: [{device: Pixel 1, ms: 66}]", 8, "a published latency needs its source"),
+        ("  - {source: s, latency: [{device: Pixel 1, ms: 0, source: s}]}", 7, "ms must be a number"),
+        ('  - {source: "a\\nb"}', 7, "source must be a text"),
+        ("  {source: s}", 7, "published must be a list"),
+    ],
+)
+def test_a_broken_entry_is_told_with_its_line(tmp_path: Path, section: str, line: int, says: str) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY + section + "\n")
+    with pytest.raises(InputError) as caught:
+        published(str(path))
+    assert str(caught.value).startswith(f"{path}:{line}: "), caught.value
+    assert says in str(caught.value)
+    assert os.linesep not in str(caught.value)
+
+
+def test_a_file_without_published_figures_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("published:\n", ""))
+    assert published(str(path)) == ()
+    path.write_text(TINY + "  []\n")
+    assert published(str(path)) == ()
+
+
+def test_names_that_nobody_published() -> None:
+    assert published("timm:nobody_knows_it") == ()
+    with pytest.raises(InputError, match="no reference is called"):
+        published("mobilenet_v9")

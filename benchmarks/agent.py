@@ -23,10 +23,10 @@ import numpy as np
 import psutil
 
 import nas
-from nas.latency.remote.client import Link
-from nas.latency.remote.agent_file import agent_source
 from nas.latency.remote.agent import Agent
-from nas.latency.runtimes.onnxruntime import onnx_bytes
+from nas.latency.remote.agent_file import agent_source
+from nas.latency.remote.client import Link
+from nas.network.serialize.onnx import onnx_bytes
 
 TOKEN = "benchmark-of-the-agent"
 NETWORKS = ("mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2", "efficientnet_b0", "mnasnet_a1", "mobilenet_v1")

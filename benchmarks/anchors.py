@@ -14,20 +14,20 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from nas.network.build import build
-from nas.arch.cost import estimate
+from nas.arch.cost import cost_of
+from nas.arch.space_yaml import load_space
 from nas.latency.anchor import Anchors
 from nas.latency.isolation import isolated
 from nas.latency.runtimes.base import runtime_of
 from nas.latency.sampling import Samples, sample
 from nas.latency.table.draw import sized
+from nas.network.build import build
 from nas.system.machine import host
-from nas.arch.space_yaml import load_space
 
 POOL = 400
 
 
-def told(found: list[list[Samples]]) -> dict[str, np.ndarray]:
+def latency_from_samples(found: list[list[Samples]]) -> dict[str, np.ndarray]:
     """Ms of each network (rows) each time, by the way they are told."""
     flat = [one for times in found for one in times]
     usual_ms = float(np.median([one.anchor_ms for one in flat]))
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     asked = parser.parse_args()
     space, rng = load_space(asked.space), np.random.default_rng(0)
-    pool = sorted((sized(space, rng) for _ in range(POOL)), key=lambda arch: estimate(arch).macs)
+    pool = sorted((sized(space, rng) for _ in range(POOL)), key=lambda arch: cost_of(arch).macs)
     archs = [pool[at] for at in np.linspace(0, POOL - 1, asked.nets).round().astype(int)]
     runtime = runtime_of("onnxruntime")
     found: list[list[Samples]] = [[] for _ in archs]
@@ -59,12 +59,12 @@ def main() -> None:
             for at, run in enumerate(runs):
                 found[at].append(sample([run], held.near, far=held.far))
     print(f"{host()}; {asked.nets} networks of {space.name}, {asked.times} times in turn")
-    for name, ms in told(found).items():
+    for name, ms in latency_from_samples(found).items():
         off = np.abs(ms / np.median(ms, axis=1, keepdims=True) - 1)
         spread = ms.max(axis=1) / ms.min(axis=1) - 1
         each = " ".join(f"{100 * one:.1f}" for one in spread)
         print(f"{name:7} off by {off.mean():.2%} on average, {off.max():.1%} at most; spread of each, %: {each}")
-    print("ms:", " ".join(f"{one:.2f}" for one in np.median(told(found)["both"], axis=1)))
+    print("ms:", " ".join(f"{one:.2f}" for one in np.median(latency_from_samples(found)["both"], axis=1)))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.training.evaluate import Evaluation, ProxyEvaluator
-from nas.data.dataset import load_data
-from nas.training.proxy import ProxyConfig
 from nas.arch.space_yaml import load_space
+from nas.data.load import load_data
+from nas.training.evaluate import Evaluation, ProxyEvaluator
+from nas.training.proxy import ProxyConfig
 
 REPEATED = 4
 REQUIRED = 5.0

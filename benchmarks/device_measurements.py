@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.latency.table.calibrate import calibrate
-from nas.latency.devices import device
-from nas.latency.table.measurements import Measured
 from nas.arch.block import Block
+from nas.latency.devices import device
+from nas.latency.table.calibrate import calibrate
+from nas.latency.table.measurements import Measured
 
 # Measured, not sums of a table.
 DEVICES = ("1080ti_1", "1080ti_64", "titanx_1", "titan_rtx_1", "silver_4114", "gold_6240", "pixel2")

@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 
 import nas
 from nas.artifacts.export import Exported
-from nas.references.resolve import named_arch
 from nas.data.augment import shifted_and_flipped, to_input
-from nas.data.dataset import ImageData, load_data
+from nas.data.dataset import ImageData
+from nas.data.load import load_data
+from nas.references.resolve import named_arch
 from nas.training.small_maps import adapt
 
 NETWORKS = (

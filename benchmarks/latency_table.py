@@ -23,20 +23,21 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.arch.cost import estimate
-from nas.system.errors import InputError
-from nas.latency.isolation import isolated
-from nas.latency.measure import measure
-from nas.latency.runtimes.onnxruntime import OPSET, onnx_session
-from nas.latency.table.table import LatencyTable
-from nas.latency.table.build import build_table
-from nas.latency.table.draw import sized
-from nas.system.machine import host
-from nas.references.table import reference, reference_names
-from nas.arch.block import Placed
+from nas.arch.block import PlacedBlock
+from nas.arch.cost import cost_of
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
+from nas.latency.isolation import isolated
+from nas.latency.measure import measure
+from nas.latency.runtimes.onnxruntime import onnx_session
+from nas.latency.table.build import build_table
+from nas.latency.table.draw import sized
+from nas.latency.table.table import LatencyTable
+from nas.network.build import build
+from nas.network.serialize.onnx import OPSET
+from nas.references.table import reference, reference_names
+from nas.system.errors import InputError
+from nas.system.machine import host
 
 ALONE_RUNS = 32
 WITHIN = 0.05  # of what was measured, references are to be predicted
@@ -46,7 +47,7 @@ def over_the_range(space: Space, count: int, seed: int) -> list[Arch]:
     """Random networks, as many of every order of MACs between the smallest and the largest that are met."""
     rng = np.random.default_rng(seed)
     pool = list({arch.key: arch for arch in [sized(space, rng) for _ in range(30 * count)]}.values())
-    logs = np.log([estimate(arch).macs for arch in pool])
+    logs = np.log([cost_of(arch).macs for arch in pool])
     chosen: list[int] = []
     for goal in np.linspace(logs.min(), logs.max(), count):
         far = np.abs(logs - goal)
@@ -80,7 +81,7 @@ def sums_of_blocks(archs: list[Arch]) -> np.ndarray:
 
     def total(arch: Arch) -> float:
         network = build(arch)
-        placed: list[Placed] = list(arch.places())
+        placed: list[PlacedBlock] = list(arch.places())
         ms = 0.0
         for module, place in zip(network.get_submodule("features").children(), placed, strict=True):
             if place not in known:
@@ -191,7 +192,7 @@ def main() -> None:
     print(line("beside the first alone", table.many(archs), each[0, : len(archs)]))
     for other in tables[1:]:
         print(line("a table built later", other.many(archs), measured))
-    macs = np.array([estimate(arch).macs for arch in archs], dtype=float)
+    macs = np.array([cost_of(arch).macs for arch in archs], dtype=float)
     print(line("line through their MACs", through(macs, measured), measured), flush=True)
     if options.sums:
         part = list(range(0, len(archs), max(1, len(archs) // options.sums)))

@@ -20,12 +20,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from nas.arch.arch import Arch
+from nas.arch.block import Block
+from nas.latency.models import FOLDER
 from nas.latency.table.calibrate import calibrate
 from nas.latency.table.measurements import Measured
-from nas.latency.models import FOLDER
 from nas.latency.table.table import LatencyTable
 from nas.references.table import reference
-from nas.arch.block import Block
 
 FITTED, TESTED = 1000, 3000
 Draw = Callable[[np.random.Generator], Measured]

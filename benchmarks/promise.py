@@ -27,12 +27,12 @@ import numpy as np
 
 import nas
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
+from nas.arch.cost import cost_of
+from nas.engine.run.record import Record
 from nas.latency.devices import LatencyModel
 from nas.latency.held_out import GUARDED, NEAR
 from nas.latency.measure import Latency, measure_onnx
 from nas.system.machine import host
-from nas.engine.run.record import Record
 
 TARGETS = [
     *(("mbconv", share) for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.8)),
@@ -46,7 +46,7 @@ NOISE = 0.02  # of the score, standard deviation; a factor of e in capacity is 1
 
 def capacity(arch: Arch) -> float:
     """What a score grows with."""
-    cost = estimate(arch)
+    cost = cost_of(arch)
     seed = int.from_bytes(hashlib.blake2b(arch.key.encode(), digest_size=8).digest())
     return math.log(cost.macs) + NOISE * float(np.random.default_rng(seed).standard_normal())
 

@@ -21,11 +21,11 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
-from nas.training.evaluate import Evaluation, ProxyEvaluator
-from nas.data.dataset import load_data
-from nas.training.proxy import ProxyConfig
 from nas.arch.block import Block
+from nas.arch.cost import cost_of
+from nas.data.load import load_data
+from nas.training.evaluate import Evaluation, ProxyEvaluator
+from nas.training.proxy import ProxyConfig
 
 Truth = list[tuple[Arch, float]]
 
@@ -99,12 +99,12 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         results: list[Evaluation] = list(pool.map(evaluator, archs, [0] * len(archs)))
     losses = [float(result.proxy_loss or 99) for result in results]
-    macs = [float(np.log(estimate(arch).macs)) for arch in archs]
+    macs = [float(np.log(cost_of(arch).macs)) for arch in archs]
     figures = {
         "proxy accuracy": [result.proxy_accuracy or 0 for result in results],
         "proxy loss": [-loss for loss in losses],
         "MACs": macs,
-        "params": [estimate(arch).params for arch in archs],
+        "params": [cost_of(arch).params for arch in archs],
         "loss and MACs": list(z(macs) - z(losses)),
     }
     taus = ", ".join(f"{name} {kendalltau(values, accuracy).statistic:.2f}" for name, values in figures.items())

@@ -21,12 +21,13 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from nas.arch.arch import Arch
-from nas.network.build import build
 from nas.data.augment import MEAN, STD
-from nas.data.dataset import ImageData, load_data
+from nas.data.dataset import ImageData
+from nas.data.load import load_data
 from nas.data.torchvision_sets import torchvision_datasets
-from nas.training.proxy import ProxyConfig, train_proxy
+from nas.network.build import build
 from nas.references.table import reference
+from nas.training.proxy import ProxyConfig, train_proxy
 
 REQUIRED = 2.0
 WARM_UP = 10

@@ -15,8 +15,8 @@ import time
 import numpy as np
 
 from nas.latency.measure import measure
-from nas.system.machine import host
 from nas.references.table import reference
+from nas.system.machine import host
 
 REPEATS, PAUSE_S = 10, 2.0
 LOAD = """

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from nas.arch.arch import Arch
-from nas.network.build import build
 from nas.latency.anchor import Anchors
 from nas.latency.isolation import isolated
-from nas.latency.measure import Latency, timed
+from nas.latency.measure import timed
+from nas.latency.record import Latency
 from nas.latency.runtimes.base import installed, noise, runtime_of
-from nas.system.machine import host
+from nas.network.build import build
 from nas.references.table import reference
+from nas.system.machine import host
 
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0")
 MOST_DIFFERENCE = {"executorch": 1e-3}

@@ -9,28 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.api.networks import export as export
+    from nas.api.networks import profile as profile
+    from nas.api.reference_table import compare_references as compare_references
     from nas.api.search import report as report
     from nas.api.search import resume as resume
     from nas.api.search import search as search
     from nas.arch.arch import Arch as Arch
-    from nas.network.build import build as build
-    from nas.api.reference_table import compare_references as compare_references
+    from nas.arch.block import Block as Block
     from nas.arch.cost import Cost as Cost
-    from nas.arch.cost import count as count
+    from nas.arch.space import Space as Space
+    from nas.arch.space_yaml import load_space as load_space
+    from nas.latency.devices import device as device
+    from nas.latency.measure import measure as measure
+    from nas.latency.record import Latency as Latency
+    from nas.network.build import build as build
+    from nas.network.count import count as count
+    from nas.network.weights import load_weights as load_weights
+    from nas.references.table import reference as reference
+    from nas.references.table import reference_names as reference_names
     from nas.system.errors import InfeasibleError as InfeasibleError
     from nas.system.errors import InputError as InputError
     from nas.system.errors import NasError as NasError
-    from nas.latency.devices import device as device
-    from nas.latency.measure import Latency as Latency
-    from nas.latency.measure import measure as measure
-    from nas.api.networks import export as export
-    from nas.api.networks import profile as profile
-    from nas.references.table import reference as reference
-    from nas.references.table import reference_names as reference_names
-    from nas.arch.block import Block as Block
-    from nas.arch.space import Space as Space
-    from nas.arch.space_yaml import load_space as load_space
-    from nas.network.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -40,12 +40,12 @@ _OFFERS = {
     "Cost": "arch.cost",
     "InfeasibleError": "system.errors",
     "InputError": "system.errors",
-    "Latency": "latency.measure",
+    "Latency": "latency.record",
     "NasError": "system.errors",
     "Space": "arch.space",
     "build": "network.build",
     "compare_references": "api.reference_table",
-    "count": "arch.cost",
+    "count": "network.count",
     "device": "latency.devices",
     "export": "api.networks",
     "load_space": "arch.space_yaml",

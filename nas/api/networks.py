@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch.arch import Arch
-from nas.artifacts.source import FILE_RUNTIMES, chosen
-from nas.system.errors import InputError
-from nas.system.files import write_atomic
-from nas.artifacts.check_against_target import held
-from nas.latency.devices import is_agent
-from nas.references.resolve import named
-from nas.engine.options import Silent, Watcher
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
+from nas.artifacts.check_against_target import check_against_target
+from nas.artifacts.source import FILE_RUNTIMES, export_source
+from nas.engine.options import Silent, Watcher
+from nas.latency.devices import is_agent
+from nas.references.resolve import named
+from nas.system.errors import InputError
+from nas.system.files import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.artifacts.export import Exported
-    from nas.latency.measure import Latency
+    from nas.latency.record import Latency
     from nas.latency.remote.agent import Agent
     from nas.latency.table.table import LatencyTable
 
@@ -54,8 +54,8 @@ def export(
         num_classes: outputs of the classifier; None is those of the weights, without them the classes of `data` or of
             the run's own images, else 1000.
         weights: ``torchvision`` or ``timm``, which are downloaded once and change the epsilon and activation of the
-            exported network where theirs differ; a file, as `nas.references.pretrained.read_state` takes it; or tensors by name.
-            None are initial ones.
+            exported network where theirs differ; a file, as `nas.references.pretrained.read_state` takes it; or
+            tensors by name. None are initial ones.
         token: of the agent that the run measured on: the ONNX file is held to its target there. None does not ask it.
         int8: also write each of ``onnx`` and ``executorch`` in int8, and compare it with float.
         data: for int8, images as `nas.search` takes them; None are those of the run.
@@ -68,13 +68,13 @@ def export(
             written.
         NasError: a file computes something else than PyTorch, or the weights could not be downloaded.
     """
-    from nas.artifacts.int8_images import calibration_images, no_images
     from nas.artifacts.export import check_formats
     from nas.artifacts.export import export as write
-    from nas.references.pretrained import find_weights
+    from nas.artifacts.int8_images import int8_images, no_images
     from nas.data.pixels import normalisation
+    from nas.references.pretrained import find_weights
 
-    asked = chosen(arch_or_run, arch, token)
+    asked = export_source(arch_or_run, arch, token)
     if formats is None:
         formats = ("onnx", "python", *(("executorch",) if asked.runtime == "executorch" else ()))
     check_formats(formats, int8=int8)
@@ -94,9 +94,7 @@ def export(
         scaled = "nas"
     images, step = None, (watch or Silent()).step
     if int8:
-        images = calibration_images(
-            asked.images if data is None else data, network.resolution, normalise or scaled, step
-        )
+        images = int8_images(asked.images if data is None else data, network.resolution, normalise or scaled, step)
     if num_classes is None:
         of_images = asked.classes if images is None or data is None else images.classes
         num_classes = _classes(network, state) or of_images or 1000
@@ -113,7 +111,7 @@ def export(
     )
     if asked.agent and "onnx" in formats:
         done = _measured_there(done, asked.agent, folder)
-    return held(replace(done, weights=source), asked, folder)
+    return check_against_target(replace(done, weights=source), asked, folder)
 
 
 def _classes(network: Arch, state: Mapping[str, Tensor] | None) -> int | None:

@@ -10,17 +10,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
-from nas.system.errors import InputError, nearest
+from nas.arch.cost import cost_of
+from nas.arch.space_yaml import REFERENCES, SUFFIXES, load_space
 from nas.latency.devices import Host, LatencyModel, device
-from nas.latency.measure import Latency, measure
+from nas.latency.measure import measure
+from nas.latency.record import Latency
 from nas.latency.remote.agent import Agent
 from nas.references.external import LibraryNetwork, is_library, library_cost, library_network
 from nas.references.published import Published, left_out, published, published_libraries
 from nas.references.table import reference, reference_names, split_name
-from nas.reports.reference_table import ReferenceRow, ReferenceTable
 from nas.reports.formatting import counted
-from nas.arch.space_yaml import REFERENCES, SUFFIXES, load_space
+from nas.reports.reference_table import ReferenceRow, ReferenceTable
+from nas.system.errors import InputError, nearest
 
 Progress = Callable[[int, int, str], None]
 MAX_ROWS = 1000
@@ -215,7 +216,7 @@ def _network(size: _Size) -> Arch | LibraryNetwork:
 def _row(size: _Size) -> ReferenceRow:
     network = _network(size)
     if isinstance(network, Arch):
-        cost, told, label = estimate(network), _of_size(size), _label(size)
+        cost, told, label = cost_of(network), _of_size(size), _label(size)
     else:
         cost, told, label = library_cost(network), _of_library(size.name), size.name
     return ReferenceRow(

@@ -11,14 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.arch.arch import Arch
-from nas.system.errors import InputError, NasError
-from nas.latency.devices import is_agent
-from nas.engine.options import REFERENCES, Custom, Options, Silent, Watcher
-from nas.references.table import reference
 from nas.api.session import Session
+from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
+from nas.engine.options import REFERENCES, Custom, Options, Silent, Watcher
+from nas.latency.devices import is_agent
+from nas.references.table import reference
+from nas.system.errors import InputError, NasError
 from nas.system.units import guard_share, milliseconds, seconds
 
 if TYPE_CHECKING:
@@ -204,8 +204,8 @@ def report(run: str | Path) -> dict[str, Path]:
     Raises:
         InputError: not a run folder, or broken.
     """
-    from nas.reports.write import write_report
     from nas.engine.run.store import Store
+    from nas.reports.write import write_report
 
     folder = Path(run)
     with Store.open(folder, read_only=True) as store:

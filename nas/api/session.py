@@ -8,23 +8,23 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
-from nas.system.errors import InfeasibleError, InputError
-from nas.engine.options import Custom, Options, Watcher
-from nas.references.table import reference
 from nas.arch.space import Space
 from nas.arch.space_yaml import names
+from nas.engine.options import Custom, Options, Watcher
+from nas.references.table import reference
+from nas.system.errors import InfeasibleError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nas.training.evaluate import Evaluator
-    from nas.latency.devices import LatencyModel
-    from nas.latency.measure import Latency
-    from nas.latency.margin import Admission
     from nas.engine.executors.base import Executor
     from nas.engine.progress import Progress
     from nas.engine.run.record import Record
     from nas.engine.run.store import Store
+    from nas.latency.devices import LatencyModel
+    from nas.latency.margin import Admission
+    from nas.latency.record import Latency
+    from nas.training.evaluate import Evaluator
 
 
 FEASIBILITY_S = 60.0
@@ -52,11 +52,11 @@ class Session:
 
     def run(self) -> Record:
         """Data, latency model, feasibility, search, measuring again, report."""
-        from nas.latency.margin import Corrected
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
-        from nas.engine.verify import measure_front
         from nas.engine.samplers import AUTO, make_sampler
+        from nas.engine.verify import measure_front
+        from nas.latency.margin import Corrected
 
         options = self.options
         self._check_early()
@@ -137,8 +137,8 @@ class Session:
         if self.custom.evaluate is not None:
             self._keep(data=None, proxy=None)
             return CustomEvaluator(self.custom.evaluate)
+        from nas.data.load import load_data
         from nas.training.evaluate import ProxyEvaluator
-        from nas.data.dataset import load_data
         from nas.training.proxy import ProxyConfig
 
         config = ProxyConfig(full_resolution=max(self.space.resolution))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from nas.arch.block import CELLS, OPS, Block, PlacedBlock, make_divisible, number
 from nas.system.errors import InputError, known
-from nas.arch.block import CELLS, OPS, Block, Placed, make_divisible, number
 
 SCHEMA = 1
 MAX_ROWS = 256
@@ -62,11 +62,11 @@ class Arch:
         if at == 0 or "linear" in ops[:at] or set(ops[at + 1 :]) - {"linear"}:
             raise InputError(f"rows go: convolutions, pool, linear ones; got {' '.join(ops)}")
 
-    def places(self) -> Iterator[Placed]:
+    def places(self) -> Iterator[PlacedBlock]:
         """The fold: each row with the channels and the size that reach it."""
         channels, size = IMAGE_CHANNELS, self.resolution
         for row in self.rows:
-            placed = Placed(row, channels, size)
+            placed = PlacedBlock(row, channels, size)
             yield placed
             channels, size = placed.out_channels, placed.out_size
 

@@ -1,7 +1,7 @@
 """One row of an architecture table, and what follows from its place in the network.
 
-`Block` holds choices only; `Placed` derives the rest (expanded and squeezed widths, groups, shortcut, output size) and
-is what the builder, the cost model and the latency table all read.
+`Block` holds choices only; `PlacedBlock` derives the rest (expanded and squeezed widths, groups, shortcut, output size)
+and is what the builder, the cost model and the latency table all read.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def check_cell(name: str, value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedBlock:
     """A row in its place: with the channels and the feature map side it receives."""
 
     row: Block

@@ -1,8 +1,7 @@
-"""Parameters, MACs and memory access of an `Arch`.
+"""Parameters, MACs and memory access of an `Arch`, by closed forms over its rows, without torch.
 
-`count` traces the built network with fvcore. `estimate` sums closed forms over the rows without torch, thousands of
-times faster, for the paths where every candidate needs its figures; they agree exactly on parameters, MACs and memory
-access (``tests/test_cost.py``).
+They equal exactly what fvcore counts in the built network (`nas.network.count`), which ``tests/network/test_count.py``
+asserts.
 
 A MAC is one multiply-accumulate of a convolution or a linear layer, squeeze-and-excitation included; batch norm, bias,
 activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
@@ -12,15 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nas.arch.arch import Arch
+from nas.arch.block import PlacedBlock
 from nas.arch.layers import Layer, layers_of, linear
-from nas.arch.block import Placed
-from nas.network.trace import trace
-
-if TYPE_CHECKING:
-    from torch import nn
 
 BYTES = 4  # float32
 
@@ -54,13 +48,13 @@ def _sum(layers: Iterable[Layer]) -> Cost:
     return Cost(params, macs, memory)
 
 
-def row_cost(placed: Placed) -> Cost:
+def row_cost(placed: PlacedBlock) -> Cost:
     """The cost of one row in its place, by closed forms."""
     return _sum(layers_of(placed))
 
 
 def head_cost(arch: Arch, num_classes: int = 1000) -> Cost:
-    """The cost of the classifier after the rows; with those of all rows it adds up to `estimate`."""
+    """The cost of the classifier after the rows; with those of all rows it adds up to `cost_of`."""
     return _sum([_head(arch, num_classes)])
 
 
@@ -68,35 +62,16 @@ def _head(arch: Arch, num_classes: int) -> Layer:
     return linear(list(arch.places())[-1].out_channels, num_classes, "none", num_classes)
 
 
-def estimate(arch: Arch, num_classes: int = 1000) -> Cost:
-    """The cost by closed forms: equal to `count`, without building anything."""
-    layers = [layer for placed in arch.places() for layer in layers_of(placed)]
-    return _sum([*layers, _head(arch, num_classes)])
+def cost_of(arch: Arch, num_classes: int = 1000) -> Cost:
+    """The cost of a whole network.
 
-
-def count(arch: Arch, num_classes: int = 1000) -> Cost:
-    """The cost by building the network and tracing one image through it.
+    Args:
+        arch: to count; its own resolution is the side of the image.
+        num_classes: outputs of the classifier.
 
     >>> from nas.references.table import reference
-    >>> count(reference("mobilenet_v2")).params
+    >>> cost_of(reference("mobilenet_v2")).params
     3504872
     """
-    from nas.network.build import build
-
-    return traced_cost(build(arch, num_classes), arch.resolution)
-
-
-def traced_cost(network: nn.Module, resolution: int) -> Cost:
-    """The cost of any image network, by fvcore; see `nas.network.trace.trace`."""
-    traced = trace(network, resolution)
-    params = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(params, traced.macs, BYTES * traced.elements)
-
-
-def traced_macs(network: nn.Module, resolution: int) -> int:
-    """MACs of any image network, by fvcore.
-
-    Raises:
-        NasError: the trace holds an operator fvcore cannot count; it is named, never taken for zero.
-    """
-    return trace(network, resolution).macs
+    layers = [layer for placed in arch.places() for layer in layers_of(placed)]
+    return _sum([*layers, _head(arch, num_classes)])

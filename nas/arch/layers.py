@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from nas.arch.block import Block, Placed
+from nas.arch.block import Block, PlacedBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +70,34 @@ def _moved(kind: str, channels: int, size: int, elements: int, kernel: int = 1, 
     return Layer(kind, kernel, stride, channels, channels, size, out, "none", 0, 0, elements)
 
 
-def layers_of(placed: Placed) -> Iterator[Layer]:
+def layers_of(placed: PlacedBlock) -> Iterator[Layer]:
     """The primitive operators of a row, in order of execution."""
     yield from _LAYERS[placed.row.op](placed)
     if placed.residual and placed.row.op != "shuffle_v1":  # which adds before its last activation
         yield _add(placed)
 
 
-def _add(placed: Placed) -> Layer:
+def _add(placed: PlacedBlock) -> Layer:
     return _moved("add", placed.out_channels, placed.out_size, 3 * placed.out_channels * placed.out_size**2)
 
 
-def _of_pool(placed: Placed) -> Iterator[Layer]:
+def _of_pool(placed: PlacedBlock) -> Iterator[Layer]:
     ci, size = placed.in_channels, placed.in_size
     yield Layer("pool", 1, 1, ci, ci, size, 1, "none", 0, 0, ci * size**2 + ci)
 
 
-def _of_max_pool(placed: Placed) -> Iterator[Layer]:
+def _of_max_pool(placed: PlacedBlock) -> Iterator[Layer]:
     ci, size, row = placed.in_channels, placed.in_size, placed.row
     yield _moved("max_pool", ci, size, ci * (size**2 + placed.out_size**2), row.kernel, row.stride)
 
 
-def _of_linear(placed: Placed) -> Iterator[Layer]:
+def _of_linear(placed: PlacedBlock) -> Iterator[Layer]:
     row = placed.row
     extra = row.channels * (2 if row.norm != "none" else row.bias)
     yield linear(placed.in_channels, row.channels, row.act, extra)
 
 
-def _of_conv(placed: Placed) -> Iterator[Layer]:
+def _of_conv(placed: PlacedBlock) -> Iterator[Layer]:
     row, ci, groups = placed.row, placed.in_channels, placed.groups[0]
     kind = "conv" if row.kernel > 1 else "grouped" if groups > 1 else "pointwise"
     if groups == ci == row.channels and row.kernel > 1:
@@ -105,13 +105,13 @@ def _of_conv(placed: Placed) -> Iterator[Layer]:
     yield _layer(kind, ci, row.channels, row.kernel, row.stride, placed.in_size, row, groups=groups)
 
 
-def _of_dwsep(placed: Placed) -> Iterator[Layer]:
+def _of_dwsep(placed: PlacedBlock) -> Iterator[Layer]:
     row, wide = placed.row, placed.expanded
     yield _depthwise(placed.in_channels, wide, row.kernel, row.stride, placed.in_size, row)
     yield _pointwise(wide, row.channels, placed.out_size, row)
 
 
-def _of_spatial_sep(placed: Placed) -> Iterator[Layer]:
+def _of_spatial_sep(placed: PlacedBlock) -> Iterator[Layer]:
     row, ci, co, k, size, out = (
         *(placed.row, placed.in_channels, placed.row.channels, placed.row.kernel),
         *(placed.in_size, placed.out_size),
@@ -127,7 +127,7 @@ def _of_spatial_sep(placed: Placed) -> Iterator[Layer]:
         )
 
 
-def _gate(placed: Placed, wide: int, out: int) -> Iterator[Layer]:
+def _gate(placed: PlacedBlock, wide: int, out: int) -> Iterator[Layer]:
     """Squeeze-and-excitation: two layers with biases, 2 * wide * squeezed weights."""
     if squeezed := placed.squeezed:
         macs = 2 * wide * squeezed
@@ -137,7 +137,7 @@ def _gate(placed: Placed, wide: int, out: int) -> Iterator[Layer]:
         yield Layer("scale", 1, 1, wide, wide, out, out, "none", 0, 0, 2 * wide * out**2 + wide)
 
 
-def _of_mbconv(placed: Placed) -> Iterator[Layer]:
+def _of_mbconv(placed: PlacedBlock) -> Iterator[Layer]:
     row, ci, wide = placed.row, placed.in_channels, placed.expanded
     if wide != ci or row.keep_expand:
         yield _pointwise(ci, wide, placed.in_size, row)
@@ -146,7 +146,7 @@ def _of_mbconv(placed: Placed) -> Iterator[Layer]:
     yield _pointwise(wide, row.channels, placed.out_size, row, "none")
 
 
-def _of_fused_mbconv(placed: Placed) -> Iterator[Layer]:
+def _of_fused_mbconv(placed: PlacedBlock) -> Iterator[Layer]:
     row, ci = placed.row, placed.in_channels
     alone = placed.expanded == ci
     wide = row.channels if alone else placed.expanded
@@ -156,7 +156,7 @@ def _of_fused_mbconv(placed: Placed) -> Iterator[Layer]:
         yield _pointwise(wide, row.channels, placed.out_size, row, "none")
 
 
-def _of_uib(placed: Placed) -> Iterator[Layer]:
+def _of_uib(placed: PlacedBlock) -> Iterator[Layer]:
     row, ci, wide, size = placed.row, placed.in_channels, placed.expanded, placed.in_size
     if row.kernel_start:
         layer = _depthwise(ci, ci, row.kernel_start, 1 if row.kernel else row.stride, size, row, "none")
@@ -168,7 +168,7 @@ def _of_uib(placed: Placed) -> Iterator[Layer]:
     yield _pointwise(wide, row.channels, placed.out_size, row, "none")
 
 
-def _of_shuffle_v1(placed: Placed) -> Iterator[Layer]:
+def _of_shuffle_v1(placed: PlacedBlock) -> Iterator[Layer]:
     row, ci, inner, beside = placed.row, placed.in_channels, placed.expanded, placed.beside
     size, out = placed.in_size, placed.out_size
     first, last = placed.groups
@@ -185,7 +185,7 @@ def _of_shuffle_v1(placed: Placed) -> Iterator[Layer]:
         yield replace(_add(placed), act=row.act)
 
 
-def _of_shuffle_v2(placed: Placed) -> Iterator[Layer]:
+def _of_shuffle_v2(placed: PlacedBlock) -> Iterator[Layer]:
     row, half, size, out = placed.row, placed.beside, placed.in_size, placed.out_size
     ci = half if placed.splits else placed.in_channels
     if not placed.splits:

@@ -1,6 +1,6 @@
 """A space: a table whose cells may hold several values; each list is a gene.
 
-Everything a space does is one procedure, `Space.unfold`, driven by a function that chooses a value for each gene that
+Everything a space does is one procedure, `Space.realise`, driven by a function that chooses a value for each gene that
 is met: at random (`sample`), from a given dict (`decode`), by a sampler (the search), in every way (`size`, `encode`).
 Genes that are not met, such as those of blocks beyond the chosen depth, are inactive and cannot change the outcome.
 """
@@ -17,10 +17,10 @@ import numpy as np
 
 from nas.arch.arch import Arch
 from nas.arch.automaton import RowAutomaton, count_words, read_word
-from nas.system.errors import InputError, known
-from nas.arch.genes import Choose, Gene, Scalar, every, pick
 from nas.arch.block import Block
+from nas.arch.genes import Choose, Gene, Scalar, every, pick
 from nas.arch.stage import ROUNDINGS, Stage
+from nas.system.errors import InputError, known
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Space:
     arch_options: Mapping[str, float] = field(default_factory=dict)
     text: str = ""
 
-    def unfold(self, choose: Choose) -> Arch:
+    def realise(self, choose: Choose) -> Arch:
         """Build the table top down, asking `choose` for every gene that is met."""
         resolution = pick(choose, "resolution", self.resolution)
         width = pick(choose, "width", self.width)
@@ -71,7 +71,7 @@ class Space:
             drawn[gene.name] = gene.options[int(generator.integers(len(gene.options)))]
             return drawn[gene.name]
 
-        self.unfold(choose)
+        self.realise(choose)
         return drawn
 
     def decode(self, genes: Mapping[str, Any]) -> Arch:
@@ -89,7 +89,7 @@ class Space:
                 raise InputError(f"gene {gene.name!r} is missing; options: {list(gene.options)}")
             return _option(gene, genes[gene.name])
 
-        return self.unfold(choose)
+        return self.realise(choose)
 
     def encode(self, arch: Arch) -> dict[str, Scalar]:
         """The active genes of `arch`: ``space.decode(space.encode(arch)) == arch``. Equal networks, equal genes.
@@ -142,7 +142,7 @@ class Space:
         for gene in self.genes:
             for option in gene.options:
                 if gene.name in genes and option != genes[gene.name]:
-                    found[self.unfold(lambda met: _nearest(met, genes | {gene.name: option}))] = None  # noqa: B023
+                    found[self.realise(lambda met: _nearest(met, genes | {gene.name: option}))] = None  # noqa: B023
         found.pop(arch, None)
         return list(found)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch.arch import MAX_RESOLUTION, MAX_ROWS
-from nas.system.errors import InputError, known, nearest
-from nas.arch.genes import every
 from nas.arch.block import CELLS, OPS, check_cell
+from nas.arch.genes import every
 from nas.arch.space import Space
 from nas.arch.stage import ROUNDINGS, SCALES, Stage
 from nas.arch.yaml_nodes import Node, Reader, compose
+from nas.system.errors import InputError, known, nearest
 
 MAX_BYTES = 256 << 10
 MAX_BLOCKS = 20_000  # ways to fill one row: its distinct blocks are listed to count and to encode
@@ -121,8 +121,8 @@ class _SpaceReader(Reader):
         if sum(max(stage.repeat) for stage in space.stages) > MAX_ROWS:
             raise self.fault(top["stages"], f"a network has at most {MAX_ROWS} rows; lower a repeat")
         try:  # the rules between rows (one pool, linear rows after it) are Arch's
-            space.unfold(lambda gene: gene.options[0])
-            space.unfold(lambda gene: gene.options[-1])
+            space.realise(lambda gene: gene.options[0])
+            space.realise(lambda gene: gene.options[-1])
         except InputError as error:
             raise self.fault(root, str(error)) from None
         return space

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from nas.arch.genes import Choose, Scalar, pick
 from nas.arch.block import CELLS, Block, make_divisible
+from nas.arch.genes import Choose, Scalar, pick
 
 SCALES = ("always", "never", "up")
 ROUNDINGS = ("divisible", "floor", "floor_8")

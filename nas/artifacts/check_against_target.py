@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.artifacts.source import Chosen
     from nas.artifacts.export import Exported
-    from nas.latency.measure import Latency
+    from nas.artifacts.source import ExportSource
+    from nas.latency.record import Latency
 
 
-def held(done: Exported, asked: Chosen, folder: Path) -> Exported:
+def check_against_target(done: Exported, asked: ExportSource, folder: Path) -> Exported:
     """`done` with the target that its file is held to. A file measured too close to the target for one measurement to
     say is measured again (`nas.latency.close_calls.settled`).
 

@@ -12,16 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.system.errors import InputError, NasError, known
-from nas.system.files import write_atomic
-from nas.latency.measure import Latency, measure_onnx, measure_pte
-from nas.latency.runtimes.executorch import pte_bytes, pte_run
-from nas.latency.runtimes.onnxruntime import INPUT, onnx_bytes, onnx_session
-from nas.latency.runtimes.base import runtime_of
 from nas.artifacts.quantize import BATCH, Images, Logits, Quantised, Step, compared, int8_onnx, int8_pte
+from nas.latency.measure import measure_onnx, measure_pte
+from nas.latency.record import Latency
+from nas.latency.runtimes.base import runtime_of
+from nas.latency.runtimes.executorch import pte_run
+from nas.latency.runtimes.onnxruntime import onnx_session
+from nas.network.build import build
+from nas.network.serialize.executorch import pte_bytes
+from nas.network.serialize.onnx import INPUT, onnx_bytes
 from nas.network.standalone import model_source
 from nas.network.weights import load_weights
+from nas.system.errors import InputError, NasError, known
+from nas.system.files import write_atomic
 
 FORMATS: Mapping[str, tuple[str, ...]] = {  # and their files
     "onnx": ("model.onnx", "model.int8.onnx"),
@@ -247,7 +250,7 @@ class _Runnable:
             accuracy_after=after,
             agreement=agreement,
             images=len(images.labels),
-            calibration_images=len(images.calibration),
+            int8_images=len(images.calibration),
             latency_before=self.latency,
             latency_after=timed(model, threads) if threads else None,
             bytes_before=len(self.model),

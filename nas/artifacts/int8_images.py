@@ -6,22 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.system.errors import InputError
-from nas.data import generated
-from nas.data.dataset import MAX_SIZE, MIN_SIZE, Progress, load_data
-from nas.data.pixels import normalisation
 from nas.artifacts.quantize import Images
+from nas.data import generated
+from nas.data.dataset import Progress
+from nas.data.load import MAX_SIZE, MIN_SIZE, load_data
+from nas.data.pixels import normalisation
+from nas.system.errors import InputError
 
 FOR_RANGES, HELD_OUT = 256, 1000  # images at most
 
 
-def calibration_images(
-    data: str | Path | None, resolution: int, scaled: str, progress: Progress | None = None
-) -> Images:
+def int8_images(data: str | Path | None, resolution: int, scaled: str, progress: Progress | None = None) -> Images:
     """Training images for the ranges, held-out ones for the accuracy.
 
     Args:
-        data: as `nas.data.dataset.load_data` takes it; None are generated images, whose accuracy says little.
+        data: as `nas.data.load.load_data` takes it; None are generated images, whose accuracy says little.
         resolution: of the network. Images are read at that size, at 256 pixels at most, then enlarged.
         scaled: name of the normalisation (`nas.data.pixels.NORMALISATIONS`).
         progress: told (done, total, text) while images are decoded.

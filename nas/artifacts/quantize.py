@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
-from nas.latency.measure import Latency
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -87,7 +87,7 @@ class Quantised:
         accuracy_after: likewise, in int8.
         agreement: share of held-out images that both files put into the same class.
         images: held-out images scored.
-        calibration_images: images that the ranges were read off.
+        int8_images: images that the ranges were read off.
         latency_before: of one image; None if it was not timed.
         latency_after: likewise, in int8.
         bytes_before: size of the file.
@@ -100,7 +100,7 @@ class Quantised:
     accuracy_after: float | None
     agreement: float
     images: int
-    calibration_images: int
+    int8_images: int
     latency_before: Latency | None
     latency_after: Latency | None
     bytes_before: int
@@ -182,7 +182,7 @@ def int8_pte(network: nn.Module, images: Images, progress: Step | None = None) -
     """
     import torch
 
-    from nas.latency.runtimes.executorch import exported, for_xnnpack, lowered, quiet
+    from nas.network.serialize.executorch import exported, for_xnnpack, lowered, quiet
 
     batches = _batches(images, 1, "reading ranges for XNNPACK", progress)
     first = next(batches)

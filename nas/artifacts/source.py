@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
+from nas.engine.options import Options
 from nas.latency.devices import is_agent
 from nas.references.resolve import named_arch
-from nas.engine.options import Options
+from nas.system.errors import InputError
 
 if TYPE_CHECKING:
-    from nas.latency.measure import Latency
-    from nas.latency.remote.agent import Agent
     from nas.engine.run.record import Record
+    from nas.latency.record import Latency
+    from nas.latency.remote.agent import Agent
 
 FILE_RUNTIMES = {".onnx": "onnxruntime", ".pte": "executorch"}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ExportSource:
     """A network to export, and what its run says of it.
 
     Args:
@@ -53,7 +53,7 @@ class Chosen:
     elsewhere: str | None = None
 
 
-def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -> Chosen:
+def export_source(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -> ExportSource:
     """The network that a caller names, and what its run knows.
 
     Args:
@@ -65,17 +65,17 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
         InputError: no such network, a run that is broken, or an agent on another device than the run's.
     """
     if isinstance(arch_or_run, Arch):
-        return Chosen(arch_or_run, Path(arch_or_run.key))
+        return ExportSource(arch_or_run, Path(arch_or_run.key))
     run = Path(arch_or_run)
     if not (run / "run.json").is_file():
-        return Chosen(named_arch(str(arch_or_run)), Path(run.stem.replace("@", "-")))
+        return ExportSource(named_arch(str(arch_or_run)), Path(run.stem.replace("@", "-")))
     from nas.engine.run.store import Store
 
     with Store.open(run, read_only=True) as store:
         record = store.record()
     network = _of_run(record, key)
     options = Options.from_dict(record.options)
-    found = Chosen(network, run / "export" / network.key, **_images_of(record, options, run))
+    found = ExportSource(network, run / "export" / network.key, **_images_of(record, options, run))
     if record.modelled:
         known = {c.key: c.predicted for c in [*record.candidates, *record.references]}
         found = replace(found, modelled=known[network.key])
@@ -94,7 +94,7 @@ def chosen(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -
 
 
 def _images_of(record: Record, options: Options, run: Path) -> dict[str, Any]:
-    """What `Chosen` holds of a run's images; their path is kept relative to the run."""
+    """What `ExportSource` holds of a run's images; their path is kept relative to the run."""
     facts = record.options.get("data")
     if not isinstance(facts, dict):
         return {"without": "the run trained on none"}

@@ -36,11 +36,11 @@ def agent(
       nas agent --write agent.py
       nas agent --host 0.0.0.0 --port 8421
     """
-    from nas.system.errors import InputError, NasError
-    from nas.system.files import write_atomic
     from nas.latency.remote.agent_file import agent_source
     from nas.latency.remote.main import TOKEN_VARIABLE, serve
     from nas.latency.remote.process import Broken
+    from nas.system.errors import InputError, NasError
+    from nas.system.files import write_atomic
 
     if write is not None:
         try:

@@ -14,9 +14,9 @@ from nas.cli.app import Json, app, show
 from nas.system.errors import InputError
 
 if TYPE_CHECKING:
-    from nas.arch.arch import Arch
     from nas.arch.analysis.breakdown import Line
     from nas.arch.analysis.conv_variants import Convolution
+    from nas.arch.arch import Arch
     from nas.arch.cost import Cost
     from nas.references.external import LibraryNetwork
 
@@ -71,8 +71,9 @@ def count(
 def _count(
     names: list[str], by: str | None, resolution: int | None, classes: int, to_csv: Path | None, as_json: bool
 ) -> None:
+    from nas.arch.analysis.breakdown import figures, stem
     from nas.arch.arch import MAX_CLASSES, Arch
-    from nas.arch.analysis.breakdown import figures, lines, stem, total
+    from nas.references.external import parts, total
 
     if not 1 <= classes <= MAX_CLASSES:
         raise InputError(f"--classes must be from 1 to {MAX_CLASSES}, got {classes}")
@@ -88,10 +89,10 @@ def _count(
         if by is None:
             rows.append({"network": name} | facts[name])
             continue
-        parts = lines(network, by, classes)
-        facts[name]["by"] = [line.to_dict() for line in parts]
-        rows += [{"network": name} | _flat(line, by) for line in parts]
-        texts.append(_parts_text(name, side, parts, cost, flagged=by == "block" and isinstance(network, Arch)))
+        found = parts(network, by, classes)
+        facts[name]["by"] = [line.to_dict() for line in found]
+        rows += [{"network": name} | _flat(line, by) for line in found]
+        texts.append(_parts_text(name, side, found, cost, flagged=by == "block" and isinstance(network, Arch)))
         conv = stem(network) if isinstance(network, Arch) and by == "block" else None
         if conv is not None:
             texts.append(_ways_text(conv))

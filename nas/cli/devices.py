@@ -57,9 +57,9 @@ def show_device(
     Example:
       nas devices show pixel1
     """
-    from nas.system.errors import InputError, known
     from nas.latency.devices import device
     from nas.latency.models import bundled
+    from nas.system.errors import InputError, known
 
     table = device(name).table if name != "host" else None
     if table is None:
@@ -112,11 +112,11 @@ def calibrate(
     Example:
       nas devices calibrate phone.csv --name "My phone" --out phone.json
     """
-    from nas.system.errors import InputError, known
-    from nas.latency.table.calibrate import calibrate as fit
     from nas.latency.devices import device
-    from nas.latency.table.measurements import read_measurements
     from nas.latency.models import bundled
+    from nas.latency.table.calibrate import calibrate as fit
+    from nas.latency.table.measurements import read_measurements
+    from nas.system.errors import InputError, known
 
     if not 1 <= threads <= 1024:
         raise InputError(f"threads must be a whole number from 1 to 1024, got {threads}")

@@ -9,8 +9,8 @@ from nas.system.units import above
 
 if TYPE_CHECKING:
     from nas.artifacts.export import Exported
-    from nas.latency.measure import Latency
     from nas.artifacts.quantize import Quantised
+    from nas.latency.record import Latency
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "executorch": "ExecuTorch"}
 FORMATS = {"onnxruntime": "onnx", "executorch": "executorch"}  # whose file the runtime runs

@@ -37,8 +37,8 @@ def references(
       nas references --device none --all --csv references.csv
     """
     from nas.api.reference_table import compare_references
-    from nas.system.errors import InputError
     from nas.reports.reference_write import check_places, write_table
+    from nas.system.errors import InputError
 
     wanted = {"csv": csv, "html": html, "png": png}
     files = {kind: path for kind, path in wanted.items() if path is not None}

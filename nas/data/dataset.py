@@ -1,6 +1,4 @@
-"""Images as one array: what every candidate is trained on. `load_data` reads a folder, a downloadable set or the
-embedded one.
-"""
+"""Images as one array, which every candidate is trained on, and the cache that keeps it."""
 
 from __future__ import annotations
 
@@ -24,7 +22,6 @@ Progress = Callable[[int, int, str], None]
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-MIN_SIZE, MAX_SIZE = 8, 256
 MAX_IMAGES = 60_000
 VERSION = 1
 _ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
@@ -82,57 +79,6 @@ class ImageData:
             f"{self.name} ({kind}{len(self.classes)} classes, {len(self.train_images)} training and "
             f"{len(self.val_images)} held-out images, {self.size} px)"
         )
-
-
-def load_data(
-    spec: str | Path | None, size: int, progress: Progress | None = None, limit: int = MAX_IMAGES
-) -> ImageData:
-    """Read, decode, resize and cache a data set.
-
-    Args:
-        spec: None for the embedded set; a folder with one subfolder per class, or ``train/`` and ``val/`` of those;
-        or the
-            name of a downloadable set. A folder that has the name of one is written ``./cifar10``.
-        size: side of the square images kept, pixels.
-        progress: told (done, total, text) while images are decoded.
-        limit: images read at most; of more, an even share of every class is taken, always the same.
-
-    Raises:
-        InputError: no such folder or name; too few classes or images; more than 1 % unreadable files.
-        NasError: a download failed.
-    """
-    from nas.proxy import folder, torchvision_data
-
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise InputError(f"the size of proxy images must be from {MIN_SIZE} to {MAX_SIZE} pixels, got {size!r}")
-    if spec is None:
-        return _embedded(size, progress)
-    if isinstance(spec, str) and spec in torchvision_data.SETS:
-        return torchvision_data.load(spec, size, progress, limit)
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        return folder.load(path, size, progress, limit)
-    raise InputError(
-        f"data is neither a folder nor a known set, got {str(spec)!r}; "
-        f"give a folder of images, one subfolder per class, or a name; known: {', '.join(torchvision_data.SETS)}"
-    )
-
-
-def _embedded(size: int, progress: Progress | None) -> ImageData:
-    from nas.proxy import generated
-
-    def make() -> ImageData:
-        if progress:
-            progress(0, 1, "drawing the embedded images")
-        train = generated.generate(generated.TRAIN_IMAGES, size, seed=1)
-        val = generated.generate(generated.VAL_IMAGES, size, seed=2)
-        if progress:
-            progress(1, 1, "drawing the embedded images")
-        notes = ("generated images: they rank networks only roughly",)
-        return ImageData("embedded", generated.CLASSES, *train, *val, key, notes, generated=True)
-
-    key = content_key("embedded", str(generated.VERSION), str(size))
-    return cached(key, make)
 
 
 def content_key(*parts: str) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from nas.data.dataset import ImageData, Progress, cached, content_key
 from nas.system.errors import InputError
 from nas.system.machine import usable_cores
-from nas.data.dataset import ImageData, Progress, cached, content_key
 
 MIN_TRAIN, MIN_VAL = 8, 2  # images per class
 VAL_SHARE = 0.2
@@ -46,7 +46,7 @@ class _File:
 
 
 def load(root: Path, size: int, progress: Progress | None, limit: int) -> ImageData:
-    """Read a folder with one subfolder per class, or ``train/`` and ``val/`` of those; see `nas.data.dataset.load_data`.
+    """Read a folder with one subfolder per class, or ``train/`` and ``val/`` of those; see `nas.data.load.load_data`.
 
     Without ``val/`` a fifth of every class, chosen by file name, is held out. Hidden files and files that are no
     images by their ending are passed over; the first image of an animation counts.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.system.errors import InputError, known
 from nas.data.augment import MEAN, STD, to_input
+from nas.system.errors import InputError, known
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nas.system.errors import NasError
-from nas.system.files import cache_folder
 from nas.data.dataset import ImageData, Images, Labels, Progress, cached, content_key
 from nas.system.compat import torchvision
+from nas.system.errors import NasError
+from nas.system.files import cache_folder
 
 # name -> (torchvision class, arguments for training images, for held-out ones)
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -32,7 +32,7 @@ _MAX_VAL = 10_000
 
 
 def load(name: str, size: int, progress: Progress | None, limit: int) -> ImageData:
-    """Download a set where it is not there yet, and keep it as one array; see `nas.data.dataset.load_data`.
+    """Download a set where it is not there yet, and keep it as one array; see `nas.data.load.load_data`.
 
     torchvision checks every download against its own checksum before it reads it.
 

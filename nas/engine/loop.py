@@ -19,19 +19,19 @@ from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
+from nas.arch.cost import cost_of
 from nas.arch.genes import Scalar
-from nas.latency.measure import Latency
+from nas.arch.space import Space
 from nas.engine.executors.base import Executor, Finished, failed
-from nas.engine.progress import Progress, Standing
+from nas.engine.progress import Progress, RunningStats
 from nas.engine.proposals import Proposals
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
-from nas.arch.space import Space
+from nas.latency.record import Latency
 
 if TYPE_CHECKING:
-    from nas.training.evaluate import Evaluation
     from nas.latency.devices import LatencyModel
+    from nas.training.evaluate import Evaluation
 
 Stop = Literal["trials", "budget", "exhausted"]
 
@@ -150,7 +150,7 @@ class _Search:
         self.candidates, self.references = store.load() if store else ([], [])
         self._began = time.monotonic() - (store.spent_s if store else 0.0)
         self._seen = {candidate.key: candidate for candidate in self.candidates}
-        self._standing = Standing(target_ms)
+        self._standing = RunningStats(target_ms)
         for candidate in self.candidates:
             self._standing.add(candidate)
         self._running: dict[int, _Job] = {}
@@ -228,7 +228,7 @@ class _Search:
         job = _Job(arch, self._model(arch), dict(trial.params), trial)
         if self._limit_ms is not None and job.predicted.ms > self._limit_ms:
             self._proposals.missed()
-            cost = estimate(arch)
+            cost = cost_of(arch)
             too_slow = Candidate(
                 arch, "TOO_SLOW", job.predicted, cost.params, cost.macs, cost.memory_bytes, genes=job.genes
             )

@@ -41,7 +41,7 @@ class Progress:
     modelled: bool = False
 
 
-class Standing:
+class RunningStats:
     """Counts, best and front of what finished so far."""
 
     def __init__(self, target_ms: float | None) -> None:

@@ -12,12 +12,12 @@ from optuna.trial import Trial
 
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
-from nas.engine.feasible_sampler import Draws
-from nas.engine.run.journal import DIRECTIONS
+from nas.arch.space import Space
 from nas.engine.quiet import quiet_optuna
+from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
 from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, values_of
-from nas.arch.space import Space
+from nas.latency.feasible_sampler import FeasibleSampler
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
@@ -60,7 +60,7 @@ class Proposals:
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
             self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
-        self._draws = Draws(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
+        self._draws = FeasibleSampler(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
         missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
         self._reaching = reaching and limit_ms is not None
         if limit_ms is not None and missing > 0:
@@ -100,7 +100,7 @@ class Proposals:
         """What the sampler proposes, or what was put before it."""
         with quiet_optuna():
             trial = self._study.ask()
-            return trial, self._space.unfold(
+            return trial, self._space.realise(
                 lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options))
             )
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING
 
-from nas.latency.close_calls import TIMES, confirmed, surely
-from nas.latency.measure import Latency
 from nas.engine.run.record import Candidate, Record
+from nas.latency.close_calls import TIMES, confirmed, surely
+from nas.latency.record import Latency
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel

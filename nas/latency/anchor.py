@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.files import cache_folder, write_atomic
+from nas.arch.block import Block
 from nas.latency.runtimes.base import Load, Prepared, Runtime
 from nas.references.table import reference
-from nas.arch.block import Block
+from nas.system.files import cache_folder, write_atomic
 from nas.system.units import is_number
 
 ANCHOR = Arch(

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.latency.measure import DISTURBED, Latency
+from nas.latency.measure import DISTURBED
+from nas.latency.record import Latency
 from nas.latency.sampling import TWO_SIDED
 
 CLOSE = 0.03  # of the target: repeated measurements on a quiet machine differ by less

@@ -11,15 +11,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError, known
-from nas.latency.measure import Latency, check_load, measure
-from nas.latency.models import bundled
-from nas.latency.runtimes.base import runtime_of
-from nas.latency.table.table import LatencyTable
-from nas.latency.table.build import cached_table
-from nas.latency.table.time import Progress
-from nas.system.machine import host
 from nas.arch.space import Space
+from nas.latency.measure import check_load, measure
+from nas.latency.models import bundled
+from nas.latency.record import Latency
+from nas.latency.runtimes.base import runtime_of
+from nas.latency.table.build import cached_table
+from nas.latency.table.table import LatencyTable
+from nas.latency.table.time import Progress
+from nas.system.errors import InputError, known
+from nas.system.machine import host
 
 RUNTIME, THREADS = "onnxruntime", 1  # where none are given
 

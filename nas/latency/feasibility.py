@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.errors import InfeasibleError, InputError
 from nas.arch.genes import Gene, Scalar
 from nas.arch.space import Space
+from nas.system.errors import InfeasibleError, InputError
 from nas.system.units import above
 
 if TYPE_CHECKING:
@@ -206,4 +206,4 @@ def _unfold(space: Space, chosen: dict[str, Scalar]) -> tuple[Arch, list[Gene]]:
             chosen[gene.name] = gene.options[0]
         return chosen[gene.name]
 
-    return space.unfold(choose), met
+    return space.realise(choose), met

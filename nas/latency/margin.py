@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
-from nas.system.errors import InputError
-from nas.latency.held_out import HeldOut, guard_of
-from nas.latency.measure import Latency
-from nas.engine.feasible_sampler import Draws
+from nas.arch.cost import cost_of
 from nas.arch.space import Space
+from nas.latency.feasible_sampler import FeasibleSampler
+from nas.latency.held_out import HeldOut, guard_of
+from nas.latency.record import Latency
+from nas.system.errors import InputError
 from nas.system.units import MAX_GUARD
 
 if TYPE_CHECKING:
@@ -187,12 +187,14 @@ def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Gen
     for above in (WITHIN, ABOVE):
         found = _close(archs, model, target_ms, above)
         if len(found) < NETWORKS:  # uniform draws seldom get there: go down to it
-            genes = Draws(space, model, (1 + above) * target_ms, rng).unseen({arch.key for arch in found}, NEAREST)
+            genes = FeasibleSampler(space, model, (1 + above) * target_ms, rng).unseen(
+                {arch.key for arch in found}, NEAREST
+            )
             found |= _close([space.decode(one) for one in genes], model, target_ms, above)
         if len(found) >= LEAST:
             break
     nearest = sorted(found, key=lambda arch: abs(math.log(found[arch] / target_ms)))[:NEAREST]
-    ordered = sorted(nearest, key=lambda arch: (estimate(arch).macs, arch.key))
+    ordered = sorted(nearest, key=lambda arch: (cost_of(arch).macs, arch.key))
     places = np.linspace(0, len(ordered) - 1, min(NETWORKS, len(ordered))).round().astype(int)
     return [ordered[at] for at in places]
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.network import blocks, ops
 from nas.arch.arch import Arch, check_classes
-from nas.arch.block import Placed
+from nas.arch.block import PlacedBlock
+from nas.network import blocks, ops
 
 
-def recipe(placed: Placed) -> tuple[type[nn.Module], dict[str, Any]]:
+def recipe(placed: PlacedBlock) -> tuple[type[nn.Module], dict[str, Any]]:
     """The module of a row and its arguments. `build` calls it; ``model.py`` of an export writes it down."""
     row = placed.row
     if row.op == "pool":
@@ -48,7 +48,7 @@ def recipe(placed: Placed) -> tuple[type[nn.Module], dict[str, Any]]:
     return blocks.MBConv, io | window | gate | {"keep_expand": row.keep_expand} | act
 
 
-def build_row(placed: Placed) -> nn.Module:
+def build_row(placed: PlacedBlock) -> nn.Module:
     """One row as a module, with PyTorch's default weights."""
     kind, arguments = recipe(placed)
     return kind(**arguments)

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.network import blocks, ops
 from nas.arch.arch import Arch
+from nas.arch.cost import cost_of
+from nas.network import blocks, ops
 from nas.network.build import recipe
-from nas.arch.cost import estimate
 
 _IMPORTS = ("math",)  # of `ops` and `blocks`, beside torch
 
 
 def model_source(arch: Arch, num_classes: int) -> str:
     """The network as readable Python that imports torch and nothing else: the modules it uses, then its rows."""
-    cost, side = estimate(arch, num_classes), arch.resolution
+    cost, side = cost_of(arch, num_classes), arch.resolution
     places = list(arch.places())
     recipes = [recipe(placed) for placed in places]
     own = [kind.__name__ for kind, _ in recipes if not _is_torchs(kind)]

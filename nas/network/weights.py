@@ -38,7 +38,8 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modul
     those of `model`, they alone decide.
 
     What a state dict does not hold cannot be compared: activations, the epsilon of the norms, strides and padding (the
-    ``tf_`` models of timm pad otherwise). `nas.network.weights.TORCHVISION` and ``TIMM`` list what was checked to be equal.
+    ``tf_`` models of timm pad otherwise). `nas.network.weights.TORCHVISION` and ``TIMM`` list what was
+    checked to be equal.
 
     Args:
         model: is changed in place, all of it or, on an error, nothing.

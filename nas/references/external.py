@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nas.arch.analysis.breakdown import Line, check_by, lines
 from nas.arch.arch import IMAGE_CHANNELS, MAX_RESOLUTION, Arch, check_classes
-from nas.arch.cost import BYTES, Cost, traced_cost
-from nas.system.errors import InputError, NasError, known, nearest
+from nas.arch.cost import BYTES, Cost, cost_of
+from nas.network.count import traced_cost
 from nas.network.trace import trace
+from nas.system.errors import InputError, NasError, known, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,6 +88,28 @@ def library_network(name: str, num_classes: int = 1000) -> LibraryNetwork:
     return LibraryNetwork(name, network.eval(), side)
 
 
+def total(network: Arch | LibraryNetwork, num_classes: int = 1000) -> Cost:
+    """The cost of a whole network; a library's has been built with its own number of classes."""
+    return cost_of(network, num_classes) if isinstance(network, Arch) else library_cost(network)
+
+
+def parts(network: Arch | LibraryNetwork, by: str = "block", num_classes: int = 1000) -> list[Line]:
+    """The parts of a network, in order; their costs add up to `total`.
+
+    Args:
+        network: an `Arch`, by rows or their layers; or a library's, by children or modules without children.
+        by: ``block`` or ``layer``.
+        num_classes: outputs of the classifier of an `Arch`.
+
+    Raises:
+        InputError: `by` is neither, or a library's network does not take images of its resolution.
+    """
+    if isinstance(network, Arch):
+        return lines(network, by, num_classes)
+    check_by(by)
+    return [Line(None, part.name, part.kind, part.cost) for part in library_parts(network, leaves=by == "layer")]
+
+
 def library_cost(net: LibraryNetwork) -> Cost:
     """Parameters, MACs and memory access of one image, by fvcore's trace (`nas.network.trace`).
 
@@ -110,18 +134,18 @@ def library_parts(net: LibraryNetwork, leaves: bool = False) -> list[LibraryPart
     """
     with takes_its_images(net):
         traced = trace(net.network, net.resolution)
-    parts: list[LibraryPart] = []
+    found: list[LibraryPart] = []
     for name, child in _leaves(net.network) if leaves else _children(net.network):
         macs, elements = traced.modules.get(name, (0, 0))
         params = sum(parameter.numel() for parameter in child.parameters())
         if params or elements:
-            parts.append(LibraryPart(name, type(child).__name__, Cost(params, macs, BYTES * elements)))
+            found.append(LibraryPart(name, type(child).__name__, Cost(params, macs, BYTES * elements)))
     rest = Cost(
-        sum(parameter.numel() for parameter in net.network.parameters()) - sum(part.cost.params for part in parts),
-        traced.macs - sum(part.cost.macs for part in parts),
-        BYTES * traced.elements - sum(part.cost.memory_bytes for part in parts),
+        sum(parameter.numel() for parameter in net.network.parameters()) - sum(part.cost.params for part in found),
+        traced.macs - sum(part.cost.macs for part in found),
+        BYTES * traced.elements - sum(part.cost.memory_bytes for part in found),
     )
-    return parts if rest == Cost(0, 0, 0) else [*parts, LibraryPart(REST, "", rest)]
+    return found if rest == Cost(0, 0, 0) else [*found, LibraryPart(REST, "", rest)]
 
 
 def at_resolution(arch: Arch | LibraryNetwork, resolution: int | None) -> Arch | LibraryNetwork:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
+from nas.references.table import reference
 from nas.system.errors import InputError, NasError
 from nas.system.files import cache_folder, write_atomic
-from nas.references.table import reference
 
 if TYPE_CHECKING:
     from torch import Tensor

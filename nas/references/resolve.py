@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.arch.arch import MAX_JSON_BYTES, Arch
-from nas.system.errors import InputError
 from nas.references.external import LibraryNetwork, is_library, library_network
 from nas.references.table import reference
+from nas.system.errors import InputError
 
 
 def named(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas.arch.arch import MAX_RESOLUTION, Arch
-from nas.system.errors import InputError, known
-from nas.arch.genes import Gene, Scalar
 from nas.arch.block import number
+from nas.arch.genes import Gene, Scalar
 from nas.arch.space_yaml import REFERENCES, SUFFIXES, load_space, names
+from nas.system.errors import InputError, known
 
 
 def reference_names() -> list[str]:
@@ -41,7 +41,7 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
         space = replace(space, width=(number("width", width, 0.05, 16, whole=False),))
     if resolution is not None:
         space = replace(space, resolution=(int(number("resolution", resolution, 8, MAX_RESOLUTION, whole=True)),))
-    return space.unfold(_no_choice)
+    return space.realise(_no_choice)
 
 
 def split_name(text: str) -> tuple[str, float | None, int | None]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.reports.palette import ACT_NAMES, NORM_NAMES, OP_NAMES
-from nas.reports.tables import Entry, Row, Table, score_of
-from nas.reports.formatting import listed, ms, percent
 from nas.arch.block import BLOCK_OPS, CELLS, Block, usual_norm
 from nas.engine.run.record import Record
+from nas.reports.formatting import listed, ms, percent
+from nas.reports.palette import ACT_NAMES, NORM_NAMES, OP_NAMES
+from nas.reports.tables import Entry, Row, Table, score_of
 
 THIRDS = ("first", "middle", "last")
 _HAS: Mapping[str, Callable[[Cell], bool]] = {

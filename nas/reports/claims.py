@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from nas.engine.run.record import Candidate, Record
+from nas.reports.formatting import big, counted, listed, ms, percent, target
 from nas.reports.headline import noise
 from nas.reports.similarity import Nearest
 from nas.reports.tables import Counts, Entry, number, score_of, section, settings, unmeasured
-from nas.reports.formatting import big, counted, listed, ms, percent, target
-from nas.engine.run.record import Candidate, Record
 from nas.system.units import clock
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nas.engine.run.record import Record
+from nas.reports.block_diagram import Shares, Sheet, share_lines, sheet, thinned
 from nas.reports.claims import can_claim, cannot_claim, likeness_sentences, search_facts
+from nas.reports.formatting import Score, target
 from nas.reports.headline import Headline, headline
 from nas.reports.similarity import nearest
-from nas.reports.block_diagram import Shares, Sheet, share_lines, sheet, thinned
 from nas.reports.tables import Counts, Entry, Step, Table, counts, course, entries, network_table, score_of, settings
 from nas.reports.view import ParetoView, pareto_view
-from nas.reports.formatting import Score, target
-from nas.engine.run.record import Record
 
 
 @dataclass(frozen=True)
-class Contents:
+class ReportData:
     """The report before it is drawn. Texts are plain: whoever draws them escapes them.
 
     Args:
@@ -59,7 +59,7 @@ class Contents:
     cannot: tuple[str, ...]
 
 
-def contents(record: Record) -> Contents:
+def contents(record: Record) -> ReportData:
     """Compute the report of a run."""
     found = entries(record)
     tally = counts(record)
@@ -70,7 +70,7 @@ def contents(record: Record) -> Contents:
     name = record.options.get("name")
     modelled = "modelled: " if record.modelled else ""
     where = settings([e.candidate.measured or e.candidate.predicted for e in found])
-    return Contents(
+    return ReportData(
         title=f"Architecture search in {record.space.name}",
         subtitle=", ".join([*([f"run {name}"] if name else []), goal, *(f"{modelled}{one}" for one in where[:1])]),
         score=score_of(record),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.reports.palette import ACT_NAMES, ACTS, DARK_ACTS, FAINT, FRONT, INK, MUTED, PAPER, REFERENCE, SHADE
+from nas.arch.block import Block
 from nas.reports.block_diagram import MEASURES, Cell, Shares, Sheet, Strip, met_measures
 from nas.reports.formatting import listed
-from nas.arch.block import Block
+from nas.reports.palette import ACT_NAMES, ACTS, DARK_ACTS, FAINT, FRONT, INK, MUTED, PAPER, REFERENCE, SHADE
 
 SLOT = 37.0
 GAP = 14.0  # between groups

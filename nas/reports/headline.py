@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.reports.tables import Counts, Entry, front_at, number, score_of, section, unmeasured
+from nas.engine.run.record import Record
 from nas.reports.formatting import (
     NONE,
     Score,
@@ -20,7 +20,7 @@ from nas.reports.formatting import (
     standard_error,
     target,
 )
-from nas.engine.run.record import Record
+from nas.reports.tables import Counts, Entry, front_at, number, score_of, section, unmeasured
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,19 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 
-from nas.reports.data import Contents
+from nas.reports.block_diagram import cell_words, share_table
+from nas.reports.data import ReportData
 from nas.reports.drawing import shares_drawing, strips_drawing
 from nas.reports.figures import Figure, course_figures, pareto_figure
-from nas.reports.block_diagram import cell_words, share_table
+from nas.reports.formatting import markup
 from nas.reports.svg import svg
 from nas.reports.tables import Table
 from nas.reports.view import rows_in_words
-from nas.reports.formatting import markup
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def html_page(contents: Contents, pareto_png: bytes) -> str:
+def html_page(contents: ReportData, pareto_png: bytes) -> str:
     """The whole page. `pareto_png` stands in for the interactive plot where scripts do not run."""
     from plotly.offline import get_plotlyjs
 
@@ -49,7 +49,7 @@ def _paragraphs(sentences: Iterable[str], kind: str = "") -> str:
     return "".join(f"<p{mark}>{markup(sentence)}</p>" for sentence in sentences)
 
 
-def _headline(contents: Contents) -> str:
+def _headline(contents: ReportData) -> str:
     line = contents.headline
     figures = "".join(f"<div><dt>{markup(name)}</dt><dd>{markup(value)}</dd></div>" for name, value in line.figures)
     best = next((e for e in contents.entries if e.kind == "best"), None)
@@ -72,7 +72,7 @@ def _figure(name: str, figure: Figure, fallback: str = "") -> str:
     return f'<div class="plot" data-figure="data-{name}" style="min-height:{height}px"></div>{data}{fallback}'
 
 
-def _pareto(contents: Contents, png: bytes) -> str:
+def _pareto(contents: ReportData, png: bytes) -> str:
     image = f'<noscript><img alt="Pareto plot" src="data:image/png;base64,{base64.b64encode(png).decode()}"></noscript>'
     counts, view = contents.counts, contents.view
     notes = [
@@ -107,7 +107,7 @@ def _tone(cell: str) -> str:
     return f' class="{cell.split()[0]}"' if cell.split(" ")[0] in ("met", "missed") else ""
 
 
-def _networks(contents: Contents) -> str:
+def _networks(contents: ReportData) -> str:
     if not contents.networks.rows:
         return ""
     notes = ["Latency: " + "; ".join(contents.circumstances) + ". Prediction error is predicted relative to measured."]
@@ -119,7 +119,7 @@ def _networks(contents: Contents) -> str:
     return _section("Front and references", _table(contents.networks, True), _paragraphs([" ".join(notes)], "note"))
 
 
-def _strips(contents: Contents) -> str:
+def _strips(contents: ReportData) -> str:
     if not contents.sheet.strips:
         return ""
     note = (
@@ -132,7 +132,7 @@ def _strips(contents: Contents) -> str:
     return _section("What the networks look like", _paragraphs([note], "note"), drawing)
 
 
-def _shares(contents: Contents) -> str:
+def _shares(contents: ReportData) -> str:
     if not contents.shares:
         return ""
     chart = f'<div class="wide">{svg(shares_drawing(contents.shares))}</div>'
@@ -141,7 +141,7 @@ def _shares(contents: Contents) -> str:
     return _section("Kernels, SE and activations by depth", chart, *parts)
 
 
-def _search(contents: Contents) -> str:
+def _search(contents: ReportData) -> str:
     pairs = "".join(f"<div><dt>{markup(name)}</dt><dd>{markup(value)}</dd></div>" for name, value in contents.search)
     figures = [_figure(name, figure) for name, figure in course_figures(contents.course, contents.score)]
     plots = f'<div class="pair">{"".join(f"<div>{figure}</div>" for figure in figures)}</div>' if figures else ""
@@ -154,7 +154,7 @@ def _search(contents: Contents) -> str:
     )
 
 
-def _claims(contents: Contents) -> str:
+def _claims(contents: ReportData) -> str:
     def listing(claims: Iterable[str]) -> str:
         return "<ul>" + "".join(f"<li>{markup(claim)}</li>" for claim in claims) + "</ul>"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.reports.drawing import Drawing, Line, Rect, Shape, Text
+from nas.reports.formatting import target
 from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
 from nas.reports.view import Mark, ParetoView
-from nas.reports.formatting import target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

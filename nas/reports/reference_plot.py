@@ -1,4 +1,4 @@
-"""Published top-1 against latency, every network labelled: shapes that `nas.reports.svg` and `nas.reports.plots` draw."""
+"""Published top-1 against latency, every network labelled: shapes for `nas.reports.svg` and `nas.reports.plots`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.reports.drawing import Drawing, Line, Rect, Shape, Text
+from nas.reports.formatting import ms
 from nas.reports.palette import FAINT, INK, MUTED, PAPER
 from nas.reports.plots import architectures_png
 from nas.reports.reference_table import ReferenceRow, ReferenceTable
-from nas.reports.formatting import ms
 
 WIDTH, HEIGHT = 1040.0, 660.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 1022.0, 56.0, 600.0

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from nas.latency.measure import Latency
+from nas.latency.record import Latency
 from nas.references.published import Difference, Figure, PhoneLatency, Published
 from nas.reports.formatting import NONE, megabytes, ms, relative
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nas.engine.run.record import Candidate, Record
 from nas.reports.data import contents
 from nas.reports.tables import Table
-from nas.engine.run.record import Candidate, Record
 
 _TERMINAL_COLUMNS = 5  # name, score, predicted, measured and its error; the report has the rest
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nas.latency.measure import Latency
 from nas.engine.run.pareto import front_mask, hypervolume
-from nas.reports.palette import reference_name
-from nas.reports.formatting import NONE, Score, circumstances, measured_ms, megabytes, millions, ms, relative
 from nas.engine.run.record import Candidate, Record
+from nas.latency.record import Latency
+from nas.reports.formatting import NONE, Score, circumstances, measured_ms, megabytes, millions, ms, relative
+from nas.reports.palette import reference_name
 
 Kind = Literal["best", "front", "missed", "reference"]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nas.reports.data import Contents
 from nas.reports.block_diagram import cell_words, share_table
+from nas.reports.data import ReportData
+from nas.reports.formatting import markdown
 from nas.reports.tables import Table
 from nas.reports.view import rows_in_words
-from nas.reports.formatting import markdown
 
 
-def markdown_page(contents: Contents, pareto_image: str = "pareto.png", strips_image: str = "architectures.png") -> str:
+def markdown_page(
+    contents: ReportData, pareto_image: str = "pareto.png", strips_image: str = "architectures.png"
+) -> str:
     """The whole page; the pictures are named relative to it."""
     line, counts, score = contents.headline, contents.counts, contents.score
     parts = [f"# {markdown(contents.title)}", markdown(contents.subtitle), f"## {markdown(line.title)}"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from nas.arch.arch import Arch
-from nas.reports.tables import Entry, score_of, settings, unmeasured
-from nas.reports.formatting import Score, counted, megabytes, millions, ms, target
 from nas.engine.run.record import Candidate, Record
+from nas.reports.formatting import Score, counted, megabytes, millions, ms, target
+from nas.reports.tables import Entry, score_of, settings, unmeasured
 
 _ROWS_IN_WORDS = (
     "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation "

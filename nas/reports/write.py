@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.system.errors import InputError
-from nas.system.files import write_atomic
-from nas.reports.data import Contents, contents
+from nas.engine.run.record import Record
+from nas.reports.data import ReportData, contents
 from nas.reports.drawing import Drawing, shares_drawing, strips_drawing
 from nas.reports.page import html_page
 from nas.reports.plots import architectures_png, pareto_png
 from nas.reports.text import markdown_page
-from nas.engine.run.record import Record
+from nas.system.errors import InputError
+from nas.system.files import write_atomic
 
 
 def write_report(record: Record, folder: Path) -> dict[str, Path]:
@@ -41,7 +41,7 @@ def write_report(record: Record, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in files}
 
 
-def _drawings(told: Contents) -> list[Drawing]:
+def _drawings(told: ReportData) -> list[Drawing]:
     if not told.sheet.strips:
         return []
     return [strips_drawing(told.picture), *([shares_drawing(told.shares)] if told.shares else [])]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
+from nas.arch.cost import cost_of
 from nas.system.errors import InputError, known
 from nas.system.units import is_number
 
@@ -114,7 +114,7 @@ def _outcome(arch: Arch, num_classes: int, score: Callable[[], tuple[float, floa
     except Exception as error:  # the candidate's fault is an outcome; the search goes on
         text = " ".join(str(error).split())
         reason = f"{type(error).__name__}: {text}"[:MAX_REASON]
-    cost = estimate(arch, num_classes)
+    cost = cost_of(arch, num_classes)
     return Evaluation(
         key=arch.key,
         state="FAILED" if reason else "COMPLETE",

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.system.errors import InputError, NasError, known
-from nas.network.ops import ConvNormAct
 from nas.data.augment import shifted_and_flipped, to_input
 from nas.data.dataset import ImageData
+from nas.network.build import build
+from nas.network.ops import ConvNormAct
+from nas.system.errors import InputError, NasError, known
 from nas.training.small_maps import adapt
 
 _EVAL_BATCH = 250
@@ -154,7 +154,7 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
     small = config.candidate(arch)
     network = adapt(build(small, len(data.classes), seed))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _open_as_identity(network)
+    _zero_init_residual(network)
     rng = np.random.default_rng(seed)
     weights = _Weights(network)
     losses = _train(network, weights, data, config, small.resolution, rng)
@@ -168,7 +168,7 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
     return ProxyScore(accuracy, loss, sum(late) / len(late), config.width, small.resolution, config.steps, seconds)
 
 
-def _open_as_identity(network: nn.Module) -> None:
+def _zero_init_residual(network: nn.Module) -> None:
     """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first step.
     The last norm of a branch does it, or, without norm, the last convolution; not where an activation follows, through
     which nothing could be learnt at zero.

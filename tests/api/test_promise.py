@@ -17,28 +17,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
-from nas.system import machine
+from nas.api.session import Session
 from nas.arch.arch import Arch
-from nas.artifacts.source import Chosen
+from nas.artifacts.check_against_target import check_against_target
+from nas.artifacts.export import Exported
+from nas.artifacts.source import ExportSource
 from nas.cli import runs
 from nas.cli.exported import export_facts, export_text
-from nas.system.errors import TargetMissedError
-from nas.artifacts.export import Exported
-from nas.artifacts.check_against_target import held
+from nas.cli.progress import line
+from nas.engine.options import Custom, Options, Silent
+from nas.engine.progress import Progress
+from nas.engine.run.record import Record
+from nas.engine.run.trials import excess_ms
+from nas.engine.verify import measure_front
 from nas.latency.close_calls import confirmed, holding, settled, surely
 from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut, guard_of
-from nas.latency.measure import Latency
-from nas.engine.options import Custom, Options, Silent
-from nas.cli.progress import line
+from nas.latency.margin import NETWORKS, WITHIN, Admission, Corrected, combined, learn, near
+from nas.latency.record import Latency
 from nas.reports.data import contents
 from nas.reports.summary import summary_facts, summary_text
-from nas.latency.margin import NETWORKS, WITHIN, Admission, Corrected, combined, learn, near
-from nas.engine.progress import Progress
-from nas.engine.run.record import Record
-from nas.engine.verify import measure_front
-from nas.engine.run.trials import excess_ms
-from nas.api.session import Session
+from nas.system import machine
+from nas.system.errors import TargetMissedError
 from tests.engine.search_toys import SPACE, TINY, cost_ms, noise, target_of
 
 RATIOS = st.lists(st.floats(0.5, 2), min_size=1, max_size=40)
@@ -634,7 +634,7 @@ def test_an_export_close_to_its_target_is_measured_again(
 
     monkeypatch.setattr("nas.latency.measure.measure_onnx", again)
     done = Exported(arch, 10, (), 0.0, times(first))
-    found = held(done, Chosen(arch, Path("x"), target_ms=10.0, threads=2), Path("x"))
+    found = check_against_target(done, ExportSource(arch, Path("x"), target_ms=10.0, threads=2), Path("x"))
     assert found.held is not None
     assert (found.held.ms, found.target_ms) == (told, 10.0)
     assert asked_for == [("model.onnx", 2)] * len(later)

@@ -55,7 +55,7 @@ def test_the_whole_space_under_a_target_gives_the_true_optimum() -> None:
         return score(arch)
 
     result = nas.search(SPACE, latency_target=target, device=cost, evaluate=spy, trials=10_000)
-    everything = {arch for _, _, arch in every(SPACE.unfold)}
+    everything = {arch for _, _, arch in every(SPACE.realise)}
     assert len(everything) == SPACE.size
     feasible = {arch.key: score(arch) for arch in everything if cost(arch) <= target}
     assert sorted(evaluated) == sorted(feasible)
@@ -112,7 +112,7 @@ def test_a_failing_evaluation_is_an_outcome() -> None:
 
 
 def test_an_infeasible_target_names_the_fastest_network() -> None:
-    fastest = min(cost(arch) for _, _, arch in every(SPACE.unfold))
+    fastest = min(cost(arch) for _, _, arch in every(SPACE.realise))
     with pytest.raises(nas.InfeasibleError, match=f"{fastest:g}"):
         nas.search(SPACE, latency_target=fastest * 0.9, device=cost, evaluate=score, trials=5)
 

@@ -6,11 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.arch.arch import Arch
-from nas.arch.analysis.breakdown import lines, stem, total
+from nas.arch.analysis.breakdown import stem
 from nas.arch.analysis.conv_variants import Convolution, ways
-from nas.arch.cost import Cost, row_cost
-from nas.system.errors import InputError
 from nas.arch.analysis.guidelines import (
     MAX_ELEMENTWISE,
     MAX_FRAGMENTS,
@@ -24,9 +21,13 @@ from nas.arch.analysis.guidelines import (
     row_findings,
     unequal_excess,
 )
+from nas.arch.arch import Arch
+from nas.arch.block import Block, PlacedBlock
+from nas.arch.cost import Cost, row_cost
 from nas.arch.layers import Layer, layers_of
+from nas.references.external import parts, total
 from nas.references.table import reference, reference_names
-from nas.arch.block import Block, Placed
+from nas.system.errors import InputError
 from tests.strategies import archs
 
 sides = st.integers(1, 512)
@@ -60,17 +61,17 @@ def test_the_bound_holds_and_equal_widths_reach_it(inputs: int, outputs: int, pi
 def test_unequal_widths_by_hand() -> None:
     """10x10, 4 to 16: access 100 * 20 + 64 = 2064; equal widths of 6400 MACs are 8: 100 * 16 + 64 = 1664."""
     assert unequal_excess(4, 16, 100) == pytest.approx(2064 / 1664 - 1)
-    wide = row_findings(Placed(Block("conv", 16, 1), 4, 10), 7)
+    wide = row_findings(PlacedBlock(Block("conv", 16, 1), 4, 10), 7)
     assert wide == [Finding("G1", 7, "1x1 of 4 to 16 at 10x10", pytest.approx(2064 / 1664 - 1))]
     assert str(wide[0]) == "G1 +24%"
-    assert row_findings(Placed(Block("conv", 8, 1), 4, 10)) == []  # 1:2 is below the threshold
+    assert row_findings(PlacedBlock(Block("conv", 8, 1), 4, 10)) == []  # 1:2 is below the threshold
 
 
 def test_groups_by_hand() -> None:
     """10x10, 8 to 8 in 4 groups: 100 * 16 + 16; as many MACs ungrouped are 8 to 2: 100 * 10 + 16."""
-    layer = next(layers_of(Placed(Block("conv", 8, 1, groups=4), 8, 10)))
+    layer = next(layers_of(PlacedBlock(Block("conv", 8, 1, groups=4), 8, 10)))
     assert grouped_excess(layer) == pytest.approx((1600 + 16) / (1000 + 16) - 1)
-    found = row_findings(Placed(Block("conv", 8, 1, groups=4), 8, 10))
+    found = row_findings(PlacedBlock(Block("conv", 8, 1, groups=4), 8, 10))
     assert [(one.guideline, one.text) for one in found] == [("G2", "1x1 of 8 to 8 at 10x10 in 4 groups")]
 
 
@@ -80,7 +81,7 @@ def test_access_grows_with_the_groups_at_equal_macs(inputs: int, side: int) -> N
     excess = []
     for groups in (1, 2, 4, 8):
         row = Block("conv", 64 * groups, 1, groups=groups)
-        layer = next(layers_of(Placed(row, inputs, side)))
+        layer = next(layers_of(PlacedBlock(row, inputs, side)))
         assert layer.macs == 64 * inputs * side**2
         excess.append(grouped_excess(layer))
     assert excess[0] == 0
@@ -97,19 +98,19 @@ def test_depthwise_convolutions_are_not_flagged_as_groups() -> None:
 def test_fragments_by_hand() -> None:
     """An inverted residual has three; SE adds a pooling and two 1x1; the strided unit of ShuffleNetV2 has five."""
     plain, gated = Block("mbconv", 16, 3, 1, 4), Block("mbconv", 16, 3, 1, 4, 0.25)
-    assert of("G3", row_findings(Placed(plain, 16, 14))) == []
-    assert [one.excess for one in of("G3", row_findings(Placed(gated, 16, 14)))] == [6 - MAX_FRAGMENTS]
-    assert [str(one) for one in of("G3", row_findings(Placed(Block("shuffle_v2", 32, 3, 2), 16, 14)))] == ["G3 +2"]
+    assert of("G3", row_findings(PlacedBlock(plain, 16, 14))) == []
+    assert [one.excess for one in of("G3", row_findings(PlacedBlock(gated, 16, 14)))] == [6 - MAX_FRAGMENTS]
+    assert [str(one) for one in of("G3", row_findings(PlacedBlock(Block("shuffle_v2", 32, 3, 2), 16, 14)))] == ["G3 +2"]
 
 
 def test_element_wise_share_by_hand() -> None:
     """10x10, 8 channels, expansion 1, residual: depthwise 1600 + 72 + 16, 1x1 1600 + 64 + 16, add 2400: 42 %."""
     row = Block("mbconv", 8, 3, 1, 1)
-    found = of("G4", row_findings(Placed(row, 8, 10)))
+    found = of("G4", row_findings(PlacedBlock(row, 8, 10)))
     assert [one.excess for one in found] == [pytest.approx(2400 / (1688 + 1680 + 2400))]
-    assert row_cost(Placed(row, 8, 10)).memory_bytes == 4 * (1688 + 1680 + 2400)
+    assert row_cost(PlacedBlock(row, 8, 10)).memory_bytes == 4 * (1688 + 1680 + 2400)
     assert str(found[0]) == "G4 42%"
-    assert of("G4", row_findings(Placed(Block("mbconv", 16, 3, 1, 1), 8, 10))) == []  # no shortcut
+    assert of("G4", row_findings(PlacedBlock(Block("mbconv", 16, 3, 1, 1), 8, 10))) == []  # no shortcut
 
 
 def test_what_the_paper_says_of_the_families() -> None:
@@ -135,7 +136,7 @@ def test_mobilenet_v2_widens_unequally_but_for_its_smallest_maps() -> None:
     assert {one.row for one in of("G1", findings(reference("mobilenet_v2")))} == set(range(2, 15))
 
 
-def excesses(placed: Placed) -> dict[str, list[float]]:
+def excesses(placed: PlacedBlock) -> dict[str, list[float]]:
     """Of every guideline, from nothing but the layers: everything that could be flagged, flagged or not."""
     found: dict[str, list[float]] = {"G1": [], "G2": [], "G3": [], "G4": []}
     layers = list(layers_of(placed))
@@ -189,9 +190,9 @@ def test_references_are_flagged_exactly_beyond_their_thresholds() -> None:
 @given(archs, st.sampled_from(["block", "layer"]))
 def test_parts_add_up_to_the_whole(arch: Arch, by: str) -> None:
     """Parameters, MACs and bytes, exactly."""
-    parts = [line.cost for line in lines(arch, by, 10)]
+    costs = [line.cost for line in parts(arch, by, 10)]
     assert total(arch, 10) == Cost(
-        sum(part.params for part in parts), sum(part.macs for part in parts), sum(part.memory_bytes for part in parts)
+        sum(part.params for part in costs), sum(part.macs for part in costs), sum(part.memory_bytes for part in costs)
     )
 
 
@@ -215,7 +216,7 @@ def test_ways_are_the_operators_of_the_rows(inputs: int, outputs: int, kernel: i
         ("depthwise separable", "dwsep"),
         ("spatially separable, full", "spatial_sep"),
     ):
-        layers = list(layers_of(Placed(Block(op, outputs, kernel, stride), inputs, side)))
+        layers = list(layers_of(PlacedBlock(Block(op, outputs, kernel, stride), inputs, side)))
         assert [macs for _, macs in found[name].steps] == [layer.macs for layer in layers]
 
 
@@ -257,7 +258,7 @@ def test_the_stem_is_the_first_convolution_with_a_window() -> None:
 @pytest.mark.parametrize(("channels", "ratio"), [(64, 0.25), (96, 0.5), (240, 0.25)])
 def test_squeeze_and_excitation_has_two_c_squared_r_weights(channels: int, ratio: float) -> None:
     """2 C^2 r without its biases, where C r needs no rounding; as many MACs."""
-    placed = Placed(Block("mbconv", channels, 3, 1, 1, ratio), channels, 14)
+    placed = PlacedBlock(Block("mbconv", channels, 3, 1, 1, ratio), channels, 14)
     gate: Layer = next(layer for layer in layers_of(placed) if layer.kind == "se")
     squeezed = int(channels * ratio) if channels * ratio % 8 == 0 else placed.squeezed
     assert gate.macs == 2 * channels * squeezed

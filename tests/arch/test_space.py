@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
 from nas.arch.genes import Gene, Scalar, every
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space, names, parse_space
+from nas.system.errors import InputError
 from tests.strategies import space_texts
 
 seeds = st.integers(0, 2**32 - 1)
@@ -34,7 +34,7 @@ shipped = cache(load_space)
 def all_archs(space: Space, limit: int = 4000) -> list[Arch]:
     """Every network by brute force, spellings not merged."""
     found = []
-    for _, _, arch in every(space.unfold):
+    for _, _, arch in every(space.realise):
         found.append(arch)
         if len(found) > limit:
             assume(False)

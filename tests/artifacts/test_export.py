@@ -19,23 +19,25 @@ from safetensors.torch import load_file, save_file
 
 import nas
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.artifacts.source import Chosen, chosen
-from nas.cli.exported import export_facts, export_text
-from nas.system.errors import InputError, NasError
-from nas.artifacts.export import Exported, export
 from nas.artifacts.check_against_target import held
-from nas.latency.measure import Latency, measure
+from nas.artifacts.export import Exported, export
+from nas.artifacts.source import ExportSource, export_source
+from nas.cli.exported import export_facts, export_text
+from nas.latency.measure import measure
 from nas.latency.models import bundled
-from nas.latency.runtimes.onnxruntime import onnx_bytes, onnx_session
+from nas.latency.record import Latency
+from nas.latency.runtimes.onnxruntime import onnx_session
 from nas.latency.table.table import LatencyTable
-from nas.references.external import LibraryNetwork
-from nas.system.machine import host
-from nas.references.table import reference, reference_names
+from nas.network.build import build
+from nas.network.serialize.onnx import onnx_bytes
 from nas.network.standalone import model_source
+from nas.references.external import LibraryNetwork
+from nas.references.table import reference, reference_names
+from nas.system.errors import InputError, NasError
+from nas.system.machine import host
 from tests.engine.search_toys import SPACE, cost_ms
-from tests.strategies import archs
 from tests.network.twins import make_up
+from tests.strategies import archs
 
 ALONE = """
 import sys
@@ -222,7 +224,9 @@ def test_a_wrong_onnx_file_is_refused_and_not_written(tmp_path: Path, monkeypatc
     other = build(arch, 5, seed=9)
     torch.nn.init.normal_(other.classifier[1].bias, 0, 1)
     monkeypatch.setattr(
-        sys.modules["nas.artifacts.export"], "onnx_bytes", lambda network, resolution, batch: onnx_bytes(other, resolution, batch)
+        sys.modules["nas.artifacts.export"],
+        "onnx_bytes",
+        lambda network, resolution, batch: onnx_bytes(other, resolution, batch),
     )
     with pytest.raises(NasError, match="off by"):
         export(arch, tmp_path / "out", num_classes=5)
@@ -247,8 +251,8 @@ def test_the_usual_formats_hold_the_one_of_the_runs_runtime(
     runtime: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("executorch")
-    run = Chosen(reference("mobilenet_v3_small"), Path("x"), target_ms=10.0, runtime=runtime)
-    monkeypatch.setattr("nas.api.networks.chosen", lambda *_: run)
+    run = ExportSource(reference("mobilenet_v3_small"), Path("x"), target_ms=10.0, runtime=runtime)
+    monkeypatch.setattr("nas.api.networks.export_source", lambda *_: run)
     nas.export("run")
     assert asked["formats"] == ("onnx", "python", *(["executorch"] if runtime == "executorch" else []))
     nas.export("run", formats=("python",))
@@ -262,7 +266,7 @@ def test_classes_are_those_of_the_weights_and_not_of_the_images(
     arch = reference("mobilenet_v3_small", resolution=SMALL)
     state = build(arch, 5).state_dict()
     save_file(state, tmp_path / "mine.safetensors")
-    monkeypatch.setattr("nas.artifacts.int8_images.calibration_images", lambda *_: SimpleNamespace(classes=3))
+    monkeypatch.setattr("nas.artifacts.int8_images.int8_images", lambda *_: SimpleNamespace(classes=3))
     for weights in (tmp_path / "mine.safetensors", state):
         nas.export(arch, tmp_path, ("onnx",), weights=weights, int8=True, data="cifar10")
         assert asked["num_classes"] == 5
@@ -279,7 +283,7 @@ def test_what_is_wrong_is_told_before_weights_and_images_are_fetched(
         raise AssertionError("fetched in vain")
 
     monkeypatch.setattr("nas.references.pretrained.find_weights", fetched)
-    monkeypatch.setattr("nas.artifacts.int8_images.calibration_images", fetched)
+    monkeypatch.setattr("nas.artifacts.int8_images.int8_images", fetched)
     monkeypatch.setattr("nas.latency.runtimes.base.find_spec", lambda name: None if name == "executorch" else name)
     common: dict[str, Any] = {"weights": "torchvision", "int8": True, "data": "cifar10"}
     for changes, says in (
@@ -341,7 +345,7 @@ def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats:
     arch = SPACE.sample(0)
     onnx, pte = (times(5.0) if name in formats else None for name in ("onnx", "executorch"))
     done = Exported(arch, 10, (), None, onnx, pte_measured=pte)
-    found = held(done, Chosen(arch, Path("x"), target_ms=10.0, runtime=runtime), Path("x"))
+    found = held(done, ExportSource(arch, Path("x"), target_ms=10.0, runtime=runtime), Path("x"))
     text = export_text(found)
     assert says in text if says else "not held" not in text
     assert export_facts(found)["held_to_target"] == (says is None)
@@ -351,11 +355,13 @@ def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats:
 def test_an_export_says_what_its_target_is_worth() -> None:
     """A target that another device is to answer for; one met by what the machine usually takes, but not just now."""
     arch = SPACE.sample(0)
-    elsewhere = held(Exported(arch, 10, (), None, times(5.0)), Chosen(arch, Path("x"), elsewhere="a board"), Path("x"))
+    elsewhere = held(
+        Exported(arch, 10, (), None, times(5.0)), ExportSource(arch, Path("x"), elsewhere="a board"), Path("x")
+    )
     assert "the run's target is of a board: give --token" in export_text(elsewhere)
     assert export_facts(elsewhere)["target_of"] == "a board"
     slow = replace(times(9.0), drift=0.2)
-    done = held(Exported(arch, 10, (), None, slow), Chosen(arch, Path("x"), target_ms=10.0), Path("x"))
+    done = held(Exported(arch, 10, (), None, slow), ExportSource(arch, Path("x"), target_ms=10.0), Path("x"))
     assert "within the target of 10 ms when the machine is undisturbed; just now it took 10.8 ms" in export_text(done)
 
 
@@ -377,14 +383,14 @@ def test_a_run_with_a_given_table_is_exported_under_what_it_was_timed_with(
         SPACE, latency_target=target_ms, device=f"table:{tmp_path / 'table.json'}", evaluate=cost_ms, trials=3,
         run=run, references=[],
     )  # fmt: skip
-    found = chosen(run, None, None)
+    found = export_source(run, None, None)
     assert timed_with == {(found.runtime, found.threads)} == {("executorch", 2)}
     assert found.target_ms == pytest.approx(target_ms)
     kept = json.loads((run / "run.json").read_text())
     kept["options"]["timed_with"] = {"runtime": "executorch"}
     (run / "run.json").write_text(json.dumps(kept))
     with pytest.raises(nas.InputError, match="timed_with of the run cannot be"):
-        chosen(run, None, None)
+        export_source(run, None, None)
 
 
 def test_bad_arguments_are_told(tmp_path: Path) -> None:

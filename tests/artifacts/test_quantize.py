@@ -13,18 +13,19 @@ from torch import Tensor
 
 import nas
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.artifacts.int8_images import calibration_images
-from nas.cli.exported import export_text
-from nas.system.errors import InputError, NasError
+from nas.arch.block import Block
 from nas.artifacts.export import Exported, export
-from nas.latency.remote.check import check_model
-from nas.latency.measure import Latency
-from nas.latency.runtimes.onnxruntime import onnx_bytes, onnx_session
+from nas.artifacts.int8_images import int8_images
+from nas.artifacts.quantize import Images, compared, int8_onnx
+from nas.cli.exported import export_text
 from nas.data.generated import CLASSES, generate
 from nas.data.pixels import NORMALISATIONS, normalisation
-from nas.artifacts.quantize import Images, compared, int8_onnx
-from nas.arch.block import Block
+from nas.latency.record import Latency
+from nas.latency.remote.check import check_model
+from nas.latency.runtimes.onnxruntime import onnx_session
+from nas.network.build import build
+from nas.network.serialize.onnx import onnx_bytes
+from nas.system.errors import InputError, NasError
 from tests.cli.test_cli import images as noise_folder
 
 SIDE = 32
@@ -208,7 +209,7 @@ def test_a_folder_of_images_calibrates_and_scores_without_overlap(
         lambda model, threads: Latency(next(took), 0.1, 9, "device", "onnxruntime", 1, 1, "measured"),
     )
     data = noise_folder(tmp_path / "data", 3, 30)
-    found = calibration_images(data, SIDE, "imagenet")
+    found = int8_images(data, SIDE, "imagenet")
     assert (len(found.calibration), len(found.held_out), found.classes) == (72, 18, 3)
     assert not {image.tobytes() for image in found.calibration} & {image.tobytes() for image in found.held_out}
     capfd.readouterr()
@@ -258,6 +259,6 @@ def test_image_files_reach_the_network_upright_in_colour(tmp_path: Path) -> None
         (tmp_path / f"c{label}").mkdir()
         for at in range(20):
             Image.new("RGB", (40, 40), colour).save(tmp_path / f"c{label}" / f"{at}.png")
-    found = calibration_images(tmp_path, SIDE, "none")
+    found = int8_images(tmp_path, SIDE, "none")
     red = found.held_out[found.labels == 0]
     assert np.allclose(found.to_input(red).mean((0, 2, 3)), [1, 0, 0], atol=0.02)

@@ -163,7 +163,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     command = "search --space tiny.yaml --latency-target 1s --data photos --run r --trials 2 --workers 1 --json"
     with_references = [*command.split(), "--references", "mobilenet_v3_small@width=0.5,resolution=96"]
     of_sampling = (f"sampling.{name} = {value}" for name, value in BRIEF.items())
-    brief = "; ".join(["from nas.latency import sampling, table_build; table_build.BUDGET_S = 5.0", *of_sampling])
+    brief = "; ".join(
+        ["from nas.latency import sampling; from nas.latency.table import build; build.BUDGET_S = 5.0", *of_sampling]
+    )
     done = subprocess.run(
         [*NAS[:-1], f"{brief}; {NAS[-1]}", *with_references], cwd=folder, capture_output=True, text=True, check=False
     )

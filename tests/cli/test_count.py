@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.arch.cost import cost_of
 from nas.cli.main import main
-from nas.arch.cost import estimate
 from nas.references.table import reference
 
 
@@ -34,7 +34,7 @@ def test_every_kind_of_name_is_counted(capsys: pytest.CaptureFixture[str], tmp_p
     found = json.loads(out)
     assert list(found) == names
     assert {(one["params"], one["macs"], one["memory_bytes"]) for one in found.values()} == {
-        (3_504_872, 300_774_272, estimate(reference("mobilenet_v2")).memory_bytes)
+        (3_504_872, 300_774_272, cost_of(reference("mobilenet_v2")).memory_bytes)
     }
     code, out, _ = run(capsys, "count", *names)
     assert code == 0
@@ -62,7 +62,7 @@ def test_by_layer_and_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert code == 0
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    cost = estimate(reference("mobilenet_v3_small"), 7)
+    cost = cost_of(reference("mobilenet_v3_small"), 7)
     for name in ("params", "macs", "memory_bytes"):
         assert sum(int(row[name]) for row in rows) == getattr(cost, name)
     assert {"depthwise 5x5", "se", "add", "classifier"} <= {row["name"] for row in rows}
@@ -72,7 +72,7 @@ def test_the_resolution_is_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("mobilenet_v2", "torchvision:squeezenet1_1")
     found = json.loads(run(capsys, "count", *names, "--resolution", "96", "--json")[1])
     assert {one["resolution"] for one in found.values()} == {96}
-    assert found["mobilenet_v2"]["macs"] == estimate(reference("mobilenet_v2@resolution=96")).macs
+    assert found["mobilenet_v2"]["macs"] == cost_of(reference("mobilenet_v2@resolution=96")).macs
 
 
 def test_a_librarys_network_by_its_children(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from nas.latency.measure import Latency
 from nas.cli.progress import Terminal, status, watcher
-from nas.references.table import reference
 from nas.engine.progress import Progress
 from nas.engine.run.record import Candidate, State
+from nas.latency.record import Latency
+from nas.references.table import reference
 
 LATENCY = Latency(5.0, None, None, "box", "onnxruntime", 1, 1, "predicted")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.system.errors import InputError
 from nas.data import folder
-from nas.data.dataset import load_data
+from nas.data.load import load_data
+from nas.system.errors import InputError
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 

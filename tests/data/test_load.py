@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.system.errors import InputError, NasError
 from nas.data import generated
 from nas.data import torchvision_sets as torchvision_data
-from nas.data.dataset import ImageData, load_data
+from nas.data.dataset import ImageData
+from nas.data.load import load_data
+from nas.system.errors import InputError, NasError
 
 
 @pytest.fixture

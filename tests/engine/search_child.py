@@ -1,4 +1,5 @@
-"""A search in a process of its own, to be killed: ``python -m tests.engine.search_child FOLDER LOG TRIALS WORKERS SECONDS``.
+"""A search in a process of its own, to be killed:
+``python -m tests.engine.search_child FOLDER LOG TRIALS WORKERS SECONDS``.
 
 Begins the run, or goes on with it. Prints one line per finished network.
 """
@@ -9,10 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from nas.engine.loop import Progress, run_search
 from nas.engine.executors.base import ProcessExecutor, SerialExecutor
-from nas.engine.samplers import make_sampler
+from nas.engine.loop import Progress, run_search
 from nas.engine.run.store import Store
+from nas.engine.samplers import make_sampler
 from tests.engine.search_toys import SPACE, Model, Traced, target_of
 
 

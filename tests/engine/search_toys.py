@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.training.evaluate import Evaluation
-from nas.latency.measure import Latency
 from nas.arch.space_yaml import parse_space
+from nas.latency.record import Latency
+from nas.training.evaluate import Evaluation
 
 ROW = "kernel: [3, 5, 7], expand: [1, 3, 6], se: [0, 0.25], act: [relu, h_swish]"
 SPACE = parse_space(

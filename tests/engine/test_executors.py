@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nas.system.errors import InputError, NasError
-from nas.engine.loop import Outcome, run_search
 from nas.engine.executors.base import Executor, ProcessExecutor, SerialExecutor
 from nas.engine.executors.ray import RayExecutor
-from nas.engine.samplers import make_sampler
+from nas.engine.loop import Outcome, run_search
 from nas.engine.run.store import Store
+from nas.engine.samplers import make_sampler
+from nas.system.errors import InputError, NasError
 from tests.engine.search_toys import SPACE, Deadly, Model, Traced, evaluated, evaluation, target_of
 
 Make = Callable[[Any], Executor]
@@ -75,8 +75,8 @@ def test_training_gives_the_same_scores_everywhere(make: Make, tmp_path: Path, m
     """Real proxy training, one thread each: images reach a worker by path or through Ray's object store, and the
     scores are equal to the bit."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    from nas.data.load import load_data
     from nas.training.evaluate import ProxyEvaluator
-    from nas.data.dataset import load_data
     from nas.training.proxy import ProxyConfig
 
     config = ProxyConfig(steps=8, batch=16, resolution=16, full_resolution=max(SPACE.resolution), val_images=100)

@@ -13,16 +13,27 @@ import optuna
 import pytest
 
 from nas.arch.arch import Arch
-from nas.training.evaluate import CustomEvaluator, Evaluation
-from nas.latency.feasibility import feasibility
-from nas.engine.feasible_sampler import Draws
-from nas.engine.loop import Outcome, Progress, run_search
 from nas.engine.executors.base import SerialExecutor
+from nas.engine.loop import Outcome, Progress, run_search
 from nas.engine.proposals import USED
 from nas.engine.run.record import Record
-from nas.engine.samplers import SAMPLERS, make_sampler
 from nas.engine.run.store import Store
-from tests.engine.search_toys import SPACE, TINY, Model, Traced, cost_ms, evaluated, evaluation, noise, raising, target_of
+from nas.engine.samplers import SAMPLERS, make_sampler
+from nas.latency.feasibility import feasibility
+from nas.latency.feasible_sampler import FeasibleSampler
+from nas.training.evaluate import CustomEvaluator, Evaluation
+from tests.engine.search_toys import (
+    SPACE,
+    TINY,
+    Model,
+    Traced,
+    cost_ms,
+    evaluated,
+    evaluation,
+    noise,
+    raising,
+    target_of,
+)
 
 
 def search(evaluator: Any = evaluation, sampler: Any = "random", space: Any = SPACE, **changes: Any) -> Outcome:
@@ -223,7 +234,7 @@ def test_draws_reach_rare_networks() -> None:
 
     space = load_space("mbconv")
     target = 0.9 * min(cost_ms(space.sample(seed)) for seed in range(1500))
-    found = Draws(space, Model(), target, np.random.default_rng(0)).unseen(set(), 5)
+    found = FeasibleSampler(space, Model(), target, np.random.default_rng(0)).unseen(set(), 5)
     archs = {space.decode(genes) for genes in found}
     assert len(archs) == 5
     assert all(cost_ms(arch) <= target for arch in archs)
@@ -235,7 +246,7 @@ def test_draws_take_nearly_all_of_a_target() -> None:
     target_ms = target_of(0.5)
     fast = SPACE.encode(min((SPACE.sample(seed) for seed in range(200)), key=cost_ms))
     seen: set[str] = set()
-    draws = Draws(SPACE, Model(), target_ms, np.random.default_rng(0))
+    draws = FeasibleSampler(SPACE, Model(), target_ms, np.random.default_rng(0))
     for _ in range(30):
         genes = draws.nearly_all(fast, seen)
         assert genes is not None
@@ -246,12 +257,12 @@ def test_draws_take_nearly_all_of_a_target() -> None:
     tiny = sorted({TINY.sample(seed) for seed in range(200)}, key=cost_ms)
     middle_ms = cost_ms(tiny[5]) * 1.2
     slowest_ms = max(cost_ms(arch) for arch in tiny if cost_ms(arch) <= middle_ms)
-    draws = Draws(TINY, Model(), middle_ms, np.random.default_rng(0))
+    draws = FeasibleSampler(TINY, Model(), middle_ms, np.random.default_rng(0))
     found = draws.nearly_all(TINY.encode(tiny[0]), set())
     assert found is not None
     assert cost_ms(TINY.decode(found)) == slowest_ms
     assert draws.nearly_all(TINY.encode(tiny[0]), {arch.key for arch in tiny}) is None
-    draws = Draws(TINY, Model(), 9 * middle_ms, np.random.default_rng(0))
+    draws = FeasibleSampler(TINY, Model(), 9 * middle_ms, np.random.default_rng(0))
     assert draws.nearly_all(TINY.encode(tiny[-1]), set()) is None, "none is slower than the slowest"
 
 

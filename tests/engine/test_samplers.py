@@ -5,8 +5,8 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from nas.system.errors import InputError
 from nas.engine.samplers import SAMPLERS, make_sampler
+from nas.system.errors import InputError
 from tests.engine.search_toys import SPACE
 
 
@@ -15,7 +15,7 @@ def proposals(sampler: optuna.samplers.BaseSampler) -> list[dict[str, object]]:
     found = []
     for _ in range(5):
         trial = study.ask()
-        SPACE.unfold(lambda gene: trial.suggest_categorical(gene.name, gene.options))  # type: ignore[arg-type, return-value] # noqa: B023
+        SPACE.realise(lambda gene: trial.suggest_categorical(gene.name, gene.options))  # type: ignore[arg-type, return-value] # noqa: B023
         found.append(trial.params)
     return found
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.system.errors import InputError, NasError, RunBusyError
-from nas.latency.measure import Latency
 from nas.engine.run.record import Candidate, State
 from nas.engine.run.store import Store
+from nas.latency.record import Latency
+from nas.system.errors import InputError, NasError, RunBusyError
 from tests.engine.search_toys import SPACE, Model, target_of
 
 OPTIONS = {"target_ms": 30.0, "seed": 1, "feasibility": {"share": 0.5}}

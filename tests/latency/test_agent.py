@@ -26,10 +26,10 @@ from nas.cli.agent import agent as agent_command
 from nas.latency import isolation
 from nas.latency.remote import main as agent_main
 from nas.latency.remote import worker as agent_worker
+from nas.latency.remote.agent_file import agent_source
 from nas.latency.remote.bounds import LIMIT_S as USUAL_LIMIT_S
 from nas.latency.remote.bounds import MAX_BODY, PORT
 from nas.latency.remote.check import MESSAGES, Refused, check_model
-from nas.latency.remote.agent_file import agent_source
 from nas.latency.remote.server import CONNECTIONS, PLACES
 from nas.latency.remote.worker import LOCK, SIDES
 from tests.latency.agents import (

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.arch.arch import Arch
-from nas.cli.main import main
-from nas.system.errors import InputError, NasError
-from nas.latency.remote import client as agent_client
-from nas.latency.remote.client import TRIES, Link, check_address
-from nas.latency.devices import LatencyModel, device
-from nas.latency.remote.agent import Agent
-from nas.latency.runtimes.onnxruntime import onnx_bytes
 from nas.api.networks import measure_named
+from nas.arch.arch import Arch
 from nas.arch.space_yaml import parse_space
+from nas.cli.main import main
+from nas.latency.devices import LatencyModel, device
+from nas.latency.remote import client as agent_client
+from nas.latency.remote.agent import Agent
+from nas.latency.remote.client import TRIES, Link, check_address
+from nas.network.serialize.onnx import onnx_bytes
+from nas.system.errors import InputError, NasError
 from tests.latency.agents import TOKEN, RunningAgent, endless_model, small_model
 
 TINY = parse_space(

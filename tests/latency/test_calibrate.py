@@ -11,15 +11,15 @@ import pytest
 from scipy.stats import spearmanr
 
 from nas.arch.arch import Arch
+from nas.arch.space_yaml import load_space
 from nas.cli.main import main
-from nas.system.errors import InputError
-from nas.latency.table.calibrate import FEWEST, TRUSTED, calibrate
 from nas.latency.devices import device
-from nas.latency.table.measurements import Measured, read_measurements
 from nas.latency.models import bundled
+from nas.latency.table.calibrate import FEWEST, TRUSTED, calibrate
+from nas.latency.table.measurements import Measured, read_measurements
 from nas.latency.table.table import LatencyTable
 from nas.references.table import reference
-from nas.arch.space_yaml import load_space
+from nas.system.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 TUNAS = ROOT.parent / "shared" / "data" / "pixel1"

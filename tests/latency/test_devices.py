@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
-from nas.system.errors import InfeasibleError, InputError
+from nas.arch.cost import cost_of
+from nas.arch.space_yaml import load_space, parse_space
 from nas.latency.devices import CallableModel, Host, LatencyModel, Saved, device
 from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut
-from nas.latency.measure import Latency
-from nas.latency.table.table import LatencyTable
+from nas.latency.record import Latency
 from nas.latency.table.columns import Columns
+from nas.latency.table.table import LatencyTable
+from nas.system.errors import InfeasibleError, InputError
 from nas.system.machine import host
-from nas.arch.space_yaml import load_space, parse_space
 
 SMALL = parse_space(
     """
@@ -54,7 +54,7 @@ def table_of(arch: Arch, name: str) -> LatencyTable:
         versions={},
         groups=columns.groups,
         columns=columns.names,
-        coefficients=(1e-6,) * len(columns.unfolded),
+        coefficients=(1e-6,) * len(columns.realised),
         error=HeldOut((1.0,), (1.0,)),
         fitted=1,
     )
@@ -73,7 +73,7 @@ def test_feasibility_finds_the_true_extremes_of_a_small_space() -> None:
 def test_feasibility_bounds_all_samples_of_a_large_space() -> None:
     """Fastest and slowest lie outside every sample, are of the space, and the share is that of the samples."""
     space = load_space("mbconv")
-    model = CallableModel(lambda arch: estimate(arch).macs / 1e7)
+    model = CallableModel(lambda arch: cost_of(arch).macs / 1e7)
     target = 20.0
     found = feasibility(space, model, target, seed=1, samples=300)
     rng = np.random.default_rng(1)

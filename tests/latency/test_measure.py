@@ -16,20 +16,21 @@ from onnx import helper
 from scipy.stats import binom
 
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.system.errors import InputError
+from nas.arch.block import Block
 from nas.latency import isolation, sampling
 from nas.latency import measure as room
 from nas.latency.anchor import Held, usual_ms
 from nas.latency.isolation import isolated
-from nas.latency.measure import Latency, measure, measure_onnx, timed
-from nas.latency.runtimes.onnxruntime import onnx_bytes
+from nas.latency.measure import measure, measure_onnx, timed
+from nas.latency.record import Latency
 from nas.latency.runtimes.base import part_names, runtime_of
 from nas.latency.sampling import median_interval, sample
 from nas.latency.table.columns import parts_of_row, places
-from nas.system.machine import host
+from nas.network.build import build
+from nas.network.serialize.onnx import onnx_bytes
 from nas.references.table import reference
-from nas.arch.block import Block
+from nas.system.errors import InputError
+from nas.system.machine import host
 from tests.latency.agents import model_of
 
 TINY = Arch(

@@ -18,19 +18,21 @@ import pytest
 import torch
 from torch import nn
 
+from nas.api.networks import measure_named, write_samples
 from nas.arch.arch import Arch
-from nas.network.build import build
+from nas.arch.block import Block
 from nas.cli.main import main
-from nas.system.errors import InputError
+from nas.latency.measure import measure, measure_pte
+from nas.latency.record import Latency
 from nas.latency.runtimes import executorch as runtime_executorch
 from nas.latency.runtimes import pte_check
-from nas.latency.measure import Latency, measure, measure_pte
-from nas.latency.runtimes.executorch import Program, exported, for_xnnpack, pte_bytes, pte_run
 from nas.latency.runtimes.base import installed, noise, part_names, runtime_of
+from nas.latency.runtimes.executorch import Program, pte_run
+from nas.network.build import build
+from nas.network.serialize.executorch import exported, for_xnnpack, pte_bytes
 from nas.references.external import LibraryNetwork
-from nas.api.networks import measure_named, write_samples
 from nas.references.table import reference
-from nas.arch.block import Block
+from nas.system.errors import InputError
 
 SMALL = Arch(
     (

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
+from nas.arch.space_yaml import load_space, parse_space
+from nas.engine.options import REFERENCES as USUAL
+from nas.latency.held_out import HeldOut
 from nas.latency.table import build as room
 from nas.latency.table import draw as table_draw
-from nas.latency.held_out import HeldOut
-from nas.latency.table.table import LatencyTable
 from nas.latency.table.build import build_table, cached_table
 from nas.latency.table.columns import Columns
 from nas.latency.table.draw import LARGE_NETS, PLAIN_NETS, strange
 from nas.latency.table.kept import Kept, forget_old
 from nas.latency.table.residuals import Residuals
-from nas.engine.options import REFERENCES as USUAL
+from nas.latency.table.table import LatencyTable
 from nas.references.table import reference
-from nas.arch.space_yaml import load_space, parse_space
+from nas.system.errors import InputError
 from tests.latency.tables import ONE, SMALL, made_up
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
+from nas.arch.cost import cost_of
+from nas.arch.space_yaml import load_space, names
+from nas.engine.options import REFERENCES as USUAL
 from nas.latency.table.columns import Columns
 from nas.latency.table.draw import HELD_OUT, LARGE_NETS, PLAIN_NETS, draw_sets, informative, strange
 from nas.latency.table.time import FEWEST
-from nas.engine.options import REFERENCES as USUAL
 from nas.references.table import reference
-from nas.arch.space_yaml import load_space, names
 from tests.latency.tables import made_up
 
 
@@ -73,8 +73,8 @@ def test_large_maps_are_fitted_to(space: str | Path) -> None:
         _, fitted = draw_sets(found, seed)
         beyond = [arch for arch in fitted if arch.resolution > 1.25 * max(found.resolution)]
         assert len(beyond) == LARGE_NETS
-        others = max(estimate(arch).macs for arch in fitted if arch not in beyond)
-        assert all(estimate(arch).macs < 8 * others and arch.rows[-1].op == "pool" for arch in beyond)
+        others = max(cost_of(arch).macs for arch in fitted if arch not in beyond)
+        assert all(cost_of(arch).macs < 8 * others and arch.rows[-1].op == "pool" for arch in beyond)
 
 
 def test_held_out_networks_are_of_the_space_and_never_fitted_to() -> None:

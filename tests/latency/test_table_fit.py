@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
+from nas.arch.space_yaml import load_space, names, parse_space
 from nas.latency.table.calibrate import solve
 from nas.latency.table.columns import parts_of_row, places, steps
 from nas.latency.table.draw import draw_sets
@@ -14,7 +14,7 @@ from nas.latency.table.fit import fit, solved
 from nas.latency.table.predict import Charges
 from nas.latency.table.residuals import MOST, SPREAD, Point, Residuals, covariance
 from nas.references.table import reference
-from nas.arch.space_yaml import load_space, names, parse_space
+from nas.system.errors import InputError
 from tests.latency.tables import ONE, made_up
 
 CHANNELS = st.integers(1, 4096)
@@ -31,7 +31,7 @@ def test_a_linear_device_is_recovered_from_parts_and_networks(name: str) -> None
     parts_ms = []
     for arch, size in zip(archs, sizes, strict=True):
         raw = np.array([columns.of_part(part) for placed in places(arch) for part in parts_of_row(placed)])
-        parts_ms.append(columns.unfold(raw, np.full(len(raw), size)) @ truth)
+        parts_ms.append(columns.realise(raw, np.full(len(raw), size)) @ truth)
     for arch_ms, whole_ms in zip(parts_ms, nets_ms, strict=True):
         assert arch_ms.sum() == pytest.approx(whole_ms)
     found, residuals = fit(columns, archs, parts_ms, nets_ms)
@@ -55,7 +55,7 @@ def test_what_is_not_linear_is_learnt_from_parts() -> None:
     def timed(arch: Arch) -> np.ndarray:
         parts = [part for placed in places(arch) for part in parts_of_row(placed)]
         size = columns.raw([arch])[0, -1]
-        linear = columns.unfold(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
+        linear = columns.realise(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
         return np.array([bent(ms, p[0].in_size, p[0].in_channels) for ms, p in zip(linear, parts, strict=True)])
 
     parts_ms = [timed(arch) for arch in archs]
@@ -101,7 +101,7 @@ def test_networks_tell_about_parts() -> None:
         """Parts with depthwise ones told too slow, scaled to the network's own time, as a profile is."""
         parts = [part for placed in places(arch) for part in parts_of_row(placed)]
         size = columns.raw([arch])[0, -1]
-        ms = columns.unfold(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
+        ms = columns.realise(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
         told = ms * [1.5 if part[0].kind == "depthwise" else 1.0 for part in parts] * rng.normal(1, 0.1, len(parts))
         return told * ms.sum() / told.sum(), float(ms.sum())
 
@@ -120,7 +120,7 @@ def test_one_mistaken_network_is_held_back() -> None:
     parts_ms = []
     for arch, size in zip(archs, sizes, strict=True):
         raw = np.array([columns.of_part(part) for placed in places(arch) for part in parts_of_row(placed)])
-        parts_ms.append(columns.unfold(raw, np.full(len(raw), size)) @ truth)
+        parts_ms.append(columns.realise(raw, np.full(len(raw), size)) @ truth)
     parts_ms[10] = parts_ms[10] * 1.5
     prices, residuals = fit(columns, archs, parts_ms, np.array([parts.sum() for parts in parts_ms]))
     error = Charges(columns, prices, residuals).many(held_out) / (columns.of_networks(held_out) @ truth) - 1

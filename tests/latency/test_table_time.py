@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
-from nas.network.build import build
-from nas.arch.cost import estimate
-from nas.latency.table import time as table_time
+from nas.arch.block import OPS, Block
+from nas.arch.cost import cost_of
+from nas.arch.space_yaml import parse_space
 from nas.latency.anchor import Held
 from nas.latency.runtimes.base import part_names, runtime_of
+from nas.latency.table import time as table_time
 from nas.latency.table.columns import parts_of_row, places
 from nas.latency.table.drift import Visits
 from nas.latency.table.kept import Kept, Visit
@@ -25,8 +26,7 @@ from nas.latency.table.time import (
     time_networks,
     visits,
 )
-from nas.arch.block import OPS, Block
-from nas.arch.space_yaml import parse_space
+from nas.network.build import build
 from tests.latency.tables import ONE, SMALL
 
 EVERY_OP = (
@@ -56,8 +56,8 @@ def test_every_op_is_timed_part_by_part(runtime: str) -> None:
     arch = Arch(EVERY_OP, 64)
     assert {row.op for row in arch.rows} == set(OPS)
     parts = [part for placed in places(arch) for part in parts_of_row(placed)]
-    assert sum(layer.macs for part in parts for layer in part) == estimate(arch).macs
-    assert sum(layer.params for part in parts for layer in part) == estimate(arch).params
+    assert sum(layer.macs for part in parts for layer in part) == cost_of(arch).macs
+    assert sum(layer.params for part in parts for layer in part) == cost_of(arch).params
     network = build(arch)
     found = part_names(network)
     assert len(found) == len(parts)

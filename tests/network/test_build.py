@@ -6,8 +6,8 @@ from hypothesis import given, settings
 
 from nas.arch.arch import Arch
 from nas.network.build import build
-from nas.system.errors import InputError
 from nas.references.table import reference
+from nas.system.errors import InputError
 from tests.strategies import archs
 
 

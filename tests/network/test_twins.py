@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from nas.network.build import build
+from nas.network.weights import load_weights
 from nas.references.pretrained import TIMM, TORCHVISION, Twin
 from nas.references.table import reference
-from nas.network.weights import load_weights
 from tests.network.twins import Norms, twin
 
 TABLES = {"torchvision": TORCHVISION, "timm": TIMM}

@@ -16,15 +16,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import nas
-from nas.references import pretrained
 from nas.arch.arch import Arch
 from nas.network.build import build
-from nas.system.errors import InputError, NasError
+from nas.network.weights import load_weights
+from nas.references import pretrained
 from nas.references.pretrained import TIMM, TORCHVISION, downloaded, find_weights, read_state, twin_of
 from nas.references.table import reference
-from nas.network.weights import load_weights
-from tests.strategies import archs
+from nas.system.errors import InputError, NasError
 from tests.network.twins import make_up, twin
+from tests.strategies import archs
 
 State = dict[str, Tensor]
 FAMILIES = [

@@ -8,13 +8,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from nas.arch.cost import Cost, count
-from nas.system.errors import InputError, NasError
+from nas.arch.cost import Cost
 from nas.latency.measure import measure
-from nas.latency.runtimes.onnxruntime import onnx_bytes
+from nas.network.count import count
+from nas.network.serialize.onnx import onnx_bytes
+from nas.network.trace import trace
 from nas.references.external import LibraryNetwork, is_library, library_cost, library_network, library_parts
 from nas.references.table import reference
-from nas.network.trace import trace
+from nas.system.errors import InputError, NasError
 
 PUBLISHED = [  # torchvision's parameters; MACs by fvcore in the field's tables
     ("torchvision:googlenet", 6_624_904, 1498),

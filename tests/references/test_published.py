@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.arch.cost import estimate
-from nas.system.errors import InputError
+from nas.arch.cost import cost_of
 from nas.references.external import library_cost, library_network
 from nas.references.published import TOLERANCE, UNKNOWN, Figure, left_out, published, published_libraries
 from nas.references.table import reference, reference_names
+from nas.system.errors import InputError
 
 TINY = """\
 name: tiny
@@ -54,7 +54,7 @@ def test_every_difference_is_explained_and_every_explanation_has_one(name: str) 
     entries = published(name)
     assert entries, "nothing is published for it"
     for entry in entries:
-        cost = estimate(reference(name, entry.width, entry.resolution))
+        cost = cost_of(reference(name, entry.width, entry.resolution))
         differences = entry.differences(cost.params, cost.macs)
         where = (name, entry.width, entry.resolution, entry.source)
         assert bool(differences) == bool(entry.differs), where
@@ -67,7 +67,7 @@ def test_unknown_causes_are_said_to_be_unknown_and_counted() -> None:
     told = 0
     for name in reference_names():
         for entry in published(name):
-            cost = estimate(reference(name, entry.width, entry.resolution))
+            cost = cost_of(reference(name, entry.width, entry.resolution))
             for one in entry.differences(cost.params, cost.macs):
                 assert one.explanation is not None
                 if one.unknown:

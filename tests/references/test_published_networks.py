@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
-from nas.arch.cost import count, estimate
-from nas.references.table import reference
+from nas.arch.cost import cost_of
 from nas.arch.space_yaml import load_space, parse_space
+from nas.network.count import count
+from nas.references.table import reference
 
 SHARED = Path(__file__).parents[3] / "shared"
 FIGURES = SHARED / "figures" / "reference_figures.csv"
@@ -81,7 +82,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_references_have_exactly_the_published_parameters(name: str) -> None:
     """The closed form; `test_built_references_...` counts the built networks."""
-    assert estimate(reference(name)).params == PARAMETERS[name]
+    assert cost_of(reference(name)).params == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if "@" not in name and not re.search(r"_b[3-7]$", name)])
@@ -89,7 +90,7 @@ def test_built_references_have_exactly_the_published_parameters(name: str) -> No
     """Built and traced at a small size; parameters do not depend on it, and the MACs are the closed form's."""
     arch = reference(name, resolution=64)
     built = count(arch)
-    assert (built.params, built.macs) == (PARAMETERS[name], estimate(arch).macs)
+    assert (built.params, built.macs) == (PARAMETERS[name], cost_of(arch).macs)
 
 
 def published_rows() -> Iterator[tuple[str, dict[str, str]]]:
@@ -138,7 +139,7 @@ EXCEPTIONS = {
 @pytest.mark.parametrize(("name", "row"), published_rows())
 def test_every_published_size_has_the_counted_figures(name: str, row: dict[str, str]) -> None:
     """Parameters exactly, MACs within half a percent, but for the exceptions."""
-    cost = estimate(reference(name))
+    cost = cost_of(reference(name))
     macs_off = abs(cost.macs / 1e6 / float(row["macs_counted_m"]) - 1)
     if EXCEPTIONS.get(name) == INDIVISIBLE:
         assert 0.005 < macs_off < 0.1
@@ -180,7 +181,7 @@ def as_space(net: dict[str, Any]) -> str:
 @pytest.mark.parametrize("net", specialised(), ids=lambda net: net["name"])
 def test_specialised_networks_have_the_counted_figures(net: dict[str, Any]) -> None:
     """19 networks that Once-for-all found for phones, GPUs and CPUs."""
-    cost = estimate(parse_space(as_space(net), "net").sample(0))
+    cost = cost_of(parse_space(as_space(net), "net").sample(0))
     assert (cost.params, cost.macs) == (net["params_calc"], net["macs_calc"])
 
 
@@ -199,7 +200,7 @@ def test_all_of_nas_bench_macro_has_the_published_figures() -> None:
     for code, known in json.loads(MACRO.read_text()).items():
         genes = {gene.name: gene.options[int(digit)] for gene, digit in zip(space.genes, code, strict=True)}
         arch = space.decode(genes)
-        cost = estimate(arch, 10)
+        cost = cost_of(arch, 10)
         assert (cost.params, cost.macs) == (known["params"], known["flops"]), code
         found.add(arch.key)
     assert len(found) == space.size == 3969

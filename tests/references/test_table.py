@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
-from nas.system.errors import InputError
-from nas.references.table import reference, reference_names
 from nas.arch.block import Block
+from nas.arch.cost import cost_of
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space, parse_space
+from nas.references.table import reference, reference_names
+from nas.system.errors import InputError
 
 
 def test_multipliers_in_text_and_as_arguments_agree() -> None:
@@ -133,7 +133,7 @@ def test_a_network_is_added_by_one_file_and_no_python(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     arch = reference("my_net.yaml")
     assert (len(arch.rows), arch.resolution) == (12, 192)
-    assert estimate(reference("my_net.yaml@width=0.5,resolution=160")).macs < estimate(arch).macs / 3
+    assert cost_of(reference("my_net.yaml@width=0.5,resolution=160")).macs < cost_of(arch).macs / 3
 
     def nas(*words: str) -> str:
         done = subprocess.run([sys.executable, "-m", "nas", *words], capture_output=True, text=True, cwd=tmp_path)
@@ -141,7 +141,7 @@ def test_a_network_is_added_by_one_file_and_no_python(tmp_path: Path, monkeypatc
         return done.stdout
 
     counted = json.loads(nas("count", "my_net.yaml", "--json"))
-    assert str(estimate(arch).params) in json.dumps(counted)
+    assert str(cost_of(arch).params) in json.dumps(counted)
     listed = nas("references", "--select", "my_net.yaml", "--device", "none", "--json")
     assert "our report, table 2" in listed
     assert "exported" not in nas("export", "my_net.yaml", "--format", "python", "--out", "shipped")

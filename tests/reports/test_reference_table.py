@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.arch.arch import Arch
-from nas.cli.main import main
 from nas.api.reference_table import compare_references
-from nas.arch.cost import estimate
-from nas.system.errors import InputError
+from nas.arch.arch import Arch
+from nas.arch.cost import cost_of
+from nas.cli.main import main
 from nas.latency.devices import LatencyModel
-from nas.latency.measure import Latency
+from nas.latency.record import Latency
 from nas.references.published import published, published_libraries
 from nas.references.table import reference_names
 from nas.reports.reference_page import LABELS, reference_page
 from nas.reports.reference_plot import BOTTOM, LEFT, RIGHT, TOP, place_labels, top1_drawing, top1_png
 from nas.reports.reference_table import DIFFER_UNKNOWN, ReferenceTable, top1_cells
+from nas.system.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 EVIL = "<script>alert('x')</script>"
@@ -54,7 +54,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def by_macs(arch: Arch) -> float:
     """Stands in for a device: a latency for each network, at no cost."""
-    return estimate(arch).macs / 4e7 + 0.5
+    return cost_of(arch).macs / 4e7 + 0.5
 
 
 @pytest.fixture(scope="module")

@@ -15,22 +15,22 @@ import plotly.graph_objects as go
 import pytest
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
-from nas.latency.measure import Latency
+from nas.arch.block import CELLS, OPS, Block
+from nas.arch.cost import cost_of
+from nas.arch.space_yaml import load_space
+from nas.engine.run.record import Candidate, Record
+from nas.latency.record import Latency
 from nas.references.table import reference
+from nas.reports.block_diagram import cells, shares, thinned
 from nas.reports.data import contents
 from nas.reports.drawing import Rect, Text, foot_note, strips_drawing
 from nas.reports.figures import course_figures, pareto_figure
-from nas.reports.similarity import likeness
 from nas.reports.page import html_page
-from nas.reports.block_diagram import cells, shares, thinned
+from nas.reports.similarity import likeness
 from nas.reports.svg import svg
 from nas.reports.tables import entries, network_table
 from nas.reports.text import markdown_page
 from nas.reports.write import write_report
-from nas.arch.block import CELLS, OPS, Block
-from nas.engine.run.record import Candidate, Record
-from nas.arch.space_yaml import load_space
 
 REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
 DEVICE = "Intel(R) Xeon(R) Processor @ 2.60GHz, 2 cores"
@@ -45,7 +45,7 @@ def latency(ms: float, source: Any = "predicted", warning: str | None = None) ->
 
 def candidate(arch: Arch, rng: np.random.Generator, **changes: Any) -> Candidate:
     """A network with a lifelike latency (proportional to MACs) and proxy accuracy (saturating in MACs)."""
-    cost = estimate(arch)
+    cost = cost_of(arch)
     true_ms = 0.9 + cost.macs / 45e6 * rng.normal(1, 0.06)
     accuracy = 0.30 + 0.42 * (1 - np.exp(-cost.macs / 120e6)) + rng.normal(0, 0.02)
     values: dict[str, Any] = {

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
+from nas.arch.block import Block
+from nas.arch.cost import cost_of
+from nas.data.dataset import ImageData
 from nas.system.errors import InputError
 from nas.training.evaluate import CustomEvaluator, Evaluation, ProxyEvaluator
-from nas.data.dataset import ImageData
 from nas.training.proxy import ProxyConfig
-from nas.arch.block import Block
 
 ARCH = Arch((Block("conv", channels=16, kernel=3, stride=2, act="relu"), Block("pool")), resolution=32)
 QUICK = ProxyConfig(steps=3, batch=8, val_images=20, resolution=16, full_resolution=32)
@@ -81,7 +81,7 @@ def test_proxy_evaluator_scores_and_costs() -> None:
     assert (result.key, result.state, result.reason) == (ARCH.key, "COMPLETE", None)
     assert result.proxy_accuracy is not None
     assert result.proxy_loss is not None
-    cost = estimate(ARCH)
+    cost = cost_of(ARCH)
     assert (result.params, result.macs, result.memory_bytes) == (cost.params, cost.macs, cost.memory_bytes)
 
 
@@ -137,7 +137,7 @@ def test_custom_evaluator_needs_no_torch_and_turns_faults_into_outcomes() -> Non
     with pytest.raises(KeyboardInterrupt):
         CustomEvaluator(stop)(ARCH, 0)
     code = (
-        "import sys; from nas.training.evaluate import CustomEvaluator; from nas.arch.arch import Arch; from nas.arch.block import Block;"
+        "import sys; from nas import Arch, Block; from nas.training.evaluate import CustomEvaluator;"
         "a = Arch((Block('conv', channels=8), Block('pool')), 32); CustomEvaluator(lambda arch: 1.0)(a, 0);"
         "assert 'torch' not in sys.modules"
     )

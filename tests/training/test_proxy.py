@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from nas.arch.arch import Arch
+from nas.arch.block import BLOCK_OPS, NORMS, Block
+from nas.arch.space_yaml import load_space
+from nas.data.augment import shifted_and_flipped, to_input
+from nas.data.dataset import ImageData
 from nas.network.build import build
 from nas.system.errors import InputError
 from nas.training import proxy as training
-from nas.data.augment import shifted_and_flipped, to_input
-from nas.data.dataset import ImageData
-from nas.training.small_maps import adapt
 from nas.training.proxy import DivergedError, ProxyConfig, train_proxy
-from nas.arch.block import BLOCK_OPS, NORMS, Block
-from nas.arch.space_yaml import load_space
+from nas.training.small_maps import adapt
 
 ARCH = Arch(
     (
@@ -102,11 +102,11 @@ def test_networks_of_every_op_learn(op: str, norm: str) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("op", BLOCK_OPS)
-def test_residual_blocks_open_as_identity(op: str, norm: str) -> None:
+def test_residual_blocks_zero_init_residual(op: str, norm: str) -> None:
     """Before training, a block with a shortcut passes its input on (a ShuffleNetV1 unit through its activation), and
     its branch can still learn: the last layer has a gradient."""
     network = adapt(build(replace(made_of(op, norm), stochastic_depth=0.0), 2))
-    training._open_as_identity(network)
+    training._zero_init_residual(network)
     block = network.get_submodule("features.2")
     residual = bool(getattr(block, "residual", False))
     assert residual == (op in ("mbconv", "fused_mbconv", "uib", "shuffle_v1"))
@@ -123,7 +123,7 @@ def test_a_block_that_ends_in_an_activation_is_not_silenced() -> None:
     """A fused block without expansion: behind a ReLU at zero nothing could be learnt."""
     arch = Arch((Block("conv", 8, 3, act="relu"), Block("fused_mbconv", 8, 3, act="relu"), Block("pool")), 32)
     network = build(arch, 2)
-    training._open_as_identity(network)
+    training._zero_init_residual(network)
     x = torch.rand(2, 8, 8, 8)
     assert not torch.equal(network.get_submodule("features.1")(x), x)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from nas.arch.space_yaml import load_space, names
 from nas.network.build import build
 from nas.training.small_maps import DepthwiseConv2d, adapt
-from nas.arch.space_yaml import load_space, names
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 12])

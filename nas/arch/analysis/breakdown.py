@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nas.arch.arch import Arch
 from nas.arch.analysis.conv_variants import Convolution
-from nas.arch.cost import BYTES, Cost, estimate, head_cost, row_cost
-from nas.system.errors import InputError, known
 from nas.arch.analysis.guidelines import Finding, row_findings
+from nas.arch.arch import Arch
+from nas.arch.block import PlacedBlock
+from nas.arch.cost import BYTES, Cost, head_cost, row_cost
 from nas.arch.layers import Layer, layers_of
-from nas.references.external import LibraryNetwork, library_cost, library_parts
-from nas.arch.block import Placed
+from nas.system.errors import InputError, known
 
 BY = ("block", "layer")
 CLASSIFIER = "classifier"
@@ -56,29 +55,26 @@ def figures(cost: Cost) -> dict[str, float | None]:
     }
 
 
-def total(network: Arch | LibraryNetwork, num_classes: int = 1000) -> Cost:
-    """Of the whole network. A library's network has been built with its own number of classes."""
-    return estimate(network, num_classes) if isinstance(network, Arch) else library_cost(network)
-
-
-def lines(network: Arch | LibraryNetwork, by: str = "block", num_classes: int = 1000) -> list[Line]:
-    """The parts of a network, in order; their costs add up to `total`.
+def lines(arch: Arch, by: str = "block", num_classes: int = 1000) -> list[Line]:
+    """The parts of a network, in order; their costs add up to that of the network (`nas.arch.cost.cost_of`).
 
     Args:
-        network: an `Arch`, by rows or their layers; or a library's, by children or modules without children.
-        by: ``block`` or ``layer``.
-        num_classes: outputs of the classifier of an `Arch`.
+        arch: to break down.
+        by: ``block`` (rows) or ``layer``.
+        num_classes: outputs of the classifier.
 
     Raises:
-        InputError: `by` is neither, or a library's network does not take images of its resolution.
+        InputError: `by` is neither.
     """
+    check_by(by)
+    found = [line for at, placed in enumerate(arch.places()) for line in _of_row(at, placed, by)]
+    return [*found, Line(None, CLASSIFIER, f"{_width(arch)} > {num_classes}", head_cost(arch, num_classes))]
+
+
+def check_by(by: str) -> None:
+    """Raises `InputError` unless a cost can be broken down by this."""
     if by not in BY:
         raise InputError(f"a cost is broken down by one of the known, got {by!r:.40}; {known(BY)}")
-    if isinstance(network, LibraryNetwork):
-        parts = library_parts(network, leaves=by == "layer")
-        return [Line(None, part.name, part.kind, part.cost) for part in parts]
-    found = [line for at, placed in enumerate(network.places()) for line in _of_row(at, placed, by)]
-    return [*found, Line(None, CLASSIFIER, f"{_width(network)} > {num_classes}", head_cost(network, num_classes))]
 
 
 def stem(arch: Arch) -> Convolution | None:
@@ -94,7 +90,7 @@ def _width(arch: Arch) -> int:
     return list(arch.places())[-1].out_channels
 
 
-def _of_row(at: int, placed: Placed, by: str) -> Iterator[Line]:
+def _of_row(at: int, placed: PlacedBlock, by: str) -> Iterator[Line]:
     if by == "block":
         channels = f"{placed.in_channels} > {placed.out_channels}"
         shape = f"{channels}, {placed.in_size} > {placed.out_size}"

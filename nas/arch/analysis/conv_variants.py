@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from nas.arch.arch import MAX_RESOLUTION
+from nas.arch.block import MAX_CHANNELS
 from nas.arch.cost import BYTES, Cost
 from nas.system.errors import InputError
-from nas.arch.block import MAX_CHANNELS
 
 _SPELLING = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5}):(\d{1,3}):(\d{1,5})", re.ASCII)
 

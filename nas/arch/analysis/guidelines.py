@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nas.arch.arch import Arch
+from nas.arch.block import PlacedBlock
 from nas.arch.layers import Layer, layers_of
-from nas.arch.block import Placed
 
 # Large maps of widths 1:2 are 6 % above the bound, 1:3 15 %, 1:4 25 %, 1:6 43 %: flags what is wider than about 1:3.5.
 MAX_UNEQUAL = 0.2
@@ -98,7 +98,7 @@ def findings(arch: Arch) -> list[Finding]:
     return [found for at, placed in enumerate(arch.places()) for found in row_findings(placed, at)]
 
 
-def row_findings(placed: Placed, row: int = 0) -> list[Finding]:
+def row_findings(placed: PlacedBlock, row: int = 0) -> list[Finding]:
     """What one row in its place breaks; `row` is its number."""
     layers = list(layers_of(placed))
     found = [*_unequal(layers, row), *_grouped(layers, row)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import cloudpickle
 
 from nas.arch.arch import Arch
-from nas.arch.cost import estimate
+from nas.arch.cost import cost_of
 from nas.system.errors import InputError, NasError
 from nas.system.machine import usable_cores
 
@@ -80,7 +80,7 @@ def failed(arch: Arch, reason: str, seconds: float = 0.0) -> Evaluation:
     """The evaluation of a network that could not be evaluated."""
     from nas.training.evaluate import Evaluation
 
-    cost = estimate(arch)
+    cost = cost_of(arch)
     return Evaluation(
         key=arch.key,
         state="FAILED",
@@ -138,7 +138,8 @@ class _Worker:
         ours, theirs = socket.socketpair()
         code = (
             "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import sys, json; "
-            "sys.path[:] = json.loads(sys.argv[2]); from nas.engine.executors.worker import serve; serve(int(sys.argv[1]))"
+            "sys.path[:] = json.loads(sys.argv[2]); "
+            "from nas.engine.executors.worker import serve; serve(int(sys.argv[1]))"
         )
         # Not multiprocessing's spawn: that runs the caller's main script again, which then needs a __main__ guard.
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
+from nas.engine.executors.base import Finished, _Closing, guarded, threaded
 from nas.system.errors import InputError, NasError
 from nas.system.machine import usable_cores
-from nas.engine.executors.base import Finished, _Closing, guarded, threaded
 
 if TYPE_CHECKING:
     from nas.training.evaluate import Evaluation, Evaluator

@@ -15,11 +15,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
-from nas.system.errors import InputError
+from nas.arch.space import Space
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.record import Candidate
 from nas.engine.run.trials import candidate_of
-from nas.arch.space import Space
+from nas.system.errors import InputError
 
 NAME = "study.journal"
 STUDY = "nas"

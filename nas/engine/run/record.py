@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
-from nas.latency.measure import Latency
-from nas.engine.run.pareto import front_mask, hypervolume
 from nas.arch.space import Space
+from nas.engine.run.pareto import front_mask, hypervolume
+from nas.latency.record import Latency
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,16 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from nas.system.errors import InputError, NasError
-from nas.system.files import write_atomic
-from nas.latency.measure import Latency
+from nas.arch.space import Space
+from nas.arch.space_yaml import parse_space
 from nas.engine.run import journal
 from nas.engine.run.lock import NAME as LOCK
 from nas.engine.run.lock import acquire
 from nas.engine.run.record import Candidate, Record, with_measured
 from nas.engine.run.trials import frozen, now, reference_from_dict, reference_to_dict
-from nas.arch.space import Space
-from nas.arch.space_yaml import parse_space
+from nas.latency.record import Latency
+from nas.system.errors import InputError, NasError
+from nas.system.files import write_atomic
 
 SCHEMA = 1
 MAX_JSON_BYTES = 64 << 20

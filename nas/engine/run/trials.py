@@ -13,11 +13,11 @@ from optuna.distributions import CategoricalDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError, known
 from nas.arch.genes import Scalar
-from nas.latency.measure import Latency
-from nas.engine.run.record import Candidate, State
 from nas.arch.space import Space
+from nas.engine.run.record import Candidate, State
+from nas.latency.record import Latency
+from nas.system.errors import InputError, known
 
 CONSTRAINT = "latency"  # ms above what is admitted; positive is infeasible
 STATES: Mapping[State, TrialState] = {

@@ -14,24 +14,25 @@ from urllib.parse import urlencode
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError, NasError
-from nas.system.files import write_atomic
-from nas.latency.remote.client import Link, NoAnchor, facts_of, is_duration, samples_of
+from nas.arch.space import Space
 from nas.latency.anchor import ANCHOR, CLASSES, USUAL, usual_ms
-from nas.latency.table.calibrate import from_networks
-from nas.latency.measure import Latency, told
-from nas.latency.table.measurements import Measured
-from nas.latency.runtimes.onnxruntime import onnx_bytes
+from nas.latency.measure import latency_from_samples
+from nas.latency.record import Latency
+from nas.latency.remote.client import Link, NoAnchor, facts_of, is_duration, samples_of
 from nas.latency.runtimes.base import MAX_BATCH
 from nas.latency.sampling import Samples
-from nas.latency.table.table import LatencyTable
+from nas.latency.table.calibrate import from_networks
 from nas.latency.table.columns import CLASSES as TABLE_CLASSES
 from nas.latency.table.draw import draw_sets
 from nas.latency.table.kept import cached_path, forget_old, keep
+from nas.latency.table.measurements import Measured
+from nas.latency.table.table import LatencyTable
 from nas.latency.table.time import Progress
+from nas.network.serialize.onnx import onnx_bytes
 from nas.references.external import LibraryNetwork, at_resolution, takes_its_images
+from nas.system.errors import InputError, NasError
+from nas.system.files import write_atomic
 from nas.system.machine import host
-from nas.arch.space import Space
 
 MAX_FILE = 512 << 20
 GRACE_S = 60.0
@@ -165,7 +166,7 @@ class Agent:
         found = self._samples(model, f"network {name}", batch)
         usual = usual_ms(found.anchor_ms, *self._circumstances())
         here = {"device": self.device, "runtime": self.runtime, "threads": self._threads, "batch": batch}
-        return told(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
+        return latency_from_samples(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
 
     def _circumstances(self) -> tuple[object, ...]:
         return ("agent", self.identity, self.runtime, self.version, self._threads)

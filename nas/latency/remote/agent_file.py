@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = (
-    "cpu",
+    "system.cpu",
     "latency.sampling",
-    "latency.agent_bounds",
-    "latency.agent_check",
-    "latency.agent_worker",
-    "latency.agent_machine",
-    "latency.agent_process",
-    "latency.agent_http",
-    "latency.agent_server",
-    "latency.agent_main",
+    "latency.remote.bounds",
+    "latency.remote.check",
+    "latency.remote.worker",
+    "latency.remote.machine",
+    "latency.remote.process",
+    "latency.remote.http",
+    "latency.remote.server",
+    "latency.remote.main",
 )  # of nas
 HEADER = '''#!/usr/bin/env python3
 """Agent of nas: times networks on this device for a search that runs elsewhere. Written by `nas agent --write`.

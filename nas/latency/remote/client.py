@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from nas.system.errors import InputError, NasError
 from nas.latency.remote.bounds import PORT
 from nas.latency.remote.main import TOKEN_VARIABLE
 from nas.latency.remote.server import PROTOCOL
 from nas.latency.remote.worker import one_line
 from nas.latency.sampling import Samples
+from nas.system.errors import InputError, NasError
 from nas.system.units import is_number
 
 TRIES = 8

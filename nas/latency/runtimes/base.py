@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nas.latency.record import FLOAT32
+from nas.latency.runtimes.profiles import BRANCHES
 from nas.system.errors import InputError, known
-from nas.latency.table.profiles import BRANCHES
 
 if TYPE_CHECKING:
     from torch import nn
 
 MAX_BATCH = 1024
-FLOAT32 = "float32"
 
 
 class Prepared(Protocol):

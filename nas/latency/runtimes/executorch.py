@@ -1,14 +1,9 @@
-"""ExecuTorch with XNNPACK, what PyTorch networks run under on phones.
-
-Lowering takes 5 to 15 s a network, most of it in passes over the graph that ExecuTorch repeats for each delegate.
-"""
+"""ExecuTorch with XNNPACK, what PyTorch networks run under on phones."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.system.errors import InputError, NasError
-from nas.latency.runtimes.base import FLOAT32, Load, Prepared, check_dtype, noise
+from nas.latency.record import FLOAT32
+from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise
+from nas.network.serialize.executorch import pte_bytes, quiet
+from nas.system.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -27,28 +24,6 @@ if TYPE_CHECKING:
 
 MAX_PTE_BYTES = 1 << 30
 IDENTIFIER = slice(4, 8)  # of a flatbuffer; ET and a version, such as ET12
-_LOUD = ("torchao", "torch.utils._pytree", "executorch")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within the context, ExecuTorch and what it imports (torchao) say nothing of their own affairs: libraries for
-    other devices that do not load, names that will change. Errors are raised all the same. The root logger, which
-    importing ExecuTorch sets up, is left as it was."""
-    root, loud = logging.getLogger(), [logging.getLogger(name) for name in _LOUD]
-    handlers, level, levels = list(root.handlers), root.level, [logger.level for logger in loud]
-    for logger in loud:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, before in zip(loud, levels, strict=True):
-            logger.setLevel(before)
-        for handler in set(root.handlers) - set(handlers):
-            root.removeHandler(handler)
-        root.setLevel(level)
 
 
 @contextmanager
@@ -69,74 +44,6 @@ def _bindings() -> Any:
     with quiet():
         from executorch.extension.pybindings import portable_lib
     return portable_lib
-
-
-def for_xnnpack(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The same function in operators that XNNPACK takes: the mean over the map keeps its axes until it is flattened,
-    and the hard sigmoid adds floats, not whole numbers that are converted at each run. Without, the pooling of every
-    network and three copies for each hard sigmoid stay outside XNNPACK, and the pooling splits the network in two.
-
-    Quantisation does well to start from this (``for_xnnpack(program).module()``)."""
-    import torch
-
-    aten = torch.ops.aten
-
-    def mean(x: Any, dim: Any, keepdim: bool = False, *, dtype: Any = None) -> Any:
-        if keepdim or dtype is not None or x.dim() != 4 or sorted(at % 4 for at in dim or ()) != [2, 3]:
-            return NotImplemented
-        return aten.flatten.using_ints(aten.mean.dim(x, [2, 3], True), 1)
-
-    def hard_sigmoid(x: Any) -> Any:
-        return aten.mul.Tensor(aten.hardtanh.default(aten.add.Tensor(x, 3.0), 0.0, 6.0), 1 / 6)
-
-    with quiet():
-        changed: torch.export.ExportedProgram = program.run_decompositions(
-            {aten.mean.dim: mean, aten.hardsigmoid.default: hard_sigmoid}
-        )
-        return changed
-
-
-def lowered(program: torch.export.ExportedProgram) -> bytes:
-    """A ``.pte`` file: `program` with everything XNNPACK takes given to XNNPACK."""
-    with quiet():
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-
-        edge = to_edge_transform_and_lower(for_xnnpack(program), partitioner=[XnnpackPartitioner()])
-        return bytes(edge.to_executorch().buffer)
-
-
-def exported(network: nn.Module, resolution: int, batch: int = 1) -> torch.export.ExportedProgram:
-    """`network` in evaluation mode as a program for `batch` square images; it is left in the mode it was in."""
-    import torch
-
-    training, threads = network.training, torch.get_num_threads()
-    network.eval()
-    torch.set_num_threads(1)
-    try:
-        with quiet(), torch.no_grad():
-            return torch.export.export(network, (torch.zeros(batch, 3, resolution, resolution),))
-    finally:
-        torch.set_num_threads(threads)
-        network.train(training)
-
-
-def pte_bytes(network: nn.Module, resolution: int, batch: int = 1) -> bytes:
-    """`network` as a ``.pte`` file for XNNPACK: input (batch, 3, side, side), output (batch, classes), both float32.
-
-    Args:
-        network: is exported in evaluation mode, and left in the mode it was in.
-        resolution: side of the images, fixed in the file.
-        batch: number of images, fixed too.
-
-    Raises:
-        NasError: PyTorch cannot export the network, or ExecuTorch cannot lower it.
-    """
-    try:
-        return lowered(exported(network, resolution, batch))
-    except Exception as error:  # of torch.export and executorch: kinds of their own
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise NasError(f"ExecuTorch cannot lower this network: {text:.200}") from None
 
 
 class _Pool:

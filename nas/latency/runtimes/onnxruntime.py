@@ -6,86 +6,27 @@ The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ON
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas.latency.record import FLOAT32
+from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise, part_names
+from nas.latency.runtimes.profiles import PROFILE_WARM_UP, times_of_parts
+from nas.network.serialize.onnx import INPUT, onnx_bytes
 from nas.system.errors import InputError
-from nas.latency.table.profiles import PROFILE_WARM_UP, times_of_parts
-from nas.latency.runtimes.base import FLOAT32, Load, Prepared, check_dtype, noise, part_names
 
 if TYPE_CHECKING:
     from torch import nn
 
-OPSET = 17
-INPUT, OUTPUT = "image", "logits"
 PROFILE_RUNS = 5
-
-
-def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1, traced: int = 1) -> bytes:
-    """`network` as an ONNX model: input ``image`` (N, 3, H, W), output ``logits`` (N, classes), both float32.
-
-    The TorchScript-based exporter takes 0.2 s a network, the one based on ``torch.export`` 3 to 5 s; ONNX Runtime runs
-    what they write in the same time, within 1 %.
-
-    Args:
-        network: is exported in evaluation mode, and left in the mode it was in.
-        resolution: side of the images, fixed in the model.
-        batch: number of images; None leaves it open.
-        traced: number of images to follow where it is open; a network may take that number for granted.
-    """
-    import torch
-
-    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch is None else None
-    images = torch.zeros(traced if batch is None else batch, 3, resolution, resolution)
-    file = io.BytesIO()
-    training, threads = network.training, torch.get_num_threads()
-    network.eval()
-    torch.set_num_threads(1)  # the trace is one image; threads that wait for a busy core made it five times slower
-    try:
-        with _folded(network), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter announces that it is the old one
-            torch.onnx.export(
-                network,
-                (images,),
-                file,  # type: ignore[arg-type]  # the stub knows only names; the exporter takes any file
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes=axes,
-            )
-    finally:
-        torch.set_num_threads(threads)
-        network.train(training)
-    return file.getvalue()
-
-
-@contextmanager
-def _folded(network: nn.Module) -> Iterator[None]:
-    """Within the context, batch normalisations are part of the convolutions before them. The exporter would fold them
-    itself, at a quarter more time."""
-    from torch import nn
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    with ExitStack() as stack:
-        for row in [part for part in network.modules() if type(part).forward is nn.Sequential.forward]:
-            for (at, conv), (after, norm) in pairwise(list(row.named_children())):
-                if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_var is not None:
-                    for name, one, other in ((at, conv, fuse_conv_bn_eval(conv, norm)), (after, norm, nn.Identity())):
-                        stack.callback(setattr, row, name, one)
-                        setattr(row, name, other)
-        yield
 
 
 class OnnxRuntime:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas.latency.record import FLOAT32
+from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise
+from nas.network.serialize.onnx import onnx_bytes
 from nas.system.errors import InputError
-from nas.latency.runtimes.onnxruntime import onnx_bytes
-from nas.latency.runtimes.base import FLOAT32, Load, Prepared, check_dtype, noise
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.latency.record import FLOAT32
+from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise, part_names
+from nas.latency.runtimes.profiles import PROFILE_WARM_UP, owner
 from nas.system.errors import InputError
-from nas.latency.table.profiles import PROFILE_WARM_UP, owner
-from nas.latency.runtimes.base import FLOAT32, Load, Prepared, check_dtype, noise, part_names
 
 if TYPE_CHECKING:
     import torch

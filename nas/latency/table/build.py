@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from nas.system.errors import InputError, NasError
-from nas.latency.table.calibrate import from_networks
+from nas.arch.space import Space
 from nas.latency.held_out import HeldOut
 from nas.latency.isolation import isolated
 from nas.latency.measure import check_load
-from nas.latency.table.measurements import Measured
 from nas.latency.runtimes.base import runtime_of
-from nas.latency.table.table import SCHEMA, LatencyTable
+from nas.latency.table.calibrate import from_networks
 from nas.latency.table.columns import STEPPED, Columns
 from nas.latency.table.draw import draw_sets
 from nas.latency.table.fit import fit
 from nas.latency.table.kept import Kept, cached_path, forget_old, keep
+from nas.latency.table.measurements import Measured
 from nas.latency.table.predict import Charges
+from nas.latency.table.table import SCHEMA, LatencyTable
 from nas.latency.table.time import Progress, time_networks
+from nas.system.errors import InputError, NasError
 from nas.system.machine import host
-from nas.arch.space import Space
 
 MODEL = 9  # raised when a table says something else of the same timings: those kept before are built anew
 BUDGET_S = 55.0

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
 from nas.latency.held_out import HeldOut
-from nas.latency.table.measurements import Measured
 from nas.latency.models import PRIOR, bundled
+from nas.latency.table.columns import Columns
+from nas.latency.table.measurements import Measured
 from nas.latency.table.non_negative import non_negative
 from nas.latency.table.table import LatencyTable
-from nas.latency.table.columns import Columns
+from nas.system.errors import InputError
 
 FEWEST = 8
 SIGMA = 0.02  # relative: the timing of a phone repeats within about this much
@@ -96,7 +96,7 @@ def calibrate(
         )
     columns = _columns(archs, prior)
     known_terms = prior.terms() if prior else {}
-    start = np.array([known_terms.get(name, 0.0) for name in columns.unfolded])
+    start = np.array([known_terms.get(name, 0.0) for name in columns.realised])
     matrix = columns.of_networks(archs)
     rng = np.random.default_rng(seed)
     predicted = _cross_validated(matrix, ms, start, rng)

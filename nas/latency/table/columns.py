@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError, known
+from nas.arch.block import Block, PlacedBlock
 from nas.arch.layers import Layer, layers_of
-from nas.arch.block import Block, Placed
+from nas.system.errors import InputError, known
 
 CLASSES = 1000
 CLASSIFIER = Block("linear", channels=CLASSES)
@@ -49,9 +49,9 @@ ACTS_ALIKE = {  # what an activation costs where nobody has measured it, nearest
 Part = tuple[Layer, ...]
 
 
-def parts_of_row(placed: Placed) -> list[Part]:
-    """The layers of a row grouped as they are timed: in the order of `nas.latency.runtimes.base.part_names`. What joins a
-    row's branches belongs to its last part."""
+def parts_of_row(placed: PlacedBlock) -> list[Part]:
+    """The layers of a row grouped as they are timed: in the order of `nas.latency.runtimes.base.part_names`. What
+    joins a row's branches belongs to its last part."""
     parts: list[list[Layer]] = []
     joints = [_moved("split", placed, 2)] if placed.splits else []
     for layer in layers_of(placed):
@@ -67,18 +67,18 @@ def parts_of_row(placed: Placed) -> list[Part]:
     return [tuple(part) for part in parts]
 
 
-def _moved(kind: str, placed: Placed, times: int) -> Layer:
+def _moved(kind: str, placed: PlacedBlock, times: int) -> Layer:
     channels, size = placed.in_channels, placed.in_size
     return Layer(kind, 1, 1, channels, channels, size, size, "none", 0, 0, times * channels * size**2)
 
 
-def places(arch: Arch) -> Iterator[Placed]:
+def places(arch: Arch) -> Iterator[PlacedBlock]:
     """The rows in their places, and the classifier."""
     width = 0
     for placed in arch.places():
         width = placed.out_channels
         yield placed
-    yield Placed(CLASSIFIER, width, 1)
+    yield PlacedBlock(CLASSIFIER, width, 1)
 
 
 def _padded(channels: int) -> int:
@@ -182,14 +182,14 @@ class Columns:
 
     Args:
         groups: known to the table; a part of an unknown kernel or stride is counted as the nearest known.
-        names: of the columns, before the steps are unfolded.
+        names: of the columns, before the steps are realised.
         stepped: the quantities that cost more in larger networks, of `STEPPED`.
     """
 
     groups: tuple[str, ...]
     names: tuple[str, ...]
     stepped: tuple[str, ...] = STEPPED[:1]
-    _rows: dict[Placed, np.ndarray] = field(default_factory=dict, repr=False)
+    _rows: dict[PlacedBlock, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._at = {name: at for at, name in enumerate(self.names)}
@@ -203,7 +203,7 @@ class Columns:
         return cls(tuple(sorted({group_of(part) for part in parts})), tuple(sorted(named)), stepped)
 
     @property
-    def unfolded(self) -> tuple[str, ...]:
+    def realised(self) -> tuple[str, ...]:
         """The names of the columns of `of_networks`."""
         more = (f"{self.names[at]} over {step:g}M" for at in self._stepped for step in STEPS_M[:-1])
         return (*self.names, *more)
@@ -257,16 +257,16 @@ class Columns:
             sums[at] = np.sum(rows, axis=0)
         return sums
 
-    def unfold(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
-        """Put what is stepped on the steps of its network's size: shape ``(n, len(unfolded))``."""
+    def realise(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
+        """Put what is stepped on the steps of its network's size: shape ``(n, len(realised))``."""
         up = steps(touched)
         stepped = raw[:, self._stepped][:, :, None] * up[:, None, :]
         return np.hstack([raw[:, :-1], stepped.reshape(len(raw), -1)])
 
     def of_networks(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Shape ``(n, len(unfolded))``."""
+        """Shape ``(n, len(realised))``."""
         raw = self.raw(archs)
-        return self.unfold(raw, raw[:, -1])
+        return self.realise(raw, raw[:, -1])
 
     def folded(self, coefficients: np.ndarray) -> np.ndarray:
         """Prices of the entries of `of_part`: first what they cost in any network, ms; then the floats they touch; then

@@ -9,12 +9,12 @@ from itertools import zip_longest
 import numpy as np
 
 from nas.arch.arch import MAX_RESOLUTION, Arch
-from nas.arch.cost import estimate
-from nas.arch.genes import Gene, Scalar
-from nas.latency.table.columns import Columns
 from nas.arch.block import BLOCK_OPS, MAX_CHANNELS, Block
+from nas.arch.cost import cost_of
+from nas.arch.genes import Gene, Scalar
 from nas.arch.space import Space
 from nas.arch.stage import Stage
+from nas.latency.table.columns import Columns
 
 HELD_OUT = 16
 FITTED = (16, 64)  # fewest, most; by the number of genes
@@ -124,7 +124,7 @@ def sized(space: Space, rng: np.random.Generator) -> Arch:
             return options[int(rng.integers(len(options)))]
         return numbers[int(rng.beta(1 + 4 * lean, 5 - 4 * lean) * 0.999999 * len(numbers))]
 
-    return space.unfold(choose)
+    return space.realise(choose)
 
 
 def strange(arch: Arch, rng: np.random.Generator) -> Arch:
@@ -169,9 +169,9 @@ def large(arch: Arch, side: int, rng: np.random.Generator) -> Arch:
 
 def shortened(archs: Iterable[Arch], pool: Sequence[Arch]) -> Iterator[Arch]:
     """Without their last rows, where they have `LARGE_MACS` times the multiply-accumulates of any of the pool."""
-    most = LARGE_MACS * max(estimate(arch).macs for arch in pool)
+    most = LARGE_MACS * max(cost_of(arch).macs for arch in pool)
     for arch in archs:
-        while estimate(arch).macs > most and len(arch.rows) > 2:
+        while cost_of(arch).macs > most and len(arch.rows) > 2:
             arch = replace(arch, rows=(*arch.rows[:-2], arch.rows[-1]))
         yield arch
 

@@ -17,8 +17,8 @@ from functools import cached_property
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.latency.table.non_negative import non_negative
 from nas.latency.table.columns import Columns, group_of, parts_of_row, places
+from nas.latency.table.non_negative import non_negative
 from nas.latency.table.residuals import MOST, Point, Residuals, covariance, point_of
 
 PART_SIGMA, PART_FLOOR_MS = 0.25, 0.002  # of one timing of a part inside a profile, relative and absolute
@@ -33,7 +33,7 @@ LEAST_MS = 1e-5
 def fit(
     columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray], nets_ms: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Residuals]]:
-    """Prices, ms per unit of each unfolded column, none negative; and the residuals of parts by kind.
+    """Prices, ms per unit of each realised column, none negative; and the residuals of parts by kind.
 
     Args:
         columns: made of `archs`.
@@ -114,7 +114,7 @@ class _Timings:
         for place, (kind, _) in enumerate(found):
             kinds.setdefault(kind, []).append(place)
         return _Timings(
-            matrix=columns.unfold(raw, np.bincount(net, raw[:, -1])[net]),
+            matrix=columns.realise(raw, np.bincount(net, raw[:, -1])[net]),
             times=np.maximum(np.concatenate(list(parts_ms)), LEAST_MS),
             nets_ms=nets_ms,
             net=net,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
-from nas.references.resolve import named_arch
 from nas.arch.space_yaml import SUFFIXES
+from nas.references.resolve import named_arch
+from nas.system.errors import InputError
 
 MAX_BYTES = 256 << 20
 MAX_ROWS = 20_000

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nas.arch.arch import IMAGE_CHANNELS, Arch
+from nas.arch.block import Block, PlacedBlock
 from nas.latency.table.columns import CLASSIFIER, Columns, Part, group_of, parts_of_row, steps
 from nas.latency.table.residuals import Residuals, point_of
-from nas.arch.block import Block, Placed
 
 AT_ONCE = 4096  # networks whose charges are gathered together
 MAX_MET = 1 << 20  # row objects in their places; forgotten beyond
@@ -40,7 +40,7 @@ class Charges:
 
     Args:
         columns: names of what is charged.
-        coefficients: ms per unit of each unfolded column.
+        coefficients: ms per unit of each realised column.
         residuals: by kind of part; the linear model's factors.
     """
 
@@ -86,7 +86,7 @@ class Charges:
 
     def _meet(self, place: _Place, row: Block) -> tuple[int, _Place, Block]:
         """Where a row's charge stands that was not met before as this object, and the place after it."""
-        placed = Placed(row, place.channels, place.size)
+        placed = PlacedBlock(row, place.channels, place.size)
         at = place.charged.get(row)
         if at is None:
             at = self._count
@@ -99,7 +99,7 @@ class Charges:
         place.met[id(row)] = at, self._place(placed.out_channels, placed.out_size), row
         return place.met[id(row)]
 
-    def _charge(self, placed: Placed) -> np.ndarray:
+    def _charge(self, placed: PlacedBlock) -> np.ndarray:
         """What a row costs, in the entries of `Columns.folded`."""
         return np.asarray(np.sum([self._charge_of(part) for part in parts_of_row(placed)], axis=0))
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.system.errors import InputError
-from nas.system.files import write_atomic
 from nas.latency.held_out import HeldOut
-from nas.latency.measure import Latency
+from nas.latency.record import Latency
 from nas.latency.table.columns import STEPPED, Columns
 from nas.latency.table.predict import Charges
 from nas.latency.table.residuals import Residuals
+from nas.system.errors import InputError
+from nas.system.files import write_atomic
 from nas.system.units import is_number
 
 SCHEMA = 3  # raised when coefficients or weights come to mean something else
@@ -45,7 +45,7 @@ class LatencyTable:
         versions: of the libraries that decide about speed.
         groups: kinds of parts it has met.
         columns: named quantities of a network.
-        coefficients: ms per unit of each unfolded column (`nas.latency.table.columns.Columns`).
+        coefficients: ms per unit of each realised column (`nas.latency.table.columns.Columns`).
         error: on networks it was not fitted to.
         fitted: number of networks it was fitted to.
         source: where the measurements come from, if not from here.
@@ -115,7 +115,7 @@ class LatencyTable:
 
     def terms(self) -> dict[str, float]:
         """What a network is charged for, ms a unit."""
-        return dict(zip(self._columns.unfolded, self.coefficients, strict=True))
+        return dict(zip(self._columns.realised, self.coefficients, strict=True))
 
     def save(self, path: Path | str) -> None:
         """Write JSON that `load` reads back to an equal table."""
@@ -178,8 +178,8 @@ def _checked(data: Any) -> LatencyTable:
     )
     if len(predicted) != len(measured) or not predicted:
         raise InputError("predicted_ms and measured_ms must be equally many")
-    if len(table.coefficients) != len(table._columns.unfolded):
-        raise InputError(f"coefficients must be {len(table._columns.unfolded)}, got {len(table.coefficients)}")
+    if len(table.coefficients) != len(table._columns.realised):
+        raise InputError(f"coefficients must be {len(table._columns.realised)}, got {len(table.coefficients)}")
     return table
 
 

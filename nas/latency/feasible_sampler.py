@@ -29,8 +29,8 @@ NEARLY = 0.95  # of the target
 MAX_CLIMBED = 20  # generations towards it
 
 
-class Draws:
-    """Draws from the networks of `space` that are predicted within `target_ms`.
+class FeasibleSampler:
+    """FeasibleSampler from the networks of `space` that are predicted within `target_ms`.
 
     Args:
         space: to draw from.
@@ -100,7 +100,7 @@ class Draws:
         if self._space.size > SMALL:
             return None
         listed: dict[Arch, Genes] = {}
-        for count, (_, genes, arch) in enumerate(every(self._space.unfold)):
+        for count, (_, genes, arch) in enumerate(every(self._space.realise)):
             listed.setdefault(arch, genes)
             if len(listed) == self._space.size:
                 break
@@ -123,7 +123,7 @@ class Draws:
             genes[gene.name] = choose(gene)
             return genes[gene.name]
 
-        arch = self._space.unfold(note)
+        arch = self._space.realise(note)
         return genes, arch
 
     def _latencies(self, archs: Sequence[Arch]) -> np.ndarray:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 
 from nas.arch.arch import Arch
-from nas.arch.cost import BYTES, count, estimate, traced_macs
-from nas.system.errors import NasError
-from nas.arch.layers import layers_of
-from nas.references.table import reference
 from nas.arch.block import Block
+from nas.arch.cost import BYTES, cost_of
+from nas.arch.layers import layers_of
 from nas.arch.space_yaml import load_space
+from nas.network.count import count, traced_cost
+from nas.references.table import reference
+from nas.system.errors import NasError
 from tests.strategies import archs
 
 FIGURES = Path(__file__).parents[3] / "shared" / "figures" / "reference_figures.csv"
@@ -28,7 +29,7 @@ def test_closed_form_equals_the_trace_on_random_networks(seed: int) -> None:
     space = load_space("mbconv")
     for member in range(seed, seed + 10):
         arch = space.sample(member).scaled(0.5, 32)
-        assert estimate(arch, 10) == count(arch, 10)
+        assert cost_of(arch, 10) == count(arch, 10, trace=True)
 
 
 @settings(max_examples=30, deadline=None)
@@ -36,7 +37,7 @@ def test_closed_form_equals_the_trace_on_random_networks(seed: int) -> None:
 def test_closed_form_equals_the_trace_on_any_rows(arch: Arch) -> None:
     assume(not any(placed.row.norm == "group" and placed.out_size == 1 for placed in arch.places()))
     # PyTorch refuses to normalise a group of one value
-    assert estimate(arch, 7) == count(arch, 7)
+    assert cost_of(arch, 7) == count(arch, 7, trace=True)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_multipliers_give_the_published_counts(name: str) -> None:
         for row in csv.DictReader(file):
             if row["network"] != name or not row["macs_counted_m"] or "minimalistic" in row["variant"]:
                 continue
-            cost = estimate(reference(name, float(row["variant"]), int(row["input"])))
+            cost = cost_of(reference(name, float(row["variant"]), int(row["input"])))
             if row["params_exact"]:
                 assert cost.params == int(row["params_exact"]), row
             assert cost.macs / 1e6 == pytest.approx(float(row["macs_counted_m"]), rel=0.005), row
@@ -85,7 +86,7 @@ def test_memory_access_of_one_pointwise_layer_by_hand() -> None:
     conv = 3 * 8 + 2 * 8 + 64 * (3 + 8)
     pool = 64 * 8 + 8
     head = 8 * 2 + 2 + 8 + 2
-    assert estimate(arch, 2).memory_bytes == BYTES * (conv + pool + head)
+    assert cost_of(arch, 2).memory_bytes == BYTES * (conv + pool + head)
 
 
 def test_an_operator_without_a_rule_is_reported() -> None:
@@ -100,4 +101,4 @@ def test_an_operator_without_a_rule_is_reported() -> None:
             return torch.cumsum(self.conv(x), 1)
 
     with pytest.raises(NasError, match="no rule for operator cumsum"):
-        traced_macs(Odd(), 8)
+        traced_cost(Odd(), 8)

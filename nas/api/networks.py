@@ -14,7 +14,7 @@ from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
 from nas.artifacts.check_against_target import check_against_target
 from nas.artifacts.source import FILE_RUNTIMES, export_source
-from nas.engine.options import Silent, Watcher
+from nas.engine.progress import Silent, Watcher
 from nas.latency.devices import is_agent
 from nas.references.resolve import named
 from nas.system.errors import InputError

@@ -22,8 +22,8 @@ from nas.references.table import reference, reference_names, split_name
 from nas.reports.formatting import counted
 from nas.reports.reference_table import ReferenceRow, ReferenceTable
 from nas.system.errors import InputError, nearest
+from nas.system.progress import Step
 
-Progress = Callable[[int, int, str], None]
 MAX_ROWS = 1000
 _FAMILIES = re.compile(r"(mobilenet_v\d|mnasnet|proxylessnas|fbnet|efficientnet|shufflenet_v\d)")
 
@@ -50,7 +50,7 @@ def compare_references(
     runtime: str = "onnxruntime",
     threads: int = 1,
     token: str | None = None,
-    progress: Progress | None = None,
+    progress: Step | None = None,
 ) -> ReferenceTable:
     """Count published networks, time them, and set the published figures beside.
 
@@ -87,7 +87,7 @@ def compare_references(
     )
 
 
-def _timed(sizes: list[_Size], rows: list[ReferenceRow], clock: _Clock, tell: Progress) -> list[ReferenceRow]:
+def _timed(sizes: list[_Size], rows: list[ReferenceRow], clock: _Clock, tell: Step) -> list[ReferenceRow]:
     found, text = [], ""
     for at, (size, row) in enumerate(zip(sizes, rows, strict=True)):
         text = f"timing {size}"

@@ -15,7 +15,8 @@ from nas.api.session import Session
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
-from nas.engine.options import REFERENCES, Custom, Options, Silent, Watcher
+from nas.engine.options import REFERENCES, Custom, Options
+from nas.engine.progress import Silent, Watcher
 from nas.latency.devices import is_agent
 from nas.references.table import reference
 from nas.system.errors import InputError, NasError

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import names
-from nas.engine.options import Custom, Options, Watcher
+from nas.engine.options import Custom, Options
+from nas.engine.progress import Watcher
 from nas.references.table import reference
 from nas.system.errors import InfeasibleError, InputError
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nas.engine.executors.base import Executor
-    from nas.engine.progress import Progress
+    from nas.engine.progress import SearchProgress
     from nas.engine.run.record import Record
     from nas.engine.run.store import Store
     from nas.latency.devices import LatencyModel
-    from nas.latency.margin import Admission
+    from nas.latency.margin import SafetyMargin
     from nas.latency.record import Latency
     from nas.training.evaluate import Evaluator
 
@@ -104,7 +105,7 @@ class Session:
             record = self.store.record()
         return record
 
-    def _see(self, progress: Progress) -> None:
+    def _see(self, progress: SearchProgress) -> None:
         self.watch.search(replace(progress, modelled=self.facts["modelled"]))
 
     def _from_here(self, path: str | None) -> str | None:
@@ -231,18 +232,18 @@ class Session:
             self._keep(agent_identity=model.identity)
         return model
 
-    def _admission(self, model: LatencyModel) -> Admission:
+    def _admission(self, model: LatencyModel) -> SafetyMargin:
         """How far below the target candidates must be predicted: kept in the run folder and used again, so that one
         run has one rule."""
-        from nas.latency.margin import Admission, learn
+        from nas.latency.margin import SafetyMargin, learn
 
         target_ms, guard = self.options.target_ms, self.options.guard
         kept = self.store.options.get("admission") if self.store else None
         begun = self.store is not None and any(self.store.load())
         if kept is not None or target_ms is None or begun:  # begun without one: by a version that knew no guard
-            return Admission() if kept is None else Admission.from_dict(kept)
+            return SafetyMargin() if kept is None else SafetyMargin.from_dict(kept)
         if guard is not None:
-            found = Admission(guard, source="given")
+            found = SafetyMargin(guard, source="given")
         else:
             found = learn(self.space, model, target_ms, seed=self.options.seed, progress=self.watch.step)
         if str(found):
@@ -277,7 +278,7 @@ class Session:
         return found
 
     def _check_target(
-        self, model: LatencyModel, admission: Admission, word: str
+        self, model: LatencyModel, admission: SafetyMargin, word: str
     ) -> tuple[dict[str, Any], float | None]:
         """What is feasible, and the slowest prediction to be admitted; both kept in the run folder and used again.
 

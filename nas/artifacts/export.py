@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.arch.arch import Arch
-from nas.artifacts.quantize import BATCH, Images, Logits, Quantised, Step, compared, int8_onnx, int8_pte
+from nas.artifacts.quantize import BATCH, Images, Logits, Quantised, compared, int8_onnx, int8_pte
 from nas.latency.measure import measure_onnx, measure_pte
 from nas.latency.record import Latency
 from nas.latency.runtimes.base import runtime_of
@@ -25,6 +25,7 @@ from nas.network.standalone import model_source
 from nas.network.weights import load_weights
 from nas.system.errors import InputError, NasError, known
 from nas.system.files import write_atomic
+from nas.system.progress import Step
 
 FORMATS: Mapping[str, tuple[str, ...]] = {  # and their files
     "onnx": ("model.onnx", "model.int8.onnx"),

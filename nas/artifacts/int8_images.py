@@ -8,15 +8,15 @@ import numpy as np
 
 from nas.artifacts.quantize import Images
 from nas.data import generated
-from nas.data.dataset import Progress
 from nas.data.load import MAX_SIZE, MIN_SIZE, load_data
 from nas.data.pixels import normalisation
 from nas.system.errors import InputError
+from nas.system.progress import Step
 
 FOR_RANGES, HELD_OUT = 256, 1000  # images at most
 
 
-def int8_images(data: str | Path | None, resolution: int, scaled: str, progress: Progress | None = None) -> Images:
+def int8_images(data: str | Path | None, resolution: int, scaled: str, progress: Step | None = None) -> Images:
     """Training images for the ranges, held-out ones for the accuracy.
 
     Args:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
+from nas.system.progress import Step
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,7 +33,6 @@ BATCH = 16  # images at once, where a file takes several
 GROUP = 4  # images whose extremes are averaged with those of other groups
 LEAST_IMAGES = 8
 
-Step = Callable[[int, int, str], None]
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 

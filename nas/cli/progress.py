@@ -14,14 +14,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from nas.system.units import clock
 
 if TYPE_CHECKING:
-    from nas.engine.progress import Progress as SearchProgress
+    from nas.engine.progress import SearchProgress
     from nas.engine.run.record import Candidate
 
 QUIET_EVERY_S = 30.0
 
 
 class Terminal:
-    """A watcher (`nas.engine.options.Watcher`) that draws on a terminal and prints little into a file or a pipe.
+    """A watcher (`nas.engine.progress.Watcher`) that draws on a terminal and prints little into a file or a pipe.
 
     Attributes:
         resume_with: the command that goes on with this run, told when it is interrupted.

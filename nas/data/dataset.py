@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from nas.system.errors import InputError
 from nas.system.files import cache_folder
 
-Progress = Callable[[int, int, str], None]
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 

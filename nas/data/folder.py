@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nas.data.dataset import ImageData, Progress, cached, content_key
+from nas.data.dataset import ImageData, cached, content_key
 from nas.system.errors import InputError
 from nas.system.machine import usable_cores
+from nas.system.progress import Step
 
 MIN_TRAIN, MIN_VAL = 8, 2  # images per class
 VAL_SHARE = 0.2
@@ -45,7 +46,7 @@ class _File:
     name: str  # relative to the data folder, with forward slashes: the same on every machine
 
 
-def load(root: Path, size: int, progress: Progress | None, limit: int) -> ImageData:
+def load(root: Path, size: int, progress: Step | None, limit: int) -> ImageData:
     """Read a folder with one subfolder per class, or ``train/`` and ``val/`` of those; see `nas.data.load.load_data`.
 
     Without ``val/`` a fifth of every class, chosen by file name, is held out. Hidden files and files that are no
@@ -175,7 +176,7 @@ def _check_counts(root: Path, classes: tuple[str, ...], train: list[_File], val:
 
 
 def _parallel(
-    function: Callable[[T], R], items: Sequence[T], files: Sequence[_File], progress: Progress | None, text: str
+    function: Callable[[T], R], items: Sequence[T], files: Sequence[_File], progress: Step | None, text: str
 ) -> Iterator[R]:
     """`function` of every item, in order, in threads, which decode side by side where files are large. Of small files
     the Python around the decoder is most of the work, and threads get in each other's way: on two cores 50,000 JPEG
@@ -211,7 +212,7 @@ def _bytes(path: Path) -> bytes:
 
 def _decoded(
     root: Path, classes: tuple[str, ...], train: list[_File], val: list[_File], notes: list[str], size: int, key: str,
-    progress: Progress | None,
+    progress: Step | None,
 ) -> ImageData:  # fmt: skip
     files = train + val
     images = np.empty((len(files), size, size, 3), np.uint8)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.data import folder, generated, torchvision_sets
-from nas.data.dataset import MAX_IMAGES, ImageData, Progress, cached, content_key
+from nas.data.dataset import MAX_IMAGES, ImageData, cached, content_key
 from nas.system.errors import InputError
+from nas.system.progress import Step
 
 MIN_SIZE, MAX_SIZE = 8, 256
 
 
-def load_data(
-    spec: str | Path | None, size: int, progress: Progress | None = None, limit: int = MAX_IMAGES
-) -> ImageData:
+def load_data(spec: str | Path | None, size: int, progress: Step | None = None, limit: int = MAX_IMAGES) -> ImageData:
     """Read, decode, resize and cache a data set.
 
     Args:
@@ -43,7 +42,7 @@ def load_data(
     )
 
 
-def _embedded(size: int, progress: Progress | None) -> ImageData:
+def _embedded(size: int, progress: Step | None) -> ImageData:
     def make() -> ImageData:
         if progress:
             progress(0, 1, "drawing the embedded images")

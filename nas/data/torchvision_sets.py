@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from nas.data.dataset import ImageData, Images, Labels, Progress, cached, content_key
+from nas.data.dataset import ImageData, Images, Labels, cached, content_key
 from nas.system.compat import torchvision
 from nas.system.errors import NasError
 from nas.system.files import cache_folder
+from nas.system.progress import Step
 
 # name -> (torchvision class, arguments for training images, for held-out ones)
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -31,7 +32,7 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 _MAX_VAL = 10_000
 
 
-def load(name: str, size: int, progress: Progress | None, limit: int) -> ImageData:
+def load(name: str, size: int, progress: Step | None, limit: int) -> ImageData:
     """Download a set where it is not there yet, and keep it as one array; see `nas.data.load.load_data`.
 
     torchvision checks every download against its own checksum before it reads it.
@@ -43,7 +44,7 @@ def load(name: str, size: int, progress: Progress | None, limit: int) -> ImageDa
     return cached(key, lambda: _make(name, size, progress, limit, key))
 
 
-def _make(name: str, size: int, progress: Progress | None, limit: int, key: str) -> ImageData:
+def _make(name: str, size: int, progress: Step | None, limit: int, key: str) -> ImageData:
     kind, *splits = SETS[name]
     if progress:
         progress(0, 1, f"downloading {name}")
@@ -75,7 +76,7 @@ def _open(name: str, kind: str, split: dict[str, Any]) -> Any:
         ) from None
 
 
-def _arrays(dataset: Sequence[Any], most: int, size: int, progress: Progress | None) -> tuple[Images, Labels]:
+def _arrays(dataset: Sequence[Any], most: int, size: int, progress: Step | None) -> tuple[Images, Labels]:
     """`most` images spread over a fixed shuffle of the set, so that sets sorted by class keep all of them."""
     from nas.data.folder import as_square
 

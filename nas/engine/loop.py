@@ -23,7 +23,7 @@ from nas.arch.cost import cost_of
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
 from nas.engine.executors.base import Executor, Finished, failed
-from nas.engine.progress import Progress, RunningStats
+from nas.engine.progress import RunningStats, SearchProgress
 from nas.engine.proposals import Proposals
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
@@ -66,7 +66,7 @@ def run_search(
     budget_s: float | None,
     seed: int,
     store: Store | None = None,
-    watch: Callable[[Progress], None] | None = None,
+    watch: Callable[[SearchProgress], None] | None = None,
     limit_ms: float | None = None,
     reaching: bool = False,
 ) -> Outcome:
@@ -141,7 +141,7 @@ class _Search:
         budget_s: float | None,
         seed: int,
         store: Store | None,
-        watch: Callable[[Progress], None] | None,
+        watch: Callable[[SearchProgress], None] | None,
         reaching: bool,
     ) -> None:
         self._space, self._model, self._limit_ms = space, model, limit_ms
@@ -278,7 +278,7 @@ class _Search:
         if self._watch is None:
             return
         standing = self._standing
-        progress = Progress(
+        progress = SearchProgress(
             evaluated=standing.evaluated,
             too_slow=standing.counts["TOO_SLOW"],
             failed=standing.counts["FAILED"],

@@ -1,10 +1,10 @@
-"""What a search is asked for, and who watches it."""
+"""What a search is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
 from nas.system.errors import InputError
@@ -12,35 +12,8 @@ from nas.system.errors import InputError
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from nas.engine.progress import Progress
 
 REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
-
-
-class Watcher(Protocol):
-    """Sees a search happen. All methods are called from the driver."""
-
-    def say(self, text: str) -> None:
-        """A sentence for people: what is being done, what was found."""
-        ...
-
-    def step(self, done: int, total: int, text: str) -> None:
-        """Work of known length: decoding images, measuring blocks."""
-        ...
-
-    def search(self, progress: Progress) -> None:
-        """The search moved on."""
-        ...
-
-
-class Silent:
-    """A `Watcher` that shows nothing."""
-
-    def say(self, text: str) -> None: ...
-
-    def step(self, done: int, total: int, text: str) -> None: ...
-
-    def search(self, progress: Progress) -> None: ...
 
 
 @dataclass(frozen=True)

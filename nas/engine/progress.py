@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from nas.engine.run.pareto import hypervolume
 from nas.engine.run.record import Candidate, State
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SearchProgress:
     """Where a search stands.
 
     Args:
@@ -72,3 +73,29 @@ class RunningStats:
         accuracies = [candidate.proxy_accuracy or 0.0 for candidate in self._scored]
         limit = self._slowest_ms if self._target_ms is None else self._target_ms
         return hypervolume(accuracies, [candidate.latency_ms for candidate in self._scored], limit)
+
+
+class Watcher(Protocol):
+    """Sees a search happen. All methods are called from the driver."""
+
+    def say(self, text: str) -> None:
+        """A sentence for people: what is being done, what was found."""
+        ...
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Work of known length: decoding images, measuring blocks."""
+        ...
+
+    def search(self, progress: SearchProgress) -> None:
+        """The search moved on."""
+        ...
+
+
+class Silent:
+    """A `Watcher` that shows nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, done: int, total: int, text: str) -> None: ...
+
+    def search(self, progress: SearchProgress) -> None: ...

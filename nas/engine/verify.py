@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from nas.engine.run.record import Candidate, Record
 from nas.latency.close_calls import TIMES, confirmed, surely
 from nas.latency.record import Latency
+from nas.system.progress import Step
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
-    from nas.latency.table.time import Progress
 
 CONFIRMING = "measuring the best again"
 TEXT = "measuring the front and the references on the quiet machine"
@@ -26,7 +26,7 @@ def measure_front(
     record: Record,
     model: LatencyModel,
     keep: Callable[[Mapping[str, Latency]], None],
-    progress: Progress,
+    progress: Step,
 ) -> Record:
     """Measure the front and the references for real. A front member over the target makes room for those it hid, which
     are measured in their turn, until the whole front that remains, if any does, was measured and meets the target. The
@@ -63,7 +63,7 @@ def measure_front(
         return record
 
 
-def _again(candidate: Candidate, model: LatencyModel, progress: Progress | None = None) -> Callable[[], Latency]:
+def _again(candidate: Candidate, model: LatencyModel, progress: Step | None = None) -> Callable[[], Latency]:
     made = count()
 
     def once() -> Latency:

@@ -24,7 +24,7 @@ from nas.arch.block import Block
 from nas.latency.runtimes.base import Load, Prepared, Runtime
 from nas.references.table import reference
 from nas.system.files import cache_folder, write_atomic
-from nas.system.units import is_number
+from nas.system.validate import is_number
 
 ANCHOR = Arch(
     (

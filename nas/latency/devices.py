@@ -18,9 +18,9 @@ from nas.latency.record import Latency
 from nas.latency.runtimes.base import runtime_of
 from nas.latency.table.build import cached_table
 from nas.latency.table.table import LatencyTable
-from nas.latency.table.time import Progress
 from nas.system.errors import InputError, known
 from nas.system.machine import host
+from nas.system.progress import Step
 
 RUNTIME, THREADS = "onnxruntime", 1  # where none are given
 
@@ -61,7 +61,7 @@ class Host:
         runtime: str = RUNTIME,
         threads: int = THREADS,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Step | None = None,
         refresh: bool = False,
     ) -> None:
         runtime_of(runtime)
@@ -163,7 +163,7 @@ def device(
     runtime: str = RUNTIME,
     threads: int = THREADS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Step | None = None,
     token: str | None = None,
     kept: Path | None = None,
     refresh: bool = False,

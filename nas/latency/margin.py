@@ -10,7 +10,7 @@ predictions are corrected by.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -23,6 +23,7 @@ from nas.latency.feasible_sampler import FeasibleSampler
 from nas.latency.held_out import HeldOut, guard_of
 from nas.latency.record import Latency
 from nas.system.errors import InputError
+from nas.system.progress import Step
 from nas.system.units import MAX_GUARD
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ FAR_OFF = 0.1  # correction or guard, from which on a table is worth making anew
 
 
 @dataclass(frozen=True)
-class Admission:
+class SafetyMargin:
     """The rule: admitted is what is predicted, times `correction`, at most at the target less the guard.
 
     Args:
@@ -88,7 +89,7 @@ class Admission:
         return asdict(self)
 
     @staticmethod
-    def from_dict(data: Any) -> Admission:
+    def from_dict(data: Any) -> SafetyMargin:
         """Read what `to_dict` wrote.
 
         Raises:
@@ -105,7 +106,7 @@ class Admission:
         )
         if not good:
             raise InputError(f"admission of the run cannot be {data!r:.80}; restore run.json from a copy")
-        return Admission(fields["guard"], fields["correction"], fields["source"], tuple((p, m) for p, m in pairs))
+        return SafetyMargin(fields["guard"], fields["correction"], fields["source"], tuple((p, m) for p, m in pairs))
 
 
 def _within(value: Any, low: float, high: float) -> bool:
@@ -143,8 +144,8 @@ def learn(
     target_ms: float,
     *,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Admission:
+    progress: Step | None = None,
+) -> SafetyMargin:
     """Learn the guard, and where the device can be measured the correction; nothing may train meanwhile.
 
     The guard holds for about 9 in 10 networks like those it was learned from (`nas.latency.held_out.guard_of`): ratios
@@ -160,21 +161,21 @@ def learn(
         progress: called as ``progress(done, total, text)``.
     """
     if model.table is None:
-        return Admission()
+        return SafetyMargin()
     held_out = model.table.error.near(target_ms)
     pairs = _measured(near(space, model, target_ms, np.random.default_rng([seed, 4])), model, progress)
     if len(pairs) < LEAST:
-        return Admission(min(held_out.guard(), MAX_GUARD), source="held-out")
+        return SafetyMargin(min(held_out.guard(), MAX_GUARD), source="held-out")
     return combined(pairs, held_out)
 
 
-def combined(pairs: Sequence[tuple[float, float]], held_out: HeldOut) -> Admission:
+def combined(pairs: Sequence[tuple[float, float]], held_out: HeldOut) -> SafetyMargin:
     """The admission that (predicted, measured) `pairs` near the target and the model's held-out ones amount to."""
     local = np.array([measured / predicted for predicted, measured in pairs])
     correction = float(np.median(local))
     others = held_out.ratios
     guard = guard_of([*(local / correction), *(others / np.median(others))])
-    return Admission(min(guard, MAX_GUARD), correction, "near", tuple(pairs))
+    return SafetyMargin(min(guard, MAX_GUARD), correction, "near", tuple(pairs))
 
 
 def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Generator) -> list[Arch]:
@@ -205,9 +206,7 @@ def _close(archs: list[Arch], model: LatencyModel, target_ms: float, above: floa
     return {arch: ms for arch, ms in zip(archs, predicted, strict=True) if -WITHIN <= ms / target_ms - 1 <= above}
 
 
-def _measured(
-    archs: Sequence[Arch], model: LatencyModel, progress: Callable[[int, int, str], None] | None
-) -> list[tuple[float, float]]:
+def _measured(archs: Sequence[Arch], model: LatencyModel, progress: Step | None) -> list[tuple[float, float]]:
     """(predicted, measured) of each; none if the device cannot be measured. Those that take longer than the others,
     each relative to its prediction, set the guard: they are measured twice more, and the median counts."""
     if not archs:

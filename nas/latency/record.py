@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from nas.system.errors import InputError, known
-from nas.system.units import is_number
+from nas.system.validate import is_number
 
 FLOAT32 = "float32"
 SOURCES = ("measured", "predicted")

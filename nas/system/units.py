@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-from typing import TypeGuard
 
 from nas.system.errors import InputError
 
@@ -14,11 +12,6 @@ _MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*")
 MAX_GUARD = 0.5  # "50%" in error texts
 _S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether something read from outside is a plain finite number. JSON has whole numbers no float can hold."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _parse(value: object, scale: dict[str, float], what: str, forms: str) -> float:

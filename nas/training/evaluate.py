@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.system.errors import InputError, known
-from nas.system.units import is_number
+from nas.system.validate import is_number
 
 if TYPE_CHECKING:
     from nas.data.dataset import ImageData

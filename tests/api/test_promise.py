@@ -25,15 +25,15 @@ from nas.artifacts.source import ExportSource
 from nas.cli import runs
 from nas.cli.exported import export_facts, export_text
 from nas.cli.progress import line
-from nas.engine.options import Custom, Options, Silent
-from nas.engine.progress import Progress
+from nas.engine.options import Custom, Options
+from nas.engine.progress import SearchProgress, Silent
 from nas.engine.run.record import Record
 from nas.engine.run.trials import excess_ms
 from nas.engine.verify import measure_front
 from nas.latency.close_calls import confirmed, holding, settled, surely
 from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut, guard_of
-from nas.latency.margin import NETWORKS, WITHIN, Admission, Corrected, combined, learn, near
+from nas.latency.margin import NETWORKS, WITHIN, Corrected, SafetyMargin, combined, learn, near
 from nas.latency.record import Latency
 from nas.reports.data import contents
 from nas.reports.summary import summary_facts, summary_text
@@ -198,9 +198,9 @@ def test_the_guard_that_is_advised_keeps_all_misses_out(guard: float | None, fir
 def test_a_table_that_is_far_off_is_told_with_what_to_do() -> None:
     """And a guard that was cut off is not told as if it kept what guards keep."""
     pairs = ((5.0, 5.0), (5.0, 6.5), (5.0, 5.1))
-    assert Admission(0.05, 0.8, "near", pairs).far_off
-    assert Admission(0.15, 1.0, "near", pairs).far_off
-    assert not Admission(0.05, 1.05, "near", pairs).far_off
+    assert SafetyMargin(0.05, 0.8, "near", pairs).far_off
+    assert SafetyMargin(0.15, 1.0, "near", pairs).far_off
+    assert not SafetyMargin(0.05, 1.05, "near", pairs).far_off
     mbconv = nas.load_space("mbconv")
     for space, asked, command in (
         (mbconv, Options(), "nas profile --refresh --space mbconv"),
@@ -256,7 +256,7 @@ def test_what_is_admitted_leaves_room_and_what_is_called_feasible_is(bias: float
     measured and is truly within the target; and the best uses at least nine tenths of it."""
     device, target_ms = Device(bias, 0.04), bias * target_of(0.5)
     record = search(device, target_ms)
-    rule = Admission.from_dict(record.options["admission"])
+    rule = SafetyMargin.from_dict(record.options["admission"])
     scored = [c for c in record.candidates if c.state == "COMPLETE"]
     too_slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
     limit_ms = rule.limit_ms(target_ms)
@@ -317,7 +317,7 @@ def test_a_resumed_run_keeps_its_rule(tmp_path: Path) -> None:
     second = nas.resume(tmp_path / "run", trials=25, evaluate=capacity, device=later)  # type: ignore[arg-type]
     for name in ("admission", "admitted_ms"):
         assert json.loads(json.dumps(second.options[name])) == json.loads(json.dumps(first.options[name]))
-    rule = Admission.from_dict(second.options["admission"])
+    rule = SafetyMargin.from_dict(second.options["admission"])
     assert all(c.predicted.ms == pytest.approx(rule.correction * cost_ms(c.arch)) for c in second.candidates)
     known = {c.key for c in second.candidates}
     assert all(arch.key in known for arch in later.timed), "only candidates were measured"
@@ -391,11 +391,11 @@ def test_a_measured_run_does_not_go_on_elsewhere(spec: str, tmp_path: Path, monk
     "bad", [None, {}, {"guard": -0.1}, {"guard": math.nan}, {"correction": 0}, {"pairs_ms": [[1]]}]
 )
 def test_a_broken_rule_is_refused(bad: Any) -> None:
-    """`Admission` survives JSON, and what no version wrote is not taken for one."""
-    good = Admission(0.03, 1.02, "near", ((5.0, 5.1), (4.9, 5.0), (5.1, 5.2)))
-    assert Admission.from_dict(json.loads(json.dumps(good.to_dict()))) == good
+    """`SafetyMargin` survives JSON, and what no version wrote is not taken for one."""
+    good = SafetyMargin(0.03, 1.02, "near", ((5.0, 5.1), (4.9, 5.0), (5.1, 5.2)))
+    assert SafetyMargin.from_dict(json.loads(json.dumps(good.to_dict()))) == good
     with pytest.raises(nas.InputError, match="from a copy"):
-        Admission.from_dict(good.to_dict() | bad if bad else bad)
+        SafetyMargin.from_dict(good.to_dict() | bad if bad else bad)
 
 
 def test_a_guard_no_network_keeps_is_dropped() -> None:
@@ -547,12 +547,12 @@ class Heard(Silent):
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.seen: list[Progress] = []
+        self.seen: list[SearchProgress] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def search(self, progress: Progress) -> None:
+    def search(self, progress: SearchProgress) -> None:
         self.seen.append(progress)
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import nas
 from nas.arch.arch import Arch
-from nas.artifacts.check_against_target import held
+from nas.artifacts.check_against_target import check_against_target
 from nas.artifacts.export import Exported, export
 from nas.artifacts.source import ExportSource, export_source
 from nas.cli.exported import export_facts, export_text
@@ -345,7 +345,7 @@ def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats:
     arch = SPACE.sample(0)
     onnx, pte = (times(5.0) if name in formats else None for name in ("onnx", "executorch"))
     done = Exported(arch, 10, (), None, onnx, pte_measured=pte)
-    found = held(done, ExportSource(arch, Path("x"), target_ms=10.0, runtime=runtime), Path("x"))
+    found = check_against_target(done, ExportSource(arch, Path("x"), target_ms=10.0, runtime=runtime), Path("x"))
     text = export_text(found)
     assert says in text if says else "not held" not in text
     assert export_facts(found)["held_to_target"] == (says is None)
@@ -355,13 +355,15 @@ def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats:
 def test_an_export_says_what_its_target_is_worth() -> None:
     """A target that another device is to answer for; one met by what the machine usually takes, but not just now."""
     arch = SPACE.sample(0)
-    elsewhere = held(
+    elsewhere = check_against_target(
         Exported(arch, 10, (), None, times(5.0)), ExportSource(arch, Path("x"), elsewhere="a board"), Path("x")
     )
     assert "the run's target is of a board: give --token" in export_text(elsewhere)
     assert export_facts(elsewhere)["target_of"] == "a board"
     slow = replace(times(9.0), drift=0.2)
-    done = held(Exported(arch, 10, (), None, slow), ExportSource(arch, Path("x"), target_ms=10.0), Path("x"))
+    done = check_against_target(
+        Exported(arch, 10, (), None, slow), ExportSource(arch, Path("x"), target_ms=10.0), Path("x")
+    )
     assert "within the target of 10 ms when the machine is undisturbed; just now it took 10.8 ms" in export_text(done)
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from nas.cli.progress import Terminal, status, watcher
-from nas.engine.progress import Progress
+from nas.engine.progress import SearchProgress
 from nas.engine.run.record import Candidate, State
 from nas.latency.record import Latency
 from nas.references.table import reference
@@ -18,8 +18,8 @@ def candidate(name: str, state: State = "COMPLETE", score: float | None = 0.5) -
     return Candidate(reference("mobilenet_v2"), state, LATENCY, 1, 1, 1, name=name, proxy_accuracy=score)
 
 
-def progress(latest: Candidate, elapsed_s: float, hypervolume: float | None = 0.2) -> Progress:
-    return Progress(3, 7, 0, 1, 10, 60.0, elapsed_s, latest, candidate("best"), hypervolume, "search")
+def progress(latest: Candidate, elapsed_s: float, hypervolume: float | None = 0.2) -> SearchProgress:
+    return SearchProgress(3, 7, 0, 1, 10, 60.0, elapsed_s, latest, candidate("best"), hypervolume, "search")
 
 
 def test_every_network_is_told_once_and_too_slow_ones_are_not() -> None:

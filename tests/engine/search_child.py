@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 from nas.engine.executors.base import ProcessExecutor, SerialExecutor
-from nas.engine.loop import Progress, run_search
+from nas.engine.loop import SearchProgress, run_search
 from nas.engine.run.store import Store
 from nas.engine.samplers import make_sampler
 from tests.engine.search_toys import SPACE, Model, Traced, target_of
 
 
 def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> None:
-    def watch(progress: Progress) -> None:
+    def watch(progress: SearchProgress) -> None:
         if progress.latest:
             print(progress.latest.key, flush=True)
 

@@ -14,7 +14,7 @@ import pytest
 
 from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
-from nas.engine.loop import Outcome, Progress, run_search
+from nas.engine.loop import Outcome, SearchProgress, run_search
 from nas.engine.proposals import USED
 from nas.engine.run.record import Record
 from nas.engine.run.store import Store
@@ -206,7 +206,7 @@ def test_resumed_search_goes_on(tmp_path: Path) -> None:
 
 def test_progress_agrees_with_the_record() -> None:
     """The last progress has the record's counts, best and hypervolume."""
-    seen: list[Progress] = []
+    seen: list[SearchProgress] = []
     target = target_of(0.5)
     outcome = search(sampler="tpe", target_ms=target, watch=seen.append)
     record, last = Record({}, SPACE, target, outcome.candidates), seen[-1]

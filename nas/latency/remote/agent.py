@@ -27,12 +27,12 @@ from nas.latency.table.draw import draw_sets
 from nas.latency.table.kept import cached_path, forget_old, keep
 from nas.latency.table.measurements import Measured
 from nas.latency.table.table import LatencyTable
-from nas.latency.table.time import Progress
 from nas.network.serialize.onnx import onnx_bytes
 from nas.references.external import LibraryNetwork, at_resolution, takes_its_images
 from nas.system.errors import InputError, NasError
 from nas.system.files import write_atomic
 from nas.system.machine import host
+from nas.system.progress import Step
 
 MAX_FILE = 512 << 20
 GRACE_S = 60.0
@@ -68,7 +68,7 @@ class Agent:
         token: str | None = None,
         threads: int = 1,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Step | None = None,
         kept: Path | None = None,
         refresh: bool = False,
     ) -> None:

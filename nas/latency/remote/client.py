@@ -19,7 +19,7 @@ from nas.latency.remote.server import PROTOCOL
 from nas.latency.remote.worker import one_line
 from nas.latency.sampling import Samples
 from nas.system.errors import InputError, NasError
-from nas.system.units import is_number
+from nas.system.validate import is_number
 
 TRIES = 8
 CRASHES = 2  # of the agent's measuring process, over one model

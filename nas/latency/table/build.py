@@ -24,9 +24,10 @@ from nas.latency.table.kept import Kept, cached_path, forget_old, keep
 from nas.latency.table.measurements import Measured
 from nas.latency.table.predict import Charges
 from nas.latency.table.table import SCHEMA, LatencyTable
-from nas.latency.table.time import Progress, time_networks
+from nas.latency.table.time import time_networks
 from nas.system.errors import InputError, NasError
 from nas.system.machine import host
+from nas.system.progress import Step
 
 MODEL = 9  # raised when a table says something else of the same timings: those kept before are built anew
 BUDGET_S = 55.0
@@ -41,7 +42,7 @@ def build_table(
     runtime: str = "onnxruntime",
     threads: int = 1,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Step | None = None,
     budget_s: float = BUDGET_S,
     kept: Path | None = None,
 ) -> LatencyTable:
@@ -107,7 +108,7 @@ def cached_table(
     runtime: str = "onnxruntime",
     threads: int = 1,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Step | None = None,
     refresh: bool = False,
 ) -> LatencyTable:
     """The table of `space` on this host from the cache, else by `build_table`, kept for the next time.

@@ -10,7 +10,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.system.files import cache_folder, write_atomic
-from nas.system.units import is_number
+from nas.system.validate import is_number
 
 if TYPE_CHECKING:
     from nas.latency.table.table import LatencyTable

@@ -20,7 +20,7 @@ from nas.latency.table.predict import Charges
 from nas.latency.table.residuals import Residuals
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
-from nas.system.units import is_number
+from nas.system.validate import is_number
 
 SCHEMA = 3  # raised when coefficients or weights come to mean something else
 MAX_BYTES = 4 << 20

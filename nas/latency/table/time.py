@@ -10,7 +10,7 @@ A burst may still meet one network in two rounds of three: those whose rounds di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
@@ -27,9 +27,9 @@ from nas.latency.table.columns import CLASSES
 from nas.latency.table.drift import Visits
 from nas.latency.table.kept import Kept, Profile, Round, Visit
 from nas.system.machine import host
+from nas.system.progress import Step
 
 T = TypeVar("T")
-Progress = Callable[[int, int, str], None]
 
 TIMING = "latency table: timing all in turn"
 PREPARE_SHARE = 0.6  # of the budget
@@ -64,7 +64,7 @@ def time_networks(
     runtime: Runtime,
     threads: int,
     budget_s: float,
-    progress: Progress,
+    progress: Step,
     kept: Kept,
 ) -> tuple[list[Timed], list[Timed]]:
     """Time them all within about `budget_s`: fewer to fit to, and fewer rounds, on a slow machine; the held-out all.
@@ -131,7 +131,7 @@ def visits(
     fewest: int,
     most: int,
     end: float,
-    progress: Progress,
+    progress: Step,
     kept: Kept,
 ) -> list[Round]:
     """Run all networks in rounds, each in an order of its own lest a regular disturbance meet the same ones, and the

@@ -10,6 +10,7 @@ from torch import nn
 from nas.arch.arch import Arch, check_classes
 from nas.arch.block import PlacedBlock
 from nas.network import blocks, ops
+from nas.network.seeding import cpu_seed
 
 
 def recipe(placed: PlacedBlock) -> tuple[type[nn.Module], dict[str, Any]]:
@@ -67,7 +68,7 @@ def build(arch: Arch, num_classes: int = 1000, seed: int = 0) -> ops.Network:
     """
     check_classes(num_classes)
     places = list(arch.places())
-    with torch.random.fork_rng(devices=[]):  # constructors draw weights that `initialise` replaces
+    with cpu_seed(seed):  # constructors draw weights that `initialise` replaces
         network = ops.Network(
             rows=[build_row(placed) for placed in places],
             width=places[-1].out_channels,

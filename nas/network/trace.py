@@ -59,7 +59,7 @@ _ACTIVATIONS = (
 _NORMS = {"batch_norm": 1, "group_norm": 2, "layer_norm": 2, "rms_norm": 2, "instance_norm": 1, "native_group_norm": 1}
 _REDUCED = ("linalg_vector_norm", "sum", "var", "std", "amax", "amin", "var_mean", "std_mean", "max", "min", "norm")
 _VIEWS = (  # another look at the same memory, or arithmetic on shapes
-    *("flatten", "unflatten", "realise", "movedim", "swapaxes", "expand_as", "view_as", "reshape_as", "alias"),
+    *("flatten", "unflatten", "unfold", "movedim", "swapaxes", "expand_as", "view_as", "reshape_as", "alias"),
     *("numpy_T", "adjoint", "rot90", "diagonal", "meshgrid", "scalar_tensor", "numel", "ne", "lt", "le", "where"),
     *("tensor_split", "linspace", "lift_fresh", "result_type", "ones_like", "ceil", "round", "detach_"),
 )

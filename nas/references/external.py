@@ -74,10 +74,9 @@ def library_network(name: str, num_classes: int = 1000) -> LibraryNetwork:
     check_classes(num_classes)
     resolution = _resolution(multipliers) if multipliers else None
     make = _of_torchvision if library == "torchvision" else _of_timm
-    import torch
+    from nas.network.seeding import cpu_seed
 
-    with torch.random.fork_rng(devices=[]):  # constructors draw their weights from the global state
-        torch.manual_seed(0)
+    with cpu_seed(0):  # constructors draw their weights from the global state
         try:
             network, side = make(plain, resolution, num_classes)
         except InputError:

@@ -23,7 +23,7 @@ from nas.artifacts.export import Exported
 from nas.data.augment import shifted_and_flipped, to_input
 from nas.data.dataset import ImageData
 from nas.data.load import load_data
-from nas.references.resolve import named_arch
+from nas.references.resolve import resolve_arch
 from nas.training.small_maps import adapt
 
 NETWORKS = (
@@ -87,7 +87,7 @@ def main() -> None:
         path = kept / f"{name.replace('@', '-')}.safetensors"
         if not path.is_file():
             print(name)
-            save_file(train(named_arch(name), load_data(asked.data, 32), asked.seconds), path)
+            save_file(train(resolve_arch(name), load_data(asked.data, 32), asked.seconds), path)
     if asked.train_only:
         return
     head = ("network", "runtime", "float", "int8", "same class", "ms", "int8 ms", "MB", "int8 MB")
@@ -95,7 +95,7 @@ def main() -> None:
     for name in asked.networks:
         with tempfile.TemporaryDirectory() as out:
             done = nas.export(
-                named_arch(name),
+                resolve_arch(name),
                 out,
                 ("onnx", "executorch"),
                 weights=kept / f"{name.replace('@', '-')}.safetensors",

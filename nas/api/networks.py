@@ -16,7 +16,7 @@ from nas.artifacts.check_against_target import check_against_target
 from nas.artifacts.source import FILE_RUNTIMES, export_source
 from nas.engine.progress import Silent, Watcher
 from nas.latency.devices import is_agent
-from nas.references.resolve import named
+from nas.references.resolve import resolve
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
 
@@ -146,7 +146,7 @@ def measure_named(
     dtype: str = "float32",
     keep_samples: bool = False,
 ) -> Latency:
-    """Time a network by name, as `named` takes it, or an exported ``.onnx`` or ``.pte`` file.
+    """Time a network by name, as `resolve` takes it, or an exported ``.onnx`` or ``.pte`` file.
 
     Args:
         name: of the network.
@@ -182,10 +182,10 @@ def measure_named(
             raise InputError(f"an agent runs ONNX in float32, or a quantised .onnx file as it is; got {what}")
         if kind:
             return asked.measure_onnx(Path(name), batch, keep_samples=keep_samples)
-        return asked.measure(named(name), batch, keep_samples=keep_samples, resolution=resolution)
+        return asked.measure(resolve(name), batch, keep_samples=keep_samples, resolution=resolution)
     if kind is None:
         return measure(
-            named(name), runtime, threads, batch, keep_samples=keep_samples, resolution=resolution, dtype=dtype
+            resolve(name), runtime, threads, batch, keep_samples=keep_samples, resolution=resolution, dtype=dtype
         )
     if runtime not in ("onnxruntime", FILE_RUNTIMES[kind]):
         raise InputError(f"{kind} files run under {FILE_RUNTIMES[kind]}, got runtime {runtime!r:.80}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.arch.arch import Arch
 from nas.engine.options import Options
 from nas.latency.devices import is_agent
-from nas.references.resolve import named_arch
+from nas.references.resolve import resolve_arch
 from nas.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def export_source(arch_or_run: Arch | str | Path, key: str | None, token: str | 
         return ExportSource(arch_or_run, Path(arch_or_run.key))
     run = Path(arch_or_run)
     if not (run / "run.json").is_file():
-        return ExportSource(named_arch(str(arch_or_run)), Path(run.stem.replace("@", "-")))
+        return ExportSource(resolve_arch(str(arch_or_run)), Path(run.stem.replace("@", "-")))
     from nas.engine.run.store import Store
 
     with Store.open(run, read_only=True) as store:

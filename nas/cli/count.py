@@ -1,4 +1,4 @@
-"""The verb that counts: parameters, MACs, memory access, and where they go."""
+"""The command `nas count`: parameters, MACs and memory access, and where they go."""
 
 from __future__ import annotations
 
@@ -27,23 +27,28 @@ _HEADS = ("params", "M MACs", "MB moved", "MACs/B")
 def count(
     networks: Annotated[
         list[str] | None,
-        typer.Argument(help="References, .yaml files of one, arch.json files, torchvision:NAME, timm:NAME."),
+        typer.Argument(help="Networks: published ones, YAML or arch.json files, torchvision:NAME, timm:NAME."),
     ] = None,
-    by: Annotated[str | None, typer.Option(help="Break the cost down: block or layer.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side of the input.  [default: the network's own]")] = None,
-    classes: Annotated[int | None, typer.Option(help="Outputs of the classifier.  [default: 1000]")] = None,
+    by: Annotated[str | None, typer.Option(help="Breakdown of the cost: block or layer.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Input resolution in pixels.  [default: the network's own]")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes.  [default: 1000]")] = None,
     conv: Annotated[
-        str | None, typer.Option(help="Take this convolution apart: HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS.")
+        str | None,
+        typer.Option(help="Single convolution to count in place of networks: HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS."),
     ] = None,
-    padding: Annotated[int | None, typer.Option(help="Of --conv: zeros on each side.  [default: KERNEL // 2]")] = None,
-    stride: Annotated[int | None, typer.Option(help="Of --conv.  [default: 1]")] = None,
-    to_csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this file.")] = None,
+    padding: Annotated[
+        int | None, typer.Option(help="Padding of --conv on each side, in pixels.  [default: KERNEL // 2]")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Stride of --conv.  [default: 1]")] = None,
+    to_csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write the table to.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Count parameters, MACs and memory access, in all or part by part.
+    """Count parameters, MACs and memory access.
 
-    By block, flags rows against the four guidelines of ShuffleNetV2 and compares the ways to compute a convolution of
-    the stem's shape.
+    By block, it also flags rows that break a guideline of ShuffleNetV2, and compares the standard and separable variants
+    of the stem's convolution.
 
     \b
     Example:
@@ -54,16 +59,20 @@ def count(
     from nas.arch.analysis.conv_variants import Convolution
 
     if (conv is None) == (not networks):
-        raise InputError("give networks, or --conv HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS: nas count mobilenet_v2")
-    whole, alone = {"by": by, "resolution": resolution, "classes": classes}, {"padding": padding, "stride": stride}
-    if given := [f"--{name}" for name, value in (alone if conv is None else whole).items() if value is not None]:
-        one, other = ("--conv", "networks") if conv is None else ("networks", "--conv")
-        raise InputError(f"{', '.join(given)} belong{'s' * (len(given) == 1)} to {one}, got {other}; leave out either")
+        raise InputError(
+            "give either networks, as in nas count mobilenet_v2, or --conv HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS"
+        )
+    of_networks = {"by": by, "resolution": resolution, "classes": classes}
+    of_conv = {"padding": padding, "stride": stride}
+    misplaced = of_conv if conv is None else of_networks
+    if given := [f"--{name}" for name, value in misplaced.items() if value is not None]:
+        needed, got = ("--conv", "networks") if conv is None else ("networks", "--conv")
+        raise InputError(f"{', '.join(given)} can only be used with {needed}, got {got}; leave out one of the two")
     if conv is not None:
         shape = Convolution.parse(conv, 1 if stride is None else stride, padding)
-        rows = _ways_rows(shape)
+        rows = _variant_rows(shape)
         _write_csv(to_csv, [row | {"steps": _steps_text(row["steps"])} for row in rows])
-        show({"convolution": str(shape), "ways": rows}, _ways_text(shape), as_json)
+        show({"convolution": str(shape), "ways": rows}, _variants_text(shape), as_json)
         return
     _count(networks or [], by, resolution, 1000 if classes is None else classes, to_csv, as_json)
 
@@ -74,41 +83,41 @@ def _count(
     from nas.arch.analysis.breakdown import figures, stem
     from nas.arch.arch import MAX_CLASSES, Arch
     from nas.references.external import parts, total
+    from nas.system.validate import whole_number
 
-    if not 1 <= classes <= MAX_CLASSES:
-        raise InputError(f"--classes must be from 1 to {MAX_CLASSES}, got {classes}")
+    whole_number("--classes", classes, high=MAX_CLASSES)
     facts: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    whole: list[tuple[str, ...]] = []
+    totals: list[tuple[str, ...]] = []
     texts: list[str] = []
     for name in names:
         network = _network(name, resolution, classes)
         cost, side = total(network, classes), network.resolution
         facts[name] = {"resolution": side} | figures(cost)
-        whole.append((name, f"{side} px", *_cells(cost)))
+        totals.append((name, f"{side} px", *_cells(cost)))
         if by is None:
             rows.append({"network": name} | facts[name])
             continue
-        found = parts(network, by, classes)
-        facts[name]["by"] = [line.to_dict() for line in found]
-        rows += [{"network": name} | _flat(line, by) for line in found]
-        texts.append(_parts_text(name, side, found, cost, flagged=by == "block" and isinstance(network, Arch)))
+        lines = parts(network, by, classes)
+        facts[name]["by"] = [line.to_dict() for line in lines]
+        rows += [{"network": name} | _flat(line, by) for line in lines]
+        texts.append(_parts_text(name, side, lines, cost, flagged=by == "block" and isinstance(network, Arch)))
         conv = stem(network) if isinstance(network, Arch) and by == "block" else None
         if conv is not None:
-            texts.append(_ways_text(conv))
+            texts.append(_variants_text(conv))
     _write_csv(to_csv, rows)
-    text = "\n\n".join(texts) if by else _table(("network", "input", *_HEADS), whole)
+    text = "\n\n".join(texts) if by else _table(("network", "input", *_HEADS), totals)
     show(facts, text, as_json)
 
 
 def _network(name: str, resolution: int | None, classes: int) -> Arch | LibraryNetwork:
     from nas.arch.arch import Arch
     from nas.references.external import is_library
-    from nas.references.resolve import named
+    from nas.references.resolve import resolve
 
     if resolution is not None and is_library(name):
         name = f"{name.partition('@')[0]}@resolution={resolution}"
-    network = named(name, classes)
+    network = resolve(name, classes)
     return replace(network, resolution=resolution) if resolution is not None and isinstance(network, Arch) else network
 
 
@@ -132,26 +141,26 @@ def _parts_text(name: str, side: int, parts: list[Line], cost: Cost, flagged: bo
 
 
 def _flags(line: Line) -> list[str]:
-    """One for each guideline: the largest, where two layers of a row break the same."""
+    """One flag per guideline: the worst, where several layers of a row break the same one."""
     worst = {}
-    for found in sorted(line.findings, key=lambda found: found.excess):
-        worst[found.guideline] = str(found)
+    for finding in sorted(line.findings, key=lambda finding: finding.excess):
+        worst[finding.guideline] = str(finding)
     return [worst[guideline] for guideline in sorted(worst)]
 
 
 def _legend(parts: list[Line]) -> list[str]:
     from nas.arch.analysis.guidelines import GUIDELINES
 
-    broken = {found.guideline for line in parts for found in line.findings}
+    broken = {finding.guideline for line in parts for finding in line.findings}
     return [f"{guideline}  {text}" for guideline, text in GUIDELINES.items() if guideline in broken]
 
 
 def _flat(line: Line, by: str) -> dict[str, Any]:
-    """One line of the CSV; layers bear no findings."""
+    """One line of the CSV; only blocks have findings."""
     plain = line.to_dict()
     del plain["findings"]
-    told = "; ".join(f"{found}: {found.text}" for found in line.findings)
-    return plain | {"findings": told} if by == "block" else plain
+    findings = "; ".join(f"{finding}: {finding.text}" for finding in line.findings)
+    return plain | {"findings": findings} if by == "block" else plain
 
 
 def _steps_text(steps: list[dict[str, Any]]) -> str:
@@ -159,30 +168,30 @@ def _steps_text(steps: list[dict[str, Any]]) -> str:
     return "; ".join(f"{step['convolution']}: {step['multiplications']}" for step in steps)
 
 
-def _ways_rows(conv: Convolution) -> list[dict[str, Any]]:
+def _variant_rows(conv: Convolution) -> list[dict[str, Any]]:
     from nas.arch.analysis.breakdown import figures
-    from nas.arch.analysis.conv_variants import ways
+    from nas.arch.analysis.conv_variants import variants
 
     return [
-        {"way": way.name, "steps": [{"convolution": text, "multiplications": macs} for text, macs in way.steps]}
-        | figures(way.cost)
-        for way in ways(conv)
+        {"way": variant.name, "steps": [{"convolution": text, "multiplications": macs} for text, macs in variant.steps]}
+        | figures(variant.cost)
+        for variant in variants(conv)
     ]
 
 
-def _ways_text(conv: Convolution) -> str:
-    from nas.arch.analysis.conv_variants import ways
+def _variants_text(conv: Convolution) -> str:
+    from nas.arch.analysis.conv_variants import variants
 
-    found = ways(conv)
+    listed = variants(conv)
     rows = []
-    for way in found:
-        sums = " + ".join(f"{macs:,}" for _, macs in way.steps)
-        steps = "; ".join(text for text, _ in way.steps)
-        share = f"{way.cost.macs / found[0].cost.macs:.3g}x"
-        product = f"{sums} = {way.cost.macs:,}" if len(way.steps) > 1 else sums
-        intensity = f"{way.cost.intensity:.2f}"
-        memory = f"{way.cost.memory_bytes / 1e6:,.2f}"
-        rows.append((way.name, product, share, f"{way.cost.params:,}", memory, intensity, steps))
+    for variant in listed:
+        sums = " + ".join(f"{macs:,}" for _, macs in variant.steps)
+        steps = "; ".join(text for text, _ in variant.steps)
+        share = f"{variant.cost.macs / listed[0].cost.macs:.3g}x"
+        product = f"{sums} = {variant.cost.macs:,}" if len(variant.steps) > 1 else sums
+        intensity = f"{variant.cost.intensity:.2f}"
+        memory = f"{variant.cost.memory_bytes / 1e6:,.2f}"
+        rows.append((variant.name, product, share, f"{variant.cost.params:,}", memory, intensity, steps))
     heads = ("one convolution", "multiplications", "", "weights", "MB moved", "MACs/B", "steps")
     return f"{conv}, stride {conv.stride}, padding {conv.padding}\n{_table(heads, rows, left=(0, 6))}"
 

@@ -10,7 +10,7 @@ from nas.references.table import reference
 from nas.system.errors import InputError
 
 
-def named(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:
+def resolve(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:
     """A network by what people type: a reference's name or ``.yaml`` file, an ``arch.json``, a library's network.
 
     Args:
@@ -20,10 +20,10 @@ def named(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:
     Raises:
         InputError: no such network, or it cannot be read.
     """
-    return library_network(name, num_classes) if is_library(name) else named_arch(name)
+    return library_network(name, num_classes) if is_library(name) else resolve_arch(name)
 
 
-def named_arch(name: str) -> Arch:
+def resolve_arch(name: str) -> Arch:
     """A network of our rows by name: a reference or its ``.yaml`` file, or an ``arch.json``.
 
     Raises:

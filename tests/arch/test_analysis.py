@@ -1,4 +1,4 @@
-"""The guidelines of ShuffleNetV2 and the ways of a convolution: the paper's own numbers, and cases worked by hand."""
+"""The guidelines of ShuffleNetV2 and the variants of a convolution: the paper's numbers, and cases worked by hand."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.arch.analysis.breakdown import stem
-from nas.arch.analysis.conv_variants import Convolution, ways
+from nas.arch.analysis.conv_variants import Convolution, variants
 from nas.arch.analysis.guidelines import (
     MAX_ELEMENTWISE,
     MAX_FRAGMENTS,
@@ -198,7 +198,7 @@ def test_parts_add_up_to_the_whole(arch: Arch, by: str) -> None:
 
 def test_the_textbook_convolution() -> None:
     """12x12x3, 5x5, 256 channels, no padding: 1,228,800; 4,800 + 49,152 = 53,952; a column and a row for each pair."""
-    found = {way.name: way for way in ways(Convolution(12, 12, 3, 5, 256, padding=0))}
+    found = {variant.name: variant for variant in variants(Convolution(12, 12, 3, 5, 256, padding=0))}
     assert [macs for _, macs in found["standard"].steps] == [1_228_800]
     assert [macs for _, macs in found["depthwise separable"].steps] == [4_800, 49_152]
     assert found["depthwise separable"].cost.macs == 53_952
@@ -208,9 +208,9 @@ def test_the_textbook_convolution() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 5]), st.integers(5, 40), st.sampled_from([1, 2]))
-def test_ways_are_the_operators_of_the_rows(inputs: int, outputs: int, kernel: int, side: int, stride: int) -> None:
+def test_variants_are_the_operators_of_the_rows(inputs: int, outputs: int, kernel: int, side: int, stride: int) -> None:
     """With the padding that rows have, three of them count what conv, dwsep and spatial_sep count."""
-    found = {way.name: way for way in ways(Convolution(side, side, inputs, kernel, outputs, stride))}
+    found = {variant.name: variant for variant in variants(Convolution(side, side, inputs, kernel, outputs, stride))}
     for name, op in (
         ("standard", "conv"),
         ("depthwise separable", "dwsep"),
@@ -229,9 +229,9 @@ def test_spatially_separable_counts_what_pytorch_traces() -> None:
     columns = torch.nn.Conv2d(3, 12, (5, 1), groups=3, bias=False)
     rows = torch.nn.Conv2d(12, 4, (1, 5), bias=False, groups=4)
     network = torch.nn.Sequential(columns, rows)
-    way = ways(Convolution(12, 12, 3, 5, 4, padding=0))[2]
+    variant = variants(Convolution(12, 12, 3, 5, 4, padding=0))[2]
     traced = trace(network, 12)
-    assert (traced.macs, 4 * traced.elements) == (way.cost.macs, way.cost.memory_bytes)
+    assert (traced.macs, 4 * traced.elements) == (variant.cost.macs, variant.cost.memory_bytes)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_window_that_does_not_fit_is_told() -> None:
 def test_the_stem_is_the_first_convolution_with_a_window() -> None:
     conv = stem(reference("mobilenet_v2"))
     assert conv == Convolution(224, 224, 3, 3, 32, 2)
-    assert ways(conv)[0].cost.macs == next(layers_of(next(reference("mobilenet_v2").places()))).macs
+    assert variants(conv)[0].cost.macs == next(layers_of(next(reference("mobilenet_v2").places()))).macs
     assert stem(Arch((Block("conv", 8, 1), Block("pool")), 32)) is None
 
 

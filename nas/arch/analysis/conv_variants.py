@@ -82,11 +82,11 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Variant:
     """A convolution, or convolutions in its place.
 
     Args:
-        name: of the way.
+        name: of the variant.
         steps: what each convolution is, and its multiplications.
         cost: of all, without biases and norms.
     """
@@ -109,7 +109,7 @@ class _Step:
         return self.weights * self.pixels  # every weight meets every output pixel once
 
 
-def ways(conv: Convolution) -> list[Way]:
+def variants(conv: Convolution) -> list[Variant]:
     """The same shape, computed in four ways, without biases and norms; multiplications are MACs.
 
     - standard: one convolution.
@@ -119,8 +119,8 @@ def ways(conv: Convolution) -> list[Way]:
     - spatially separable, in two full convolutions (Inception-v3, the operator ``spatial_sep``): kx1 to all outputs,
       then 1xk from all of them to all of them; it saves where there are about as many inputs as outputs.
 
-    >>> for way in ways(Convolution.parse("12x12x3:5:256", padding=0)):
-    ...     print(way.name, [macs for _, macs in way.steps])
+    >>> for variant in variants(Convolution.parse("12x12x3:5:256", padding=0)):
+    ...     print(variant.name, [macs for _, macs in variant.steps])
     standard [1228800]
     depthwise separable [4800, 49152]
     spatially separable [368640, 245760]
@@ -133,18 +133,18 @@ def ways(conv: Convolution) -> list[Way]:
     square, column, row = f"{k}x{k}", f"{k}x1", f"1x{k}"
     pairs = inputs * outputs
     return [
-        _way("standard", _Step(f"{square}, {inputs} to {outputs}", k * k * pairs, start, end, pixels)),
-        _way(
+        _variant("standard", _Step(f"{square}, {inputs} to {outputs}", k * k * pairs, start, end, pixels)),
+        _variant(
             "depthwise separable",
             _Step(f"{square} on each of {inputs}", k * k * inputs, start, inputs * pixels, pixels),
             _Step(f"1x1, {inputs} to {outputs}", pairs, inputs * pixels, end, pixels),
         ),
-        _way(
+        _variant(
             "spatially separable",
             _Step(f"{column}, {inputs} to each of {outputs}", k * pairs, start, pairs * strip, strip),
             _Step(f"{row}, {inputs} for each of {outputs}", k * pairs, pairs * strip, end, pixels),
         ),
-        _way(
+        _variant(
             "spatially separable, full",
             _Step(f"{column}, {inputs} to {outputs}", k * pairs, start, outputs * strip, strip),
             _Step(f"{row}, {outputs} to {outputs}", k * outputs * outputs, outputs * strip, end, pixels),
@@ -152,8 +152,8 @@ def ways(conv: Convolution) -> list[Way]:
     ]
 
 
-def _way(name: str, *steps: _Step) -> Way:
+def _variant(name: str, *steps: _Step) -> Variant:
     weights = sum(step.weights for step in steps)
     elements = weights + sum(step.read + step.written for step in steps)
     macs = sum(step.macs for step in steps)
-    return Way(name, tuple((step.text, step.macs) for step in steps), Cost(weights, macs, BYTES * elements))
+    return Variant(name, tuple((step.text, step.macs) for step in steps), Cost(weights, macs, BYTES * elements))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import SUFFIXES
-from nas.references.resolve import named_arch
+from nas.references.resolve import resolve_arch
 from nas.system.errors import InputError
 
 MAX_BYTES = 256 << 20
@@ -82,4 +82,4 @@ def _network(text: str, folder: Path) -> Arch:
         return Arch.from_json(text)
     name, at, multipliers = text.partition("@")
     filed = Path(name).suffix in (".json", *SUFFIXES)
-    return named_arch(f"{folder / name}{at}{multipliers}" if filed else text)
+    return resolve_arch(f"{folder / name}{at}{multipliers}" if filed else text)

@@ -20,7 +20,7 @@ app = typer.Typer(
     help="""Search for the most accurate network that meets a latency budget measured on your device.
 
 \b
-Examples, one for each verb:
+Examples, one for each command:
   nas search --space mbconv --latency-target 66ms --data photos/
   nas resume results/mbconv-20260131-101500
   nas report results/mbconv-20260131-101500
@@ -36,14 +36,14 @@ Examples, one for each verb:
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 no network can meet the target, 130 interrupted (resumable).",
 )
 
-Space = Annotated[str, typer.Option("--space", help="A space by name (`nas spaces`) or a path to a .yaml file.")]
+Space = Annotated[str, typer.Option("--space", help="Search space: a name (`nas spaces` lists them) or a YAML file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Runtime = Annotated[str, typer.Option("--runtime", help=f"What runs the network: {', '.join(RUNTIMES)}.")]
-Threads = Annotated[int, typer.Option("--threads", help="Threads of the timed network.")]
+Runtime = Annotated[str, typer.Option("--runtime", help=f"Runtime of the network: {', '.join(RUNTIMES)}.")]
+Threads = Annotated[int, typer.Option("--threads", help="Number of threads of the timed network.")]
 Token = Annotated[
-    str | None, typer.Option("--token", help="Of an agent (http://HOST:PORT).  [default: $NAS_AGENT_TOKEN]")
+    str | None, typer.Option("--token", help="Token of the agent at http://HOST:PORT.  [default: $NAS_AGENT_TOKEN]")
 ]
-Run = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 
 
 def split_names(text: str) -> list[str]:
@@ -52,10 +52,12 @@ def split_names(text: str) -> list[str]:
 
 
 def show(data: Any, text: str, as_json: bool) -> None:
+    """Print a result on stdout, for programs or for people."""
     typer.echo(json.dumps(data) if as_json else text)
 
 
 def watcher_for(as_json: bool) -> Any:
+    """A progress display on stderr, silent when a program reads the output."""
     from nas.cli.progress import watcher
 
     return watcher(quiet=as_json)

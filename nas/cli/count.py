@@ -47,8 +47,8 @@ def count(
 ) -> None:
     """Count parameters, MACs and memory access.
 
-    By block, it also flags rows that break a guideline of ShuffleNetV2, and compares the standard and separable variants
-    of the stem's convolution.
+    By block, it also flags rows that break a guideline of ShuffleNetV2, and compares standard and separable variants of
+    the stem's convolution.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The verbs about devices: what there is, how far to trust it, and a model of one's own."""
+"""The commands `nas devices`, `nas devices show` and `nas devices calibrate`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from nas.cli.app import Json, app, show
 
 devices = typer.Typer(
-    help="""Devices that latency can be asked of: this host, bundled models, models of your own.
+    help="""List target devices; show or fit a latency model.
 
 \b
 Example:
@@ -26,7 +26,7 @@ app.add_typer(devices, name="devices")
 
 @devices.callback(invoke_without_command=True)
 def listing(context: typer.Context, as_json: Json = False) -> None:
-    """Devices that latency can be asked of: this host, bundled models, models of your own."""
+    """List target devices: this machine, bundled models, models of your own."""
     if context.invoked_subcommand is not None:
         return
     from nas.latency.models import bundled
@@ -35,23 +35,23 @@ def listing(context: typer.Context, as_json: Json = False) -> None:
 
     models = {name: LatencyTable.load(path) for name, path in bundled().items()}
     facts: list[dict[str, Any]] = [{"name": "host", "device": host(), "runtime": None, "error": None}]
-    rows = [f"host        {host()}: measured here, and predicted by a table of the space"]
+    rows = [f"host        {host()}: measured here, and predicted by a latency table of the space"]
     for name, table in models.items():
         facts.append(
             {"name": name, "device": table.device, "runtime": table.runtime, "error": _figures(table.error.to_dict())}
         )
         rows.append(f"{name:11} {table.device}, {table.runtime}: modelled, {table.error}")
-    rows.append("table:PATH  what nas profile --out or nas devices calibrate wrote, of any device")
-    rows.append("http://HOST:PORT  a device that runs an agent (nas agent), which measures there")
+    rows.append("table:PATH  any device: a file written by nas profile --out or nas devices calibrate")
+    rows.append("http://HOST:PORT  a device that runs an agent (nas agent): measured there")
     show(facts, "\n".join(rows), as_json)
 
 
 @devices.command("show")
 def show_device(
-    name: Annotated[str, typer.Argument(help="A bundled model, or table:PATH.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Latency model: a bundled one, or table:PATH.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """What a device model was fitted on, and how far to trust it.
+    """Show how a latency model was fitted, and its error.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def show_device(
 
     table = device(name).table if name != "host" else None
     if table is None:
-        raise InputError(f"{name} is no model; {known([*bundled(), 'table:PATH'])}; nas measure times networks here")
+        raise InputError(f"only latency models can be shown, got {name}; {known([*bundled(), 'table:PATH'])}")
     terms = {name: value for name, value in table.terms().items() if value}
     facts = {
         "device": table.device,
@@ -81,10 +81,10 @@ def show_device(
         f"{table.device}, {table.runtime}, {table.threads} thread{'s' if table.threads > 1 else ''}",
         f"fitted to {table.fitted} networks; {table.error}",
         *table.notes,
-        f"operators met: {', '.join(table.groups)}",
+        f"operators covered: {', '.join(table.groups)}",
         *([f"source: {table.source}"] if table.source else []),
         *([f"licence: {table.licence}"] if table.licence else []),
-        f"coefficients, ms a unit ({len(terms)} of {len(table.coefficients)} are not zero):",
+        f"coefficients, ms per unit ({len(terms)} of {len(table.coefficients)} are not zero):",
         *(f"  {term:40} {value:.4g}" for term, value in terms.items()),
     ]
     show(facts, "\n".join(rows), as_json)
@@ -93,20 +93,20 @@ def show_device(
 @devices.command()
 def calibrate(
     measurements: Annotated[Path, typer.Argument(help="CSV with the columns network and ms.", show_default=False)],
-    name: Annotated[str, typer.Option(help="Of the device.")] = "my device",
-    runtime: Annotated[str, typer.Option(help="What ran the networks, for people.")] = "unknown runtime",
-    threads: Annotated[int, typer.Option(help="Threads it used.")] = 1,
-    source: Annotated[str, typer.Option(help="Where the measurements come from; kept in the file.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the device.")] = "my device",
+    runtime: Annotated[str, typer.Option(help="Runtime the networks ran under.")] = "unknown runtime",
+    threads: Annotated[int, typer.Option(help="Number of threads it used.")] = 1,
+    source: Annotated[str, typer.Option(help="Source of the measurements; kept in the file.")] = "",
     prior: Annotated[
-        str, typer.Option(help="Device model to start from, scaled: a bundled one, table:PATH, or none.")
+        str, typer.Option(help="Latency model to start from: a bundled one, table:PATH, or none.")
     ] = "pixel1",
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("device.json"),
+    out: Annotated[Path, typer.Option(help="Output file.")] = Path("device.json"),
     as_json: Json = False,
 ) -> None:
-    """Fit a model of a device to measurements of whole networks on it.
+    """Fit a latency model to measurements of whole networks.
 
-    A network is a reference (mobilenet_v2@width=0.5,resolution=160), a path to a .yaml or arch.json, or JSON itself.
-    Says how far the model is off on networks it has not seen, and how many more are worth measuring.
+    A network is a published one (mobilenet_v2@width=0.5,resolution=160), a YAML or arch.json file, or JSON. Prints the
+    error of the model on networks that were left out of the fit, and how many more are worth measuring.
 
     \b
     Example:
@@ -117,12 +117,12 @@ def calibrate(
     from nas.latency.table.calibrate import calibrate as fit
     from nas.latency.table.measurements import read_measurements
     from nas.system.errors import InputError, known
+    from nas.system.validate import whole_number
 
-    if not 1 <= threads <= 1024:
-        raise InputError(f"threads must be a whole number from 1 to 1024, got {threads}")
+    whole_number("--threads", threads, high=1024)
     start = None if prior == "none" else device(prior).table
     if start is None and prior != "none":
-        raise InputError(f"{prior} is no model to start from; {known([*bundled(), 'table:PATH', 'none'])}")
+        raise InputError(f"--prior must be a latency model, got {prior}; {known([*bundled(), 'table:PATH', 'none'])}")
     done = fit(read_measurements(measurements), name, runtime=runtime, threads=threads, source=source, prior=start)
     try:
         done.table.save(out)
@@ -139,5 +139,5 @@ def calibrate(
 
 
 def _figures(error: dict[str, Any]) -> dict[str, Any]:
-    """Without the pairs, of which there may be thousands."""
+    """The error without its list of pairs, which can have thousands of entries."""
     return {name: value for name, value in error.items() if name != "predicted_and_measured_ms"}

@@ -1,4 +1,4 @@
-"""The verb that times networks."""
+"""The command `nas measure`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from nas.cli.app import Json, Runtime, Threads, Token, app
 def measure(
     networks: Annotated[
         list[str],
-        typer.Argument(help="References, arch.json, exported .onnx or .pte files, torchvision:NAME, timm:NAME."),
+        typer.Argument(
+            help="Networks: published ones, arch.json, .onnx or .pte files, torchvision:NAME, timm:NAME.",
+        ),
     ],
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
-    batch: Annotated[int, typer.Option(help="Images per inference.")] = 1,
+    batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     resolution: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels.  [default: the network's own]")
+        int | None, typer.Option(help="Input resolution in pixels.  [default: the network's own]")
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="float32; bfloat16, float16 under torch, torch-compile, openvino.")
+        str, typer.Option(help="Data type: float32; torch, torch-compile and openvino also take bfloat16 and float16.")
     ] = "float32",
-    device: Annotated[str, typer.Option(help="host, or http://HOST:PORT of an agent.")] = "host",
+    device: Annotated[str, typer.Option(help="Device to measure: host, or http://HOST:PORT of an agent.")] = "host",
     token: Token = None,
     samples: Annotated[
-        Path | None, typer.Option(help="CSV file to write every timed run to: network, run, ms.", show_default=False)
+        Path | None,
+        typer.Option(help="CSV file for every single run, with the columns network, run, ms.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Time networks on this host, or on the device of an agent.
+    """Time networks on this machine or on an agent's device.
 
     \b
     Example:
@@ -42,9 +45,9 @@ def measure(
     """
     from nas.api.networks import measure_named, write_samples
 
-    found = {}
+    measured = {}
     for name in networks:
-        found[name] = measure_named(
+        measured[name] = measure_named(
             name,
             runtime,
             threads,
@@ -56,8 +59,8 @@ def measure(
             keep_samples=samples is not None,
         )
         if samples is not None:
-            write_samples(found, samples)  # after each: the next may fail
+            write_samples(measured, samples)  # after each network: the next one may fail
         if not as_json:
-            typer.echo(f"{name}: {found[name]}")
+            typer.echo(f"{name}: {measured[name]}")
     if as_json:
-        typer.echo(json.dumps({name: latency.to_dict() for name, latency in found.items()}))
+        typer.echo(json.dumps({name: latency.to_dict() for name, latency in measured.items()}))

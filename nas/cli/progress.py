@@ -1,4 +1,4 @@
-"""What a person watches while a search runs: on stderr, live on a terminal, a few plain lines elsewhere."""
+"""Progress on stderr: live bars on a terminal, a few plain lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ QUIET_EVERY_S = 30.0
 
 
 class Terminal:
-    """A watcher (`nas.engine.progress.Watcher`) that draws on a terminal and prints little into a file or a pipe.
+    """A watcher (`nas.engine.progress.Watcher`) that draws bars on a terminal and prints few lines elsewhere.
 
     Attributes:
-        resume_with: the command that goes on with this run, told when it is interrupted.
+        resume_with: command that continues this run, shown on an interrupt.
     """
 
     def __init__(self, console: Console, bars: Progress | None) -> None:
@@ -32,7 +32,7 @@ class Terminal:
         self._console = console
         self._bars = bars
         self._task: TaskID | None = None
-        self._told_s = 0.0
+        self._last_line_s = 0.0
         self._text = ""
 
     def say(self, text: str) -> None:
@@ -51,10 +51,10 @@ class Terminal:
 
     def search(self, progress: SearchProgress) -> None:
         latest = progress.latest
-        due = self._bars is not None or progress.elapsed_s - self._told_s >= QUIET_EVERY_S
+        due = self._bars is not None or progress.elapsed_s - self._last_line_s >= QUIET_EVERY_S
         if due and latest is not None and latest.state != "TOO_SLOW":
             self._console.print(escape(line(latest, progress.modelled)), highlight=False)
-            self._told_s = progress.elapsed_s
+            self._last_line_s = progress.elapsed_s
         if self._bars is not None:
             share_of_trials = progress.evaluated / progress.trials if progress.trials else 0.0
             share_of_time = progress.elapsed_s / progress.budget_s if progress.budget_s else 0.0
@@ -73,7 +73,7 @@ class Terminal:
 
 
 def line(candidate: Candidate, modelled: bool = False) -> str:
-    """One finished candidate in one line; `modelled` is said of latencies that cannot be measured."""
+    """One finished candidate on one line; `modelled` marks latencies of a device that cannot be measured."""
     source = "modelled" if modelled else candidate.predicted.source
     name = candidate.name or candidate.key
     score = f"{candidate.proxy_accuracy:.4f}" if candidate.proxy_accuracy is not None else f"failed: {candidate.reason}"
@@ -84,27 +84,27 @@ def line(candidate: Candidate, modelled: bool = False) -> str:
 
 
 def status(progress: SearchProgress) -> str:
-    """The bar's text: how far, how good, how long to go."""
-    words = [f"{progress.evaluated} trained" + (f" of {progress.trials}" if progress.trials else "")]
+    """The text beside the bar: progress, best so far, time left."""
+    parts = [f"{progress.evaluated} trained" + (f" of {progress.trials}" if progress.trials else "")]
     if progress.too_slow:
-        words.append(f"{progress.too_slow} too slow")
+        parts.append(f"{progress.too_slow} too slow")
     if progress.failed:
-        words.append(f"{progress.failed} failed")
+        parts.append(f"{progress.failed} failed")
     if progress.best is not None and progress.best.proxy_accuracy is not None:
-        words.append(f"best {progress.best.proxy_accuracy:.4f} at {progress.best.latency_ms:.2f} ms")
+        parts.append(f"best {progress.best.proxy_accuracy:.4f} at {progress.best.latency_ms:.2f} ms")
         if progress.hypervolume is not None:
-            words.append(f"hypervolume {progress.hypervolume:.4f}")
+            parts.append(f"hypervolume {progress.hypervolume:.4f}")
     if progress.budget_s:
-        words.append(f"{clock(max(0.0, progress.budget_s - progress.elapsed_s))} left")
-    return " · ".join([*words, *([progress.phase] if progress.phase else [])])
+        parts.append(f"{clock(max(0.0, progress.budget_s - progress.elapsed_s))} left")
+    return " · ".join([*parts, *([progress.phase] if progress.phase else [])])
 
 
 @contextmanager
 def watcher(quiet: bool = False) -> Iterator[Terminal]:
-    """A watcher for this process; on Ctrl-C it says how to go on and lets the interrupt pass.
+    """A watcher for this process. On Ctrl-C it prints how to resume and lets the interrupt pass.
 
     Args:
-        quiet: print nothing but warnings; for programs that read stdout.
+        quiet: whether to print nothing else; for programs that read stdout.
     """
     console = Console(file=sys.stderr, quiet=quiet, soft_wrap=True)
     live = console.is_terminal and not quiet
@@ -119,7 +119,7 @@ def watcher(quiet: bool = False) -> Iterator[Terminal]:
         if bars is not None:
             bars.stop()
         if shown.resume_with:
-            text = f"interrupted; everything finished is kept. Go on with: {shown.resume_with}"
+            text = f"interrupted; finished work is kept. Resume with: {shown.resume_with}"
             Console(file=sys.stderr, soft_wrap=True).print(escape(text), highlight=False)
         raise
     finally:

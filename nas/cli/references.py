@@ -1,4 +1,4 @@
-"""The verb about the published networks."""
+"""The command `nas references`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from nas.cli.app import Json, Runtime, Threads, Token, app, show, watcher_for
 
 Select = Annotated[
     str | None,
-    typer.Option(help="Names and patterns, with commas: 'mobilenet*', torchvision:vgg16, own.yaml. [default: all]"),
+    typer.Option(help="Networks, separated by commas: 'mobilenet*', torchvision:vgg16, own.yaml.  [default: all]"),
 ]
-Device = Annotated[str, typer.Option(help="Where latency holds: host (measured now), none, table:PATH and others.")]
+Device = Annotated[
+    str, typer.Option(help="Device to time them on: host, pixel1, table:PATH, http://HOST:PORT, or none.")
+]
 
 
 @app.command()
 def references(
     select: Select = None,
-    all_sizes: Annotated[bool, typer.Option("--all", help="Also every width and resolution published.")] = False,
+    all_sizes: Annotated[bool, typer.Option("--all", help="Include every published width and resolution.")] = False,
     device: Device = "host",
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
     token: Token = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with table, plot and notes here.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Also write the plot of top-1 against latency here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write the table to.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML file to write the table, a plot and notes to.")] = None,
+    png: Annotated[Path | None, typer.Option(help="PNG file to write the plot of top-1 against latency to.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The published networks: counted and timed here beside what is published, with what differs and why.
+    """Compare published networks: figures from here and the papers.
+
+    Counts and times them on this machine, puts the published figures beside, and explains the differences.
 
     \b
     Example:
@@ -37,14 +41,14 @@ def references(
       nas references --device none --all --csv references.csv
     """
     from nas.api.reference_table import compare_references
-    from nas.reports.reference_write import check_places, write_table
+    from nas.reports.references.write import check_places, write_table
     from nas.system.errors import InputError
 
     wanted = {"csv": csv, "html": html, "png": png}
     files = {kind: path for kind, path in wanted.items() if path is not None}
     check_places(files)
     if png is not None and device == "none":
-        raise InputError("a plot needs latency; choose a --device other than none")
+        raise InputError("the plot of --png needs latencies, got --device none; choose another device")
     with watcher_for(as_json) as watch:
         table = compare_references(
             select, device, all_sizes=all_sizes, runtime=runtime, threads=threads, token=token, progress=watch.step

@@ -22,7 +22,7 @@ from nas.arch.arch import Arch
 from nas.artifacts.check_against_target import check_against_target
 from nas.artifacts.export import Exported
 from nas.artifacts.source import ExportSource
-from nas.cli import runs
+from nas.cli import search as cli_search
 from nas.cli.exported import export_facts, export_text
 from nas.cli.progress import line
 from nas.engine.options import Custom, Options
@@ -35,8 +35,8 @@ from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut, guard_of
 from nas.latency.margin import NETWORKS, WITHIN, Corrected, SafetyMargin, combined, learn, near
 from nas.latency.record import Latency
-from nas.reports.data import contents
-from nas.reports.summary import summary_facts, summary_text
+from nas.reports.run.data import contents
+from nas.reports.run.summary import summary_facts, summary_text
 from nas.system import machine
 from nas.system.errors import TargetMissedError
 from tests.engine.search_toys import SPACE, TINY, cost_ms, noise, target_of
@@ -189,7 +189,7 @@ def test_the_guard_that_is_advised_keeps_all_misses_out(guard: float | None, fir
     target_ms = target_of(0.5)
     record = search(Slower(), target_ms, guard=guard)
     assert record.missed
-    advised = runs._wider(record)
+    advised = cli_search._remedy(record)
     again = search(Slower(), target_ms, guard=advised.removeprefix("--guard "))
     assert not again.missed
     assert again.front
@@ -304,8 +304,8 @@ def test_where_all_miss_nothing_is_recommended(tmp_path: Path) -> None:
     assert "nothing was left to replace them" in text
     assert "ship it" not in text
     assert promise_benchmark().shipped(record, tmp_path / "run") == {}
-    with pytest.raises(TargetMissedError, match="no network of the front meets the target"):
-        runs._show_run(record, tmp_path, as_json=False)
+    with pytest.raises(TargetMissedError, match="--budget 10m"):
+        cli_search._show_run(record, tmp_path, as_json=False)
 
 
 def test_a_resumed_run_keeps_its_rule(tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""The commands `nas search` and `nas resume`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli.app import Json, Run, Runtime, Space, Threads, Token, app, show, split_names, watcher_for
+from nas.system.errors import TargetMissedError
+from nas.system.units import MAX_GUARD
+
+if TYPE_CHECKING:
+    from nas.engine.run.record import Record
+
+
+@app.command()
+def search(
+    space: Space = "mbconv",
+    latency_target: Annotated[
+        str | None,
+        typer.Option(help="Latency budget of one inference: 66ms, 66, 0.066s or 66000us.  [default: none]"),
+    ] = None,
+    guard: Annotated[
+        str | None,
+        typer.Option(
+            help="Safety margin: how far below the target a prediction must be for a candidate to be trained, for "
+            "example 5%; 0 turns it off.  [default: from the latency model's error]"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images: a folder with one subfolder per class, or a name such as cifar10.  [default: generated]"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Target device: host, pixel1, table:PATH or http://HOST:PORT.")] = "host",
+    token: Token = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Time limit for training candidates: 10m, 2h.  [default: 4m, or none with --trials]"),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Maximum number of candidates to train; the search stops at whichever limit comes first."),
+    ] = None,
+    sampler: Annotated[
+        str, typer.Option(help="Sampler that proposes candidates: auto, tpe, nsga2 or random.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Length of each candidate's short training, in batches.  [default: 140]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of training processes.  [default: one per core, at most 8]")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster to train on: an ADDRESS joins one; --ray alone starts Ray on this machine."),
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option(help="CPU cores per candidate; needs --ray.")] = 1,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="GPUs per candidate, which may be a fraction; needs --ray.")
+    ] = 0,
+    runtime: Runtime = "onnxruntime",
+    threads: Threads = 1,
+    references: Annotated[
+        str | None,
+        typer.Option(help="Published networks to compare with, separated by commas, or none.  [default: four]"),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder.  [default: results/SPACE-TIME]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the most accurate networks within a latency target.
+
+    Measures the device, checks that the target can be met, trains candidates briefly, measures the Pareto front and
+    writes a report. Without a target, covers the whole front. The exit code is 1 if every network of the front misses
+    the target when it is measured.
+
+    \b
+    Example:
+      nas search --space mbconv --latency-target 66ms --data photos/ --budget 30m
+    """
+    from nas.api import search as api
+    from nas.system.machine import usable_cores
+
+    folder = run or api.default_run(space)
+    with watcher_for(as_json) as watch:
+        watch.resume_with = f"nas resume {folder}"
+        record = api.search(
+            space,
+            latency_target=latency_target,
+            guard=guard,
+            device=device,
+            token=token,
+            data=data,
+            trials=trials,
+            budget=budget,
+            sampler=sampler,
+            seed=seed,
+            steps=steps,
+            workers=workers if workers is not None else min(usable_cores(), 8),
+            ray=ray,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            runtime=runtime,
+            threads=threads,
+            references=None if references is None else split_names(references),
+            run=folder,
+            watch=watch,
+        )
+    _show_run(record, folder, as_json)
+
+
+@app.command()
+def resume(
+    run: Run,
+    budget: Annotated[
+        str | None, typer.Option(help="Additional training time: 10m, 2h.  [default: what is left]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="New total number of candidates.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of the Ray cluster, if the run used one.")] = None,
+    token: Annotated[str | None, typer.Option(help="Token of the agent, if the run measures on one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Continue an interrupted search, or extend a finished one.
+
+    \b
+    Example:
+      nas resume results/mbconv-20260131-101500 --budget 10m
+    """
+    from nas.api import search as api
+
+    with watcher_for(as_json) as watch:
+        watch.resume_with = f"nas resume {run}"
+        record = api.resume(run, budget=budget, trials=trials, ray=ray, token=token, watch=watch)
+    _show_run(record, run, as_json)
+
+
+def _show_run(record: Record, folder: Path, as_json: bool) -> None:
+    from nas.reports.run.summary import summary_facts, summary_text
+
+    show(summary_facts(record, folder), summary_text(record, folder), as_json)
+    if record.missed and not record.front:
+        raise TargetMissedError(
+            f"once measured, no Pareto network reliably meets {record.target_ms:g} ms; resume with "
+            f"`nas resume {folder} --budget 10m`, or start over with {_remedy(record)}"
+        )
+
+
+def _remedy(record: Record) -> str:
+    """A safety margin that would have kept every network that missed from being trained. `--guard` also replaces the
+    correction, so the margin is relative to the uncorrected prediction."""
+    factor = record.options.get("admission", {}).get("correction", 1.0)
+    worst = max(c.at_most_ms / (c.predicted.ms / factor) for c in record.missed) - 1
+    percents = max(0, math.ceil(100 * worst))  # not below zero, where the table overestimates
+    if percents <= 100 * MAX_GUARD:
+        return f"--guard {percents}%"
+    return "a new latency table (`nas profile --refresh` for the same space and device)"

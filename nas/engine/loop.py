@@ -22,16 +22,16 @@ from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
-from nas.engine.executors.base import Executor, Finished, failed
+from nas.engine.executors.base import Executor, Finished
 from nas.engine.progress import RunningStats, SearchProgress
 from nas.engine.proposals import Proposals
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
 from nas.latency.record import Latency
+from nas.training.evaluate import Evaluation, failed
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
-    from nas.training.evaluate import Evaluation
 
 Stop = Literal["trials", "budget", "exhausted"]
 

@@ -1,4 +1,4 @@
-"""What one worker does: an `Arch` in, an `Evaluation` out. Pure and picklable; torch loads only to train a proxy."""
+"""What a worker does: an `Arch` in, an `Evaluation` out. Pure and picklable; torch is loaded only to train a proxy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
-from nas.system.errors import InputError, known
-from nas.system.validate import is_number
+from nas.system.errors import InputError
+from nas.system.text import one_line
+from nas.system.validate import is_number, is_whole
 
 if TYPE_CHECKING:
     from nas.data.dataset import ImageData
@@ -27,14 +28,15 @@ class Evaluation:
     """What became of one candidate.
 
     Args:
-        key: of the `Arch`.
+        key: key of the `Arch`.
         state: ``COMPLETE`` with a score, or ``FAILED`` with a reason.
-        proxy_accuracy: higher is better; share of held-out images, or a custom evaluator's score. None iff failed.
-        proxy_loss: held-out cross-entropy, nats; None where there is none.
-        params: of the full network, with a classifier of 1000 classes unless the evaluator knows better.
-        macs: likewise.
-        memory_bytes: likewise.
-        seconds: wall clock of the evaluation.
+        proxy_accuracy: share of held-out images classified correctly, or a custom evaluator's score; higher is better.
+            None if and only if the candidate failed.
+        proxy_loss: held-out cross-entropy in nats; None if there is none.
+        params: weights of the full network, with a classifier of the evaluator's `num_classes`.
+        macs: multiply-accumulates of the full network for one image.
+        memory_bytes: float32 weights and activations the full network reads and writes for one image.
+        seconds: wall-clock time of the evaluation.
         reason: why it failed, one line; None if it did not.
 
     Raises:
@@ -56,7 +58,7 @@ class Evaluation:
         _check(self.state in STATES, "state", f"one of {', '.join(STATES)}", self.state)
         for name in ("params", "macs", "memory_bytes"):
             value = getattr(self, name)
-            _check(isinstance(value, int) and not isinstance(value, bool) and value >= 0, name, "a count", value)
+            _check(isinstance(value, int) and is_whole(value, 0), name, "a whole number from 0", value)
         for name in ("proxy_accuracy", "proxy_loss"):
             value = getattr(self, name)
             _check(value is None or is_number(value), name, "a finite number or null", value)
@@ -66,28 +68,28 @@ class Evaluation:
         _check(
             (self.proxy_accuracy is None) == failed,
             "proxy_accuracy",
-            "null iff the state is FAILED",
+            "null exactly if the state is FAILED",
             self.proxy_accuracy,
         )
-        _check((self.reason is not None) == failed, "reason", "given iff the state is FAILED", self.reason)
+        _check((self.reason is not None) == failed, "reason", "given exactly if the state is FAILED", self.reason)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As plain JSON values."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: Any) -> Evaluation:
-        """Read what `to_dict` gave.
+        """Read what `to_dict` returned.
 
         Raises:
-            InputError: not an object, unknown or missing fields, or a value that breaks a rule.
+            InputError: not an object, an unknown or missing field, or a value that breaks a rule.
         """
         names = [field.name for field in fields(Evaluation)]
         if not isinstance(data, dict):
             raise InputError(f"an evaluation must be an object, got {data!r:.80}")
         if wrong := set(data) ^ set(names):
             raise InputError(
-                f"an evaluation has exactly its fields, {sorted(wrong)[0]!r} is missing or unknown; {known(names)}"
+                f"an evaluation has the fields {', '.join(names)}; {min(wrong)!r:.80} is missing or unknown"
             )
         return Evaluation(**data)
 
@@ -103,40 +105,52 @@ class Evaluator(Protocol):
     def __call__(self, arch: Arch, seed: int) -> Evaluation: ...
 
 
-def _outcome(arch: Arch, num_classes: int, score: Callable[[], tuple[float, float | None]]) -> Evaluation:
-    """Run `score`, which gives accuracy and loss; every fault but an interruption becomes a reason."""
-    begun = time.perf_counter()
-    accuracy: float | None = None
-    loss: float | None = None
-    reason: str | None = None
+def guarded(evaluator: Evaluator, arch: Arch, seed: int, num_classes: int = 1000) -> Evaluation:
+    """Evaluate; an exception is an outcome (``FAILED``), not a fault of the search. Interruptions pass through."""
+    start = time.monotonic()
     try:
-        accuracy, loss = score()
-    except Exception as error:  # the candidate's fault is an outcome; the search goes on
-        text = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {text}"[:MAX_REASON]
+        return evaluator(arch, seed)
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}", MAX_REASON)
+        return failed(arch, reason, time.monotonic() - start, num_classes)
+
+
+def failed(arch: Arch, reason: str, seconds: float = 0.0, num_classes: int = 1000) -> Evaluation:
+    """The evaluation of a network that could not be evaluated."""
+    return _evaluation(arch, num_classes, seconds, reason=reason)
+
+
+def _evaluation(
+    arch: Arch,
+    num_classes: int,
+    seconds: float,
+    accuracy: float | None = None,
+    loss: float | None = None,
+    reason: str | None = None,
+) -> Evaluation:
     cost = cost_of(arch, num_classes)
     return Evaluation(
         key=arch.key,
-        state="FAILED" if reason else "COMPLETE",
+        state="COMPLETE" if reason is None else "FAILED",
         proxy_accuracy=accuracy,
         proxy_loss=loss,
         params=cost.params,
         macs=cost.macs,
         memory_bytes=cost.memory_bytes,
-        seconds=time.perf_counter() - begun,
+        seconds=seconds,
         reason=reason,
     )
 
 
 @dataclass(frozen=True)
 class ProxyEvaluator:
-    """Trains a candidate shortly, as `nas.training.proxy` does.
+    """Trains a candidate briefly, as `nas.training.proxy` does.
 
     Args:
-        data: what to train on.
-        config: how.
-        threads: of torch in the worker; None leaves torch's own number.
-        num_classes: of the classifier that params and MACs are counted with.
+        data: images to train on.
+        config: how to train.
+        threads: PyTorch threads in the worker; None leaves PyTorch's own number.
+        num_classes: size of the classifier that params and MACs are counted with.
     """
 
     data: ImageData
@@ -145,45 +159,53 @@ class ProxyEvaluator:
     num_classes: int = 1000
 
     def __call__(self, arch: Arch, seed: int) -> Evaluation:
-        def score() -> tuple[float, float | None]:
-            import torch
+        return guarded(self._train, arch, seed, self.num_classes)
 
-            from nas.training.proxy import train_proxy
+    def _train(self, arch: Arch, seed: int) -> Evaluation:
+        begun = time.monotonic()
+        import torch
 
-            if self.threads is not None and torch.get_num_threads() != self.threads:
-                torch.set_num_threads(self.threads)
-            done = train_proxy(arch, self.data, self.config, seed)
-            return done.accuracy, done.loss
+        from nas.training.proxy import train_proxy
 
-        return _outcome(arch, self.num_classes, score)
+        if self.threads is not None and torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        score = train_proxy(arch, self.data, self.config, seed)
+        return _evaluation(arch, self.num_classes, time.monotonic() - begun, score.accuracy, score.loss)
 
     def with_threads(self, threads: int | None) -> ProxyEvaluator:
-        """The same with another number of threads."""
+        """The same evaluator with another number of threads."""
         return replace(self, threads=threads)
 
     def in_memory(self) -> ProxyEvaluator:
-        """The same with its images held by value, for machines that do not see the cache."""
+        """The same evaluator with its images held by value, for machines that cannot see the cache."""
         return replace(self, data=self.data.in_memory())
 
 
 @dataclass(frozen=True)
 class CustomEvaluator:
-    """A caller's own score, higher is better. Nothing is built or trained; exceptions and scores that are not finite
-    numbers become failures with their reason.
+    """A caller's own score, higher is better. Nothing is built or trained. An exception, or a score that is not a
+    finite number, is a failure with its reason.
 
     Args:
-        function: gets the `Arch`.
-        num_classes: of the classifier that params and MACs are counted with.
+        function: returns the score of an `Arch`.
+        num_classes: size of the classifier that params and MACs are counted with.
+
+    >>> from nas.references.table import reference
+    >>> CustomEvaluator(lambda arch: arch.resolution)(reference("mobilenet_v2"), seed=0).proxy_accuracy
+    224.0
+    >>> CustomEvaluator(lambda arch: 1 / 0)(reference("mobilenet_v2"), seed=0).reason
+    'ZeroDivisionError: division by zero'
     """
 
     function: Callable[[Arch], float]
     num_classes: int = 1000
 
     def __call__(self, arch: Arch, seed: int) -> Evaluation:
-        def score() -> tuple[float, float | None]:
-            value = float(self.function(arch))
-            if not math.isfinite(value):
-                raise ValueError(f"the score is {value}")
-            return value, None
+        return guarded(self._score, arch, seed, self.num_classes)
 
-        return _outcome(arch, self.num_classes, score)
+    def _score(self, arch: Arch, seed: int) -> Evaluation:
+        begun = time.monotonic()
+        score = float(self.function(arch))
+        if not math.isfinite(score):
+            raise ValueError(f"the score is {score}")
+        return _evaluation(arch, self.num_classes, time.monotonic() - begun, score)

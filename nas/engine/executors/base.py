@@ -9,22 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing import connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 import cloudpickle
 
 from nas.arch.arch import Arch
-from nas.arch.cost import cost_of
 from nas.system.errors import InputError, NasError
 from nas.system.machine import usable_cores
-
-if TYPE_CHECKING:
-    from nas.training.evaluate import Evaluation, Evaluator
+from nas.training.evaluate import Evaluation, Evaluator, guarded
 
 MAX_WORKERS = 1024
 
@@ -74,34 +70,6 @@ class _Closing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
-
-
-def failed(arch: Arch, reason: str, seconds: float = 0.0) -> Evaluation:
-    """The evaluation of a network that could not be evaluated."""
-    from nas.training.evaluate import Evaluation
-
-    cost = cost_of(arch)
-    return Evaluation(
-        key=arch.key,
-        state="FAILED",
-        proxy_accuracy=None,
-        proxy_loss=None,
-        params=cost.params,
-        macs=cost.macs,
-        memory_bytes=cost.memory_bytes,
-        seconds=seconds,
-        reason=reason,
-    )
-
-
-def guarded(evaluator: Evaluator, arch: Arch, seed: int) -> Evaluation:
-    """Evaluate; an exception is an outcome (``FAILED``), not a fault of the search."""
-    start = time.monotonic()
-    try:
-        return evaluator(arch, seed)
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        return failed(arch, f"{type(error).__name__}: {text}", time.monotonic() - start)
 
 
 def threaded(evaluator: Evaluator, threads: int) -> Evaluator:

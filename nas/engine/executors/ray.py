@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nas.arch.arch import Arch
-from nas.engine.executors.base import Finished, _Closing, guarded, threaded
+from nas.engine.executors.base import Finished, _Closing, threaded
 from nas.system.errors import InputError, NasError
 from nas.system.machine import usable_cores
-
-if TYPE_CHECKING:
-    from nas.training.evaluate import Evaluation, Evaluator
+from nas.training.evaluate import Evaluation, Evaluator, guarded
 
 CONNECT_SECONDS = 10
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from nas.engine.executors.base import guarded
+from nas.training.evaluate import guarded
 
 
 def serve(descriptor: int) -> None:

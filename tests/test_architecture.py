@@ -104,7 +104,7 @@ def loaded_by(code: str) -> set[str]:
         ("import nas.cli.main", set()),
         ("import nas; nas.count(nas.load_space('mbconv').sample(0))", set()),
         ("import nas.engine.loop", {"optuna", "pandas", "sklearn"}),
-        ("import nas.reports.write", {"pandas"}),
+        ("import nas.reports.run.write", {"pandas"}),
     ],
 )
 def test_heavy_libraries_are_loaded_where_they_are_needed_only(code: str, allowed: set[str]) -> None:
@@ -113,7 +113,7 @@ def test_heavy_libraries_are_loaded_where_they_are_needed_only(code: str, allowe
 
 def test_every_public_name_is_there_whatever_was_imported_before() -> None:
     code = (
-        "import nas.engine.loop, nas.network.build, nas.artifacts.export, nas.reports.write, nas\n"
+        "import nas.engine.loop, nas.network.build, nas.artifacts.export, nas.reports.run.write, nas\n"
         "assert all(callable(getattr(nas, name)) for name in nas.__all__), nas.__all__"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,7 +20,7 @@ from nas.references.external import LibraryNetwork, is_library, library_cost, li
 from nas.references.published import Published, left_out, published, published_libraries
 from nas.references.table import reference, reference_names, split_name
 from nas.reports.formatting import counted
-from nas.reports.reference_table import ReferenceRow, ReferenceTable
+from nas.reports.references.table import ReferenceRow, ReferenceTable
 from nas.system.errors import InputError, nearest
 from nas.system.progress import Step
 

@@ -142,7 +142,7 @@ def search(
 
 
 def _run(store: Store, options: Options, custom: Custom, watch: Watcher) -> Record:
-    from nas.reports.write import write_report
+    from nas.reports.run.write import write_report
 
     watch.say(f"run folder: {store.folder}")
     record = Session(store.space, options, custom, store, watch, dict(store.options)).run()
@@ -206,7 +206,7 @@ def report(run: str | Path) -> dict[str, Path]:
         InputError: not a run folder, or broken.
     """
     from nas.engine.run.store import Store
-    from nas.reports.write import write_report
+    from nas.reports.run.write import write_report
 
     folder = Path(run)
     with Store.open(folder, read_only=True) as store:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nas.reports.drawing import Drawing, Line, Rect, Shape, Text
 from nas.reports.formatting import markup
+from nas.reports.shapes import Drawing, Line, Rect, Shape, Text
 
 
 def svg(drawing: Drawing) -> str:

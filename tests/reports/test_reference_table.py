@@ -20,9 +20,9 @@ from nas.latency.devices import LatencyModel
 from nas.latency.record import Latency
 from nas.references.published import published, published_libraries
 from nas.references.table import reference_names
-from nas.reports.reference_page import LABELS, reference_page
-from nas.reports.reference_plot import BOTTOM, LEFT, RIGHT, TOP, place_labels, top1_drawing, top1_png
-from nas.reports.reference_table import DIFFER_UNKNOWN, ReferenceTable, top1_cells
+from nas.reports.references.page import LABELS, reference_page
+from nas.reports.references.plot import BOTTOM, LEFT, RIGHT, TOP, place_labels, top1_drawing, top1_png
+from nas.reports.references.table import DIFFER_UNKNOWN, ReferenceTable, top1_cells
 from nas.system.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"

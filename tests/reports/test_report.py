@@ -21,16 +21,17 @@ from nas.arch.space_yaml import load_space
 from nas.engine.run.record import Candidate, Record
 from nas.latency.record import Latency
 from nas.references.table import reference
-from nas.reports.block_diagram import cells, shares, thinned
-from nas.reports.data import contents
-from nas.reports.drawing import Rect, Text, foot_note, strips_drawing
-from nas.reports.figures import course_figures, pareto_figure
-from nas.reports.page import html_page
-from nas.reports.similarity import likeness
+from nas.reports.run.block_diagram import cells, shares, thinned
+from nas.reports.run.block_drawing import foot_note, strips_drawing
+from nas.reports.run.data import contents
+from nas.reports.run.figures import course_figures, pareto_figure
+from nas.reports.run.markdown import markdown_page
+from nas.reports.run.page import html_page
+from nas.reports.run.similarity import likeness
+from nas.reports.run.tables import entries, network_table
+from nas.reports.run.write import write_report
+from nas.reports.shapes import Rect, Text
 from nas.reports.svg import svg
-from nas.reports.tables import entries, network_table
-from nas.reports.text import markdown_page
-from nas.reports.write import write_report
 
 REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
 DEVICE = "Intel(R) Xeon(R) Processor @ 2.60GHz, 2 cores"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nas.reports.reference_page import reference_page
-from nas.reports.reference_plot import top1_png
-from nas.reports.reference_table import ReferenceTable
+from nas.reports.references.page import reference_page
+from nas.reports.references.plot import top1_png
+from nas.reports.references.table import ReferenceTable
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from nas.engine.run.record import Candidate, Record
 from nas.reports.formatting import big, counted, listed, ms, percent, target
-from nas.reports.headline import noise
-from nas.reports.similarity import Nearest
-from nas.reports.tables import Counts, Entry, number, score_of, section, settings, unmeasured
+from nas.reports.run.headline import noise
+from nas.reports.run.similarity import Nearest
+from nas.reports.run.tables import Counts, Entry, number, score_of, section, settings, unmeasured
 from nas.system.units import clock
 
 

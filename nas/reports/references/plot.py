@@ -1,4 +1,4 @@
-"""Published top-1 against latency, every network labelled: shapes for `nas.reports.svg` and `nas.reports.plots`."""
+"""Published top-1 against latency, every network labelled: shapes for `nas.reports.svg` and `nas.reports.run.plots`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nas.reports.drawing import Drawing, Line, Rect, Shape, Text
 from nas.reports.formatting import ms
 from nas.reports.palette import FAINT, INK, MUTED, PAPER
-from nas.reports.plots import architectures_png
-from nas.reports.reference_table import ReferenceRow, ReferenceTable
+from nas.reports.png import drawings_png
+from nas.reports.references.table import ReferenceRow, ReferenceTable
+from nas.reports.shapes import Drawing, Line, Rect, Shape, Text
 
 WIDTH, HEIGHT = 1040.0, 660.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 1022.0, 56.0, 600.0
@@ -109,7 +109,7 @@ def top1_drawing(table: ReferenceTable) -> Drawing | None:
 def top1_png(table: ReferenceTable) -> bytes | None:
     """The same as a PNG."""
     drawing = top1_drawing(table)
-    return None if drawing is None else architectures_png([drawing])
+    return None if drawing is None else drawings_png([drawing])
 
 
 @dataclass(frozen=True)

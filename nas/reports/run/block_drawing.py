@@ -1,14 +1,14 @@
-"""Strips and shares laid out as a few plain shapes, which `nas.reports.svg` and `nas.reports.plots` both draw."""
+"""Strips and shares laid out as a few plain shapes, which `nas.reports.svg` and `nas.reports.run.plots` both draw."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nas.arch.block import Block
-from nas.reports.block_diagram import MEASURES, Cell, Shares, Sheet, Strip, met_measures
 from nas.reports.formatting import listed
 from nas.reports.palette import ACT_NAMES, ACTS, DARK_ACTS, FAINT, FRONT, INK, MUTED, PAPER, REFERENCE, SHADE
+from nas.reports.run.block_diagram import MEASURES, Cell, Shares, Sheet, Strip, met_measures
+from nas.reports.shapes import Drawing, Line, Rect, Shape, Text
 
 SLOT = 37.0
 GAP = 14.0  # between groups
@@ -17,52 +17,6 @@ CELLS_FOOT = 68.0  # of the cells, below the top of their strip
 LEGEND_HEIGHT = 62.0
 MIN_WIDTH = 700.0
 MARGIN = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rect:
-    x: float
-    y: float
-    width: float
-    height: float
-    fill: str
-    stroke: str | None = None
-    tip: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    x: float
-    y: float  # of the base line
-    text: str
-    size: float = 10
-    colour: str = INK
-    anchor: str = "start"  # start, middle, end
-    bold: bool = False
-    ident: str | None = None  # a place to jump to
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    colour: str
-    width: float = 1
-
-
-Shape = Rect | Text | Line
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Shapes on a page; the origin is at the top left, y goes down, one unit is one CSS pixel."""
-
-    width: float
-    height: float
-    shapes: tuple[Shape, ...]
-    label: str
 
 
 def kernel_height(kernel: int) -> float:

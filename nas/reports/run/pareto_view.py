@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from nas.arch.arch import Arch
 from nas.engine.run.record import Candidate, Record
 from nas.reports.formatting import Score, counted, megabytes, millions, ms, target
-from nas.reports.tables import Entry, score_of, settings, unmeasured
+from nas.reports.run.tables import Entry, score_of, settings, unmeasured
 
 _ROWS_IN_WORDS = (
     "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation "
@@ -132,7 +132,7 @@ def _hover(c: Candidate, name: str, score: Score, word: str) -> tuple[str, ...]:
 
 
 def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
-    """Lay out the plot; `listed` as `nas.reports.tables.entries` gives it."""
+    """Lay out the plot; `listed` as `nas.reports.run.tables.entries` gives it."""
     score = score_of(record)
     names = {e.candidate.key: e.kind for e in listed if e.kind != "reference"}
 

@@ -7,8 +7,8 @@ from importlib import resources
 
 from nas.references.published import Figure
 from nas.reports.formatting import NONE, markup, megabytes, ms
-from nas.reports.reference_plot import display_name, top1_drawing
-from nas.reports.reference_table import DIFFER_UNKNOWN, Note, ReferenceRow, ReferenceTable, percent_text
+from nas.reports.references.plot import display_name, top1_drawing
+from nas.reports.references.table import DIFFER_UNKNOWN, Note, ReferenceRow, ReferenceTable, percent_text
 from nas.reports.svg import svg
 
 TITLE = "Published networks, counted and measured here"

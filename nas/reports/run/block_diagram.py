@@ -12,7 +12,7 @@ from nas.arch.block import BLOCK_OPS, CELLS, Block, usual_norm
 from nas.engine.run.record import Record
 from nas.reports.formatting import listed, ms, percent
 from nas.reports.palette import ACT_NAMES, NORM_NAMES, OP_NAMES
-from nas.reports.tables import Entry, Row, Table, score_of
+from nas.reports.run.tables import Entry, Row, Table, score_of
 
 THIRDS = ("first", "middle", "last")
 _HAS: Mapping[str, Callable[[Cell], bool]] = {

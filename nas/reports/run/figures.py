@@ -7,8 +7,8 @@ from typing import Any
 
 from nas.reports.formatting import Score, markup, target
 from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
-from nas.reports.tables import Step
-from nas.reports.view import Mark, ParetoView
+from nas.reports.run.pareto_view import Mark, ParetoView
+from nas.reports.run.tables import Step
 
 SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star")
 X_ANCHORS = {-1: "right", 0: "center", 1: "left"}

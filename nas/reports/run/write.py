@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.engine.run.record import Record
-from nas.reports.data import ReportData, contents
-from nas.reports.drawing import Drawing, shares_drawing, strips_drawing
-from nas.reports.page import html_page
-from nas.reports.plots import architectures_png, pareto_png
-from nas.reports.text import markdown_page
+from nas.reports.png import drawings_png
+from nas.reports.run.block_drawing import shares_drawing, strips_drawing
+from nas.reports.run.data import ReportData, contents
+from nas.reports.run.markdown import markdown_page
+from nas.reports.run.page import html_page
+from nas.reports.run.plots import pareto_png
+from nas.reports.shapes import Drawing
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
 
@@ -26,7 +28,7 @@ def write_report(record: Record, folder: Path) -> dict[str, Path]:
     pareto = pareto_png(told.view, told.title)
     files: dict[str, str | bytes] = {"pareto.png": pareto, "report.html": html_page(told, pareto)}
     if drawings := _drawings(told):
-        files["architectures.png"] = architectures_png(drawings)
+        files["architectures.png"] = drawings_png(drawings)
     files["report.md"] = markdown_page(told)
     files["pareto.csv"] = record.pareto.to_csv(index=False)
     files["trials.csv"] = record.trials.to_csv(index=False)

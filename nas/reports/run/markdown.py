@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nas.reports.block_diagram import cell_words, share_table
-from nas.reports.data import ReportData
 from nas.reports.formatting import markdown
-from nas.reports.tables import Table
-from nas.reports.view import rows_in_words
+from nas.reports.run.block_diagram import cell_words, share_table
+from nas.reports.run.data import ReportData
+from nas.reports.run.pareto_view import rows_in_words
+from nas.reports.run.tables import Table
 
 
 def markdown_page(

@@ -20,7 +20,7 @@ from nas.reports.formatting import (
     standard_error,
     target,
 )
-from nas.reports.tables import Counts, Entry, front_at, number, score_of, section, unmeasured
+from nas.reports.run.tables import Counts, Entry, front_at, number, score_of, section, unmeasured
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas.reports.drawing import Drawing, Line, Rect, Shape, Text
 from nas.reports.formatting import target
 from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
-from nas.reports.view import Mark, ParetoView
+from nas.reports.png import DPI, figure_png, literal
+from nas.reports.run.pareto_view import Mark, ParetoView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 160
-PIXELS_PER_INCH = 96  # a drawing's unit is a CSS pixel
 REFERENCE_MARKS = "sD^vPXp*"
 ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
 
@@ -56,7 +52,7 @@ def pareto_png(view: ParetoView, title: str) -> bytes:
     for at, mark in enumerate(view.references):
         _reference(axes, mark, REFERENCE_MARKS[at % len(REFERENCE_MARKS)])
     _frame(axes, view, title)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _marks(axes: Axes, marks: Sequence[Mark], label: str, **style: Any) -> None:
@@ -71,7 +67,7 @@ def _reference(axes: Axes, mark: Mark, shape: str) -> None:
     right, up = mark.position
     reach = 6 if right and up else 8
     axes.annotate(
-        _literal(mark.name), (mark.x, mark.y), (reach * right, reach * up), textcoords="offset points", color=REFERENCE,
+        literal(mark.name), (mark.x, mark.y), (reach * right, reach * up), textcoords="offset points", color=REFERENCE,
         fontsize=9, ha=ALIGN[right][0], va=ALIGN[up][1], zorder=6,
         path_effects=[withStroke(linewidth=3, foreground=PAPER)],
     )  # fmt: skip
@@ -92,9 +88,9 @@ def _target(axes: Axes, view: ParetoView) -> None:
 def _frame(axes: Axes, view: ParetoView, title: str) -> None:
     axes.set_xlim(*view.x_range)
     axes.set_ylim(*view.y_range)
-    axes.set_xlabel(_literal(view.x_title), color=INK, fontsize=9)
-    axes.set_ylabel(_literal(view.y_title), color=INK, fontsize=10)
-    axes.set_title(_literal(title), loc="left", color=INK, fontsize=12, pad=34)
+    axes.set_xlabel(literal(view.x_title), color=INK, fontsize=9)
+    axes.set_ylabel(literal(view.y_title), color=INK, fontsize=10)
+    axes.set_title(literal(title), loc="left", color=INK, fontsize=12, pad=34)
     axes.tick_params(colors=MUTED, labelsize=9, length=3)
     axes.grid(True, color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -107,59 +103,3 @@ def _frame(axes: Axes, view: ParetoView, title: str) -> None:
             loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9, labelcolor=INK,
             handletextpad=0.4, columnspacing=1.4, borderaxespad=0.2,
         )  # fmt: skip
-
-
-def architectures_png(drawings: Sequence[Drawing]) -> bytes:
-    """Drawings below each other as one PNG."""
-    from matplotlib.figure import Figure
-
-    gap = 26.0
-    width = max(drawing.width for drawing in drawings)
-    height = sum(drawing.height for drawing in drawings) + gap * (len(drawings) - 1)
-    # Agg cannot draw more than 2^16 pixels a side; a hundred strips stay below at full resolution.
-    dpi = min(DPI, 60_000 * PIXELS_PER_INCH / height)
-    figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=dpi, facecolor=PAPER)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.axis("off")
-    top = 0.0
-    for drawing in drawings:
-        for shape in drawing.shapes:
-            _shape(axes, shape, top)
-        top += drawing.height + gap
-    return _png(figure)
-
-
-def _shape(axes: Axes, shape: Shape, top: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    point = 72 / PIXELS_PER_INCH
-    if isinstance(shape, Line):
-        axes.plot(
-            [shape.x1, shape.x2], [shape.y1 + top, shape.y2 + top], color=shape.colour, linewidth=shape.width * point
-        )
-    elif isinstance(shape, Rect):
-        edge = shape.stroke or "none"
-        box: dict[str, Any] = {"facecolor": shape.fill, "edgecolor": edge, "linewidth": point}
-        axes.add_patch(Rectangle((shape.x, shape.y + top), shape.width, shape.height, **box))
-    elif isinstance(shape, Text):
-        anchor = {"start": "left", "middle": "center", "end": "right"}[shape.anchor]
-        axes.text(
-            shape.x, shape.y + top, _literal(shape.text), fontsize=shape.size * point * 0.92, color=shape.colour,
-            ha=anchor, va="baseline", fontweight="bold" if shape.bold else "normal",
-        )  # fmt: skip
-
-
-def _literal(text: str) -> str:
-    """Not mathematics: a dollar sign stands for itself."""
-    return text.replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -9,9 +9,9 @@ import numpy as np
 
 from nas.arch.arch import Arch
 from nas.engine.run.record import Record
-from nas.reports.block_diagram import Cell, body
 from nas.reports.formatting import listed
-from nas.reports.tables import Entry
+from nas.reports.run.block_diagram import Cell, body
+from nas.reports.run.tables import Entry
 
 RANDOM_NETWORKS = 200
 CHOICES = ("kernel_start", "kernel", "expand", "groups", "se", "act")

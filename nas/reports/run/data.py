@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.engine.run.record import Record
-from nas.reports.block_diagram import Shares, Sheet, share_lines, sheet, thinned
-from nas.reports.claims import can_claim, cannot_claim, likeness_sentences, search_facts
 from nas.reports.formatting import Score, target
-from nas.reports.headline import Headline, headline
-from nas.reports.similarity import nearest
-from nas.reports.tables import Counts, Entry, Step, Table, counts, course, entries, network_table, score_of, settings
-from nas.reports.view import ParetoView, pareto_view
+from nas.reports.run.block_diagram import Shares, Sheet, share_lines, sheet, thinned
+from nas.reports.run.claims import can_claim, cannot_claim, likeness_sentences, search_facts
+from nas.reports.run.headline import Headline, headline
+from nas.reports.run.pareto_view import ParetoView, pareto_view
+from nas.reports.run.similarity import nearest
+from nas.reports.run.tables import (
+    Counts,
+    Entry,
+    Step,
+    Table,
+    counts,
+    course,
+    entries,
+    network_table,
+    score_of,
+    settings,
+)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 
-from nas.reports.block_diagram import cell_words, share_table
-from nas.reports.data import ReportData
-from nas.reports.drawing import shares_drawing, strips_drawing
-from nas.reports.figures import Figure, course_figures, pareto_figure
 from nas.reports.formatting import markup
+from nas.reports.run.block_diagram import cell_words, share_table
+from nas.reports.run.block_drawing import shares_drawing, strips_drawing
+from nas.reports.run.data import ReportData
+from nas.reports.run.figures import Figure, course_figures, pareto_figure
+from nas.reports.run.pareto_view import rows_in_words
+from nas.reports.run.tables import Table
 from nas.reports.svg import svg
-from nas.reports.tables import Table
-from nas.reports.view import rows_in_words
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -32,12 +32,12 @@ def html_page(contents: ReportData, pareto_png: bytes) -> str:
         f"<title>{markup(contents.title)}</title><style>{_part('style.css')}</style></head>\n<body><main>\n"
         f"<header><h1>{markup(contents.title)}</h1><p>{markup(contents.subtitle)}</p></header>\n"
         + "\n".join(sections)
-        + f"\n</main>\n<script>{get_plotlyjs()}</script>\n<script>{_part('page.js')}</script>\n</body></html>\n"
+        + f"\n</main>\n<script>{get_plotlyjs()}</script>\n<script>{_part('run/page.js')}</script>\n</body></html>\n"
     )
 
 
 def _part(name: str) -> str:
-    return resources.files("nas.reports").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("nas.reports").joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def _section(title: str, *parts: str) -> str:

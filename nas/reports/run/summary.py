@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.engine.run.record import Candidate, Record
-from nas.reports.data import contents
-from nas.reports.tables import Table
+from nas.reports.run.data import contents
+from nas.reports.run.tables import Table
 
 _TERMINAL_COLUMNS = 5  # name, score, predicted, measured and its error; the report has the rest
 

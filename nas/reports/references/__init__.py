@@ -1,0 +1,1 @@
+"""The table of published networks: plain data first, then text, HTML and a plot."""

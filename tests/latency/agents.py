@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,14 @@ sys.meta_path.insert(0, _Blocked())
 
 
 class RunningAgent:
-    """The written file under a Python that finds numpy and onnxruntime alone; impatient, that tests are short."""
+    """The written file under a Python that finds numpy and onnxruntime alone, with short limits for quick tests.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where its file, its log and its temporary files are.
+        changes: texts of the file to replace, by the texts to replace them with.
+    """
+
+    def __init__(self, folder: Path, changes: Mapping[str, str] = MappingProxyType({})) -> None:
         source = agent_source()
         for old, new in (
             ("from __future__ import annotations\n", f"from __future__ import annotations\n{BLOCKER}"),
@@ -43,6 +50,7 @@ class RunningAgent:
             ("IDLE_S, BODY_S = 10.0, 180.0", "IDLE_S, BODY_S = 2.0, 4.0"),
             ("MAX_SECONDS = 4.0", "MAX_SECONDS = 1.0"),
             ("DRAIN_S, DRAIN_BYTES = 2.0,", "DRAIN_S, DRAIN_BYTES = 0.3,"),
+            *changes.items(),
         ):
             assert source.count(old) == 1, old
             source = source.replace(old, new)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 MODULES = (
     "system.cpu",
+    "system.measuring_lock",
     "latency.sampling",
     "latency.remote.bounds",
     "latency.remote.check",

@@ -36,14 +36,15 @@ class Worker:
     """Runs `nas.latency.remote.worker` in a process of its own. One thread uses it at a time.
 
     Args:
-        folder: where it stands; nothing in it is imported.
+        folder: its working directory; nothing in it is imported.
+        log: called with one line if a measurement cannot be alone on the machine at once.
 
     Raises:
         Broken: it does not start; one line says why.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, log: Callable[[str], None]) -> None:
+        self._folder, self._log = folder, log
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes] = queue.Queue()
         self._tasks = 0
@@ -69,7 +70,7 @@ class Worker:
         try:
             process.stdin.write(json.dumps(task).encode() + b"\n")
             process.stdin.flush()
-            answer = self._next(limit_s, gone)
+            answer = self._answer(limit_s, gone)
         except OSError:
             self.stop()
             raise Broken("the measuring process ended before it began; try again") from None
@@ -118,6 +119,13 @@ class Worker:
             raise Broken(str(told["failed"]))
         self._started = True
         return dict(told["versions"])
+
+    def _answer(self, limit_s: float, gone: Callable[[], bool]) -> dict[str, Any]:
+        """The next message that is not a note; notes are logged."""
+        deadline = time.monotonic() + limit_s
+        while "note" in (message := self._next(deadline - time.monotonic(), gone)):
+            self._log(str(message["note"]))
+        return message
 
     def _next(self, limit_s: float, gone: Callable[[], bool]) -> dict[str, Any]:
         end = time.monotonic() + limit_s

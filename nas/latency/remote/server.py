@@ -84,7 +84,7 @@ class AgentServer(ThreadingMixIn, TCPServer):
             raise Broken(one_line(text)) from None
         self.folder = Path(tempfile.mkdtemp(prefix="nas-agent-"))
         try:
-            self.worker = Worker(self.folder)
+            self.worker = Worker(self.folder, lambda text: log("-", text))
         except BaseException:
             self.server_close()
             raise

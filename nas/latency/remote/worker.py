@@ -10,20 +10,17 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nas.latency.remote.check import Refused, check_model
 from nas.latency.sampling import sample
+from nas.system.measuring_lock import measuring_lock
 
 SIDES = (8, 2048)
-LOCK = "nas-measuring.lock"  # held by whoever measures on this machine, agent or not
-LOCK_LOOK_S = 0.1
 MEMORY_SHARE = 0.75  # of the machine's
 
 
@@ -46,10 +43,12 @@ def work() -> None:
     tell({"versions": versions})
     kept: dict[tuple[str, int], Callable[[], object]] = {}
     for line in sys.stdin:
-        tell(_answer(json.loads(line), kept))
+        tell(_answer(json.loads(line), kept, lambda text: tell({"note": text})))
 
 
-def _answer(task: dict[str, Any], kept: dict[tuple[str, int], Callable[[], object]]) -> dict[str, Any]:
+def _answer(
+    task: dict[str, Any], kept: dict[tuple[str, int], Callable[[], object]], say: Callable[[str], None]
+) -> dict[str, Any]:
     """Measure the model of a task beside its anchor, which stays ready for the next."""
     try:
         anchor = None
@@ -60,7 +59,7 @@ def _answer(task: dict[str, Any], kept: dict[tuple[str, int], Callable[[], objec
                 kept[place] = prepared(_content(task["anchor"]), task["threads"], 1)
             anchor = kept[place]
         run = prepared(_content(task["model"]), task["threads"], task["batch"])
-        with _alone(task["patience_s"]):
+        with measuring_lock(task["patience_s"], say):
             begun = time.perf_counter()
             found = sample([run], anchor)
             spent_s = time.perf_counter() - begun
@@ -130,33 +129,3 @@ def _bound_memory() -> None:
             file.write("1000")  # if one must go, then this one
     except (ImportError, ValueError, OSError):
         pass  # not Linux: the system's own bounds hold
-
-
-@contextmanager
-def _alone(patience_s: float) -> Iterator[None]:
-    """No other process of this machine measures meanwhile; one that holds on too long is not waited for."""
-    try:
-        import fcntl
-
-        handle = _opened(os.path.join(tempfile.gettempdir(), LOCK))
-    except (ImportError, OSError):  # Windows, or no such folder: a lock is a courtesy, not a need
-        yield
-        return
-    try:
-        patience = time.monotonic() + patience_s
-        while time.monotonic() < patience:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(LOCK_LOOK_S)
-        yield
-    finally:
-        os.close(handle)  # which also frees the lock
-
-
-def _opened(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except PermissionError:  # another user made it: to lock it, reading is enough
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

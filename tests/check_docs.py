@@ -57,18 +57,25 @@ def unknown_commands(path: Path) -> list[str]:
     return unknown
 
 
-@cache
-def options() -> dict[str, set[str]]:
-    """Of each verb; those of a group are of all its verbs."""
+def commands() -> dict[str, list[Any]]:
+    """The commands by their first word, as typer runs them: a group and its members under the name of the group."""
     from typer.main import get_command
 
     from nas.cli.main import app
 
-    def of(command: Any) -> set[str]:
-        own = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        return own.union(*map(of, getattr(command, "commands", {}).values()))
+    def members(command: Any) -> list[Any]:
+        return [command, *(found for member in getattr(command, "commands", {}).values() for found in members(member))]
 
-    return {name: of(command) for name, command in cast(Any, get_command(app)).commands.items()}
+    return {name: members(command) for name, command in cast(Any, get_command(app)).commands.items()}
+
+
+@cache
+def options() -> dict[str, set[str]]:
+    """The options of each command; a group has those of all its members."""
+    return {
+        name: {"--help"} | {option for command in found for parameter in command.params for option in parameter.opts}
+        for name, found in commands().items()
+    }
 
 
 def placeholders(text: str) -> list[str]:

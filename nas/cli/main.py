@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import NoReturn
 
@@ -16,13 +17,15 @@ from nas.system.errors import InputError, NasError
 INTERRUPTED = 130
 
 
+_RAY_ADDRESS = re.compile(r"auto|local|\S+:\d+")  # as ray.init takes it: also ray://HOST:PORT
+
+
 def _with_ray_address(arguments: list[str]) -> list[str]:
-    """Expand ``--ray`` without an address to ``--ray auto``."""
+    """Expand ``--ray`` without an address to ``--ray auto``, also in ``nas resume --ray RUN``."""
     expanded: list[str] = []
-    for at, argument in enumerate(arguments):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         expanded.append(argument)
-        following = arguments[at + 1] if at + 1 < len(arguments) else "-"
-        if argument == "--ray" and following.startswith("-"):
+        if argument == "--ray" and not _RAY_ADDRESS.fullmatch(following):
             expanded.append("auto")
     return expanded
 

@@ -31,9 +31,9 @@ def references(
     png: Annotated[Path | None, typer.Option(help="PNG file to write the plot of top-1 against latency to.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare published networks: figures from here and the papers.
+    """Count and time published networks, beside their published figures.
 
-    Counts and times them on this machine, puts the published figures beside, and explains the differences.
+    Explains where the figures differ, if the cause is known.
 
     \b
     Example:

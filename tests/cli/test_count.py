@@ -68,14 +68,14 @@ def test_by_layer_and_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert {"depthwise 5x5", "se", "add", "classifier"} <= {row["name"] for row in rows}
 
 
-def test_the_resolution_is_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_resolution_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("mobilenet_v2", "torchvision:squeezenet1_1")
     found = json.loads(run(capsys, "count", *names, "--resolution", "96", "--json")[1])
     assert {one["resolution"] for one in found.values()} == {96}
     assert found["mobilenet_v2"]["macs"] == cost_of(reference("mobilenet_v2@resolution=96")).macs
 
 
-def test_a_librarys_network_by_its_children(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_library_network_is_broken_down_by_its_children(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "count", "torchvision:squeezenet1_1", "--by", "block", "--resolution", "64")
     assert code == 0
     assert "features.3" in out
@@ -92,7 +92,7 @@ def test_the_worked_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert [way["macs"] for way in ways][:2] == [1_228_800, 53_952]
 
 
-def test_the_steps_in_the_file_are_plain_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_steps_in_the_csv_are_plain_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "ways.csv"
     code, _, _ = run(capsys, "count", "--conv", "12x12x3:5:256", "--padding", "0", "--csv", str(path))
     assert code == 0
@@ -118,46 +118,48 @@ def test_a_column_of_flags_only_where_there_can_be_flags(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "named"),
     [
-        ((), "give networks, or --conv"),
-        (("mobilenet_v2", "--conv", "12x12x3:5:256"), "give networks, or --conv"),
-        (("--conv", "12x12"), "a convolution reads"),
-        (("mobilenet_v2", "--by", "row"), "got 'row'; known: block, layer"),
-        (("mobilenet_v2", "--classes", "0"), "--classes must be from 1"),
-        (("mobilenet_v2", "--resolution", "5"), "resolution must be"),
-        (("mobilenet_v2", "--resolution", "0"), "resolution must be"),
-        (("torchvision:squeezenet1_1", "--resolution", "0"), "resolution must be"),
-        (("mobilenet_v2", "--padding", "0"), "--padding belongs to --conv, got networks"),
-        (("mobilenet_v2", "--stride", "1", "--padding", "1"), "--padding, --stride belong to --conv"),
-        (("--conv", "12x12x3:5:256", "--by", "block"), "--by belongs to networks, got --conv"),
-        (("--conv", "12x12x3:5:256", "--classes", "1000"), "--classes belongs to networks"),
-        (("--conv", "12x12x3:5:256", "--resolution", "32"), "--resolution belongs to networks"),
-        (("mobilenet_v2", "--csv", "absent/cost.csv"), "cannot write absent/cost.csv"),
-        (("mobilenet_v9",), "mobilenet_v2"),
-        (("torchvision:vgg61",), "did you mean"),
-        (("absent.json",), "cannot read absent.json"),
-        (("model.onnx",), "nas measure times .onnx files"),
+        ((), ("--conv", "nas count mobilenet_v2")),
+        (("mobilenet_v2", "--conv", "12x12x3:5:256"), ("--conv", "either")),
+        (("--conv", "12x12"), ("'12x12'", "HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS")),
+        (("mobilenet_v2", "--by", "row"), ("'row'", "known: block, layer")),
+        (("mobilenet_v2", "--classes", "0"), ("--classes", "got 0")),
+        (("mobilenet_v2", "--resolution", "5"), ("resolution", "5")),
+        (("mobilenet_v2", "--resolution", "0"), ("resolution", "0")),
+        (("torchvision:squeezenet1_1", "--resolution", "0"), ("resolution", "0")),
+        (("mobilenet_v2", "--padding", "0"), ("--padding", "--conv", "got networks")),
+        (("mobilenet_v2", "--stride", "1", "--padding", "1"), ("--padding, --stride", "--conv")),
+        (("--conv", "12x12x3:5:256", "--by", "block"), ("--by", "got --conv")),
+        (("--conv", "12x12x3:5:256", "--classes", "1000"), ("--classes", "got --conv")),
+        (("--conv", "12x12x3:5:256", "--resolution", "32"), ("--resolution", "got --conv")),
+        (("mobilenet_v2", "--csv", "absent/cost.csv"), ("absent/cost.csv",)),
+        (("mobilenet_v9",), ("mobilenet_v2",)),
+        (("torchvision:vgg61",), ("'vgg61'", "vgg16")),
+        (("absent.json",), ("absent.json",)),
+        (("model.onnx",), ("nas measure", ".onnx")),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
-    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(capsys, "count", *arguments)
     assert code == 2
     assert out == ""
-    assert told in err
     assert err.count("\n") == 1
+    assert all(part in err for part in named), err
 
 
-def test_a_folder_of_a_run_is_told_how_to_name_its_networks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_run_folder_is_refused_with_how_to_name_its_networks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "run.json").write_text("{}")
     code, _, err = run(capsys, "count", str(tmp_path))
     assert code == 2
     assert "KEY.json" in err
 
 
-def test_a_librarys_network_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_library_network_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "export", "torchvision:vgg16")
     assert code == 2
-    assert "not exported" in err
+    assert "torchvision:vgg16" in err

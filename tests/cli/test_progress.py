@@ -1,4 +1,4 @@
-"""What a person sees: each finished network once, too slow ones only counted, nothing when asked to be quiet."""
+"""What a person sees: each finished network once, too slow ones only as a count."""
 
 import io
 
@@ -22,7 +22,7 @@ def progress(latest: Candidate, elapsed_s: float, hypervolume: float | None = 0.
     return SearchProgress(3, 7, 0, 1, 10, 60.0, elapsed_s, latest, candidate("best"), hypervolume, "search")
 
 
-def test_every_network_is_told_once_and_too_slow_ones_are_not() -> None:
+def test_every_network_is_shown_once_and_too_slow_ones_are_not() -> None:
     text = io.StringIO()
     shown = Terminal(Console(file=text, width=200), None)
     for at, name in enumerate(["first", "second", "third"]):
@@ -31,7 +31,7 @@ def test_every_network_is_told_once_and_too_slow_ones_are_not() -> None:
     assert [text.getvalue().count(name) for name in ("first", "second", "third", "slow")] == [1, 1, 1, 0]
 
 
-def test_a_pipe_gets_a_line_now_and_then_not_every_second() -> None:
+def test_a_pipe_gets_a_line_every_half_minute() -> None:
     text = io.StringIO()
     shown = Terminal(Console(file=text, width=200), None)
     for second in range(100):
@@ -39,20 +39,20 @@ def test_a_pipe_gets_a_line_now_and_then_not_every_second() -> None:
     assert 2 <= len(text.getvalue().splitlines()) <= 5
 
 
-def test_the_bar_says_how_far_how_good_and_how_long() -> None:
+def test_the_bar_shows_progress_best_and_time_left() -> None:
     text = status(progress(candidate("x"), 20.0))
     for part in ("3 trained of 10", "7 too slow", "best 0.5000 at 5.00 ms", "hypervolume 0.2000", "40 s left"):
         assert part in text
     assert "hypervolume" not in status(progress(candidate("x"), 20.0, None))
 
 
-def test_markup_in_names_is_shown_not_obeyed() -> None:
+def test_markup_in_names_is_shown_as_it_is() -> None:
     text = io.StringIO()
     Terminal(Console(file=text, width=200), None).say("[red]folder[/red]")
     assert "[red]folder[/red]" in text.getvalue()
 
 
-def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_shows_the_command_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt), watcher(quiet=True) as shown:  # noqa: PT012
         shown.resume_with = "nas resume here"
         raise KeyboardInterrupt

@@ -20,7 +20,7 @@ from nas.latency.anchor import Anchors
 from nas.latency.isolation import isolated
 from nas.latency.runtimes.base import runtime_of
 from nas.latency.sampling import Samples, sample
-from nas.latency.table.draw import sized
+from nas.latency.table.sample_networks import sized
 from nas.network.build import build
 from nas.system.machine import host
 
@@ -30,12 +30,12 @@ POOL = 400
 def latency_from_samples(found: list[list[Samples]]) -> dict[str, np.ndarray]:
     """Ms of each network (rows) each time, by the way they are told."""
     flat = [one for times in found for one in times]
-    usual_ms = float(np.median([one.anchor_ms for one in flat]))
+    baseline_ms = float(np.median([one.anchor_ms for one in flat]))
     state = float(np.median([one.state for one in flat]))
     ways = {
         "plain": lambda one: np.median(one.rounds) * 1e3,
-        "anchor": lambda one: np.median(np.array(one.rounds) / np.array(one.anchors)) * usual_ms,
-        "both": lambda one: np.median(one.usually(usual_ms, state)),
+        "anchor": lambda one: np.median(np.array(one.rounds) / np.array(one.anchors)) * baseline_ms,
+        "both": lambda one: np.median(one.at_baseline(baseline_ms, state)),
     }
     return {name: np.array([[way(one) for one in times] for times in found]) for name, way in ways.items()}
 

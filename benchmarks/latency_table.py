@@ -31,7 +31,7 @@ from nas.latency.isolation import isolated
 from nas.latency.measure import measure
 from nas.latency.runtimes.onnxruntime import onnx_session
 from nas.latency.table.build import build_table
-from nas.latency.table.draw import sized
+from nas.latency.table.sample_networks import sized
 from nas.latency.table.table import LatencyTable
 from nas.network.build import build
 from nas.network.serialize.onnx import OPSET

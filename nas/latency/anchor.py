@@ -41,7 +41,7 @@ CLASSES, FAR_CLASSES = 10, 1000
 REMEMBERED = 1000  # an hour of measuring and more: fewer follow the hour, and two figures of one network with it
 LASTING_S = 7 * 86400.0  # what a machine was like longer ago, before another system or power plan, counts no more
 PROTOCOL = "4"  # of sampling: times taken in another way are not compared
-USUAL = 0.25
+BASELINE_QUANTILE = 0.25
 MAX_BYTES = 128 << 10
 
 
@@ -52,7 +52,7 @@ def far_anchor() -> Arch:
 
 
 @dataclass(frozen=True)
-class Held:
+class AnchorRuns:
     """What a measurement is held against.
 
     Args:
@@ -64,7 +64,7 @@ class Held:
     far: Prepared | None
 
 
-class Anchors(AbstractContextManager[Held]):
+class Anchors(AbstractContextManager[AnchorRuns]):
     """Within the context, the anchors can be run, in float32. They are prepared once in a process: for some runtimes
     that takes longer than to measure."""
 
@@ -72,9 +72,9 @@ class Anchors(AbstractContextManager[Held]):
         self._near = _load(type(runtime), threads, ANCHOR, CLASSES)
         self._far = _load(type(runtime), threads, far_anchor(), FAR_CLASSES) if runtime.quick else None
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> AnchorRuns:
         with ExitStack() as stack:
-            held = Held(stack.enter_context(self._near), stack.enter_context(self._far) if self._far else None)
+            held = AnchorRuns(stack.enter_context(self._near), stack.enter_context(self._far) if self._far else None)
             self._open = stack.pop_all()
         return held
 
@@ -89,28 +89,28 @@ def _load(kind: type[Runtime], threads: int, arch: Arch, classes: int) -> Load:
     return kind().prepare(build(arch, classes), arch.resolution, 1, threads)
 
 
-def usual_ms(now_ms: float, *circumstances: object) -> float:
+def baseline_ms(now_ms: float, *circumstances: object) -> float:
     """The anchor's usual time, with `now_ms`, what it took just now, taken into account.
 
     Args:
         now_ms: median of a measurement's anchor runs.
         circumstances: what a time depends on: device, runtime, its version, threads.
     """
-    return _usual([ANCHOR.key, *map(str, circumstances)], now_ms)
+    return _baseline([ANCHOR.key, *map(str, circumstances)], now_ms)
 
 
-def usual_state(now: float, *circumstances: object) -> float:
+def baseline_state(now: float, *circumstances: object) -> float:
     """The same of `nas.latency.sampling.Samples.state`, the far anchor's time over the anchor's."""
-    return _usual([ANCHOR.key, far_anchor().key, *map(str, circumstances)], now)
+    return _baseline([ANCHOR.key, far_anchor().key, *map(str, circumstances)], now)
 
 
-def state_seen(*circumstances: object) -> float | None:
+def known_baseline_state(*circumstances: object) -> float | None:
     """The usual state by what was seen so far; None at first."""
     try:
         seen = _read(_history([ANCHOR.key, far_anchor().key, *map(str, circumstances)]))
     except OSError:
         return None
-    return float(np.quantile([value for _, value in seen], USUAL)) if seen else None
+    return float(np.quantile([value for _, value in seen], BASELINE_QUANTILE)) if seen else None
 
 
 def _history(identity: list[str]) -> Path:
@@ -118,14 +118,14 @@ def _history(identity: list[str]) -> Path:
     return cache_folder("anchor") / f"{name}.json"
 
 
-def _usual(identity: list[str], now: float) -> float:
+def _baseline(identity: list[str], now: float) -> float:
     try:
         path = _history(identity)
         seen = [*_read(path), (time(), now)][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
     except OSError:  # nothing can be kept here: the figure stands for this hour
         seen = [(time(), now)]
-    return float(np.quantile([value for _, value in seen], USUAL))
+    return float(np.quantile([value for _, value in seen], BASELINE_QUANTILE))
 
 
 def _read(path: Path) -> list[tuple[float, float]]:

@@ -35,7 +35,7 @@ class HeldOut:
 
     Args:
         predicted_ms: in the order of `measured_ms`.
-        measured_ms: as `nas.latency.table.time` times networks, all in turn.
+        measured_ms: as `nas.latency.table.timing` times networks, all in turn.
     """
 
     predicted_ms: tuple[float, ...]

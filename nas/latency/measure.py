@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nas.arch.arch import MAX_RESOLUTION, Arch
-from nas.latency.anchor import Anchors, Held, state_seen, usual_ms, usual_state
+from nas.latency.anchor import AnchorRuns, Anchors, baseline_ms, baseline_state, known_baseline_state
 from nas.latency.isolation import isolated
 from nas.latency.record import FLOAT32, Latency
 from nas.latency.runtimes.base import MAX_BATCH, check_dtype, runtime_of
@@ -162,21 +162,21 @@ def check_load(threads: int, batch: int) -> None:
 
 
 def timed(
-    runs: Sequence[Run], held: Held, runtime: str, threads: int, batch: int, keep_samples: bool = False
+    runs: Sequence[Run], held: AnchorRuns, runtime: str, threads: int, batch: int, keep_samples: bool = False
 ) -> Latency:
     """The latency of a network loaded once or several times, timed in turn with the anchors."""
     here = (host(), runtime, runtime_of(runtime).version(), threads)
-    found = sample(runs, held.near, far=held.far, usual_state=state_seen(*here) if held.far else None)
-    usual = usual_ms(found.anchor_ms, *here)
-    state = usual_state(found.state, *here) if held.far else 1.0
+    found = sample(runs, held.near, far=held.far, baseline_state=known_baseline_state(*here) if held.far else None)
+    usual = baseline_ms(found.anchor_ms, *here)
+    state = baseline_state(found.state, *here) if held.far else 1.0
     about = {"device": host(), "runtime": runtime, "threads": threads, "batch": batch}
     return latency_from_samples(found, usual, state, **about, keep_samples=keep_samples)  # type: ignore[arg-type]
 
 
 def latency_from_samples(
     found: Samples,
-    usual_ms: float,
-    usual_state: float = 1.0,
+    baseline_ms: float,
+    baseline_state: float = 1.0,
     *,
     device: str,
     runtime: str,
@@ -185,11 +185,11 @@ def latency_from_samples(
     keep_samples: bool = False,
 ) -> Latency:
     """What samples say: the median of the quotients, times what the anchor usually takes, in the usual state."""
-    rounds_ms = found.usually(usual_ms, usual_state)
+    rounds_ms = found.at_baseline(baseline_ms, baseline_state)
     quartiles = np.quantile(rounds_ms, [0.25, 0.75])
     ms = float(np.median(rounds_ms))
     drift = float(np.median(found.rounds)) * 1e3 / ms - 1
-    half_width = found.half_width(usual_state)
+    half_width = found.half_width(baseline_state)
     return Latency(
         ms=ms,
         iqr_ms=float(quartiles[1] - quartiles[0]),

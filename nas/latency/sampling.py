@@ -39,9 +39,9 @@ BURST_SECONDS = 0.05  # fewer of a slow network
 SETTLING_SECONDS = 0.01  # of runs that do not count, before each burst; and more runs in it of a quick network
 SETTLING_RUNS = 2  # at least; one where a burst is one run, none of a network slower than `SLOW_SECONDS`
 LONGEST = 250  # runs, so that a clock that stands still ends the burst
-LIKE_FAR, FALLING = 0.9, 1.6  # of `usual_share`: its peak, and how quickly it falls to either side
-DOUBT, MOST_SHARE = 0.15, 1.5  # of the share of the far anchor's excess that a network has: spread, most
-LASTING = 3  # rounds that what the far anchor feels lasts for at least
+PEAK_SHARE, SHARE_FALLOFF = 0.9, 1.6  # of `expected_share`: its peak, and how quickly it falls to either side
+SHARE_SIGMA, MAX_SHARE = 0.15, 1.5  # of the share of the far anchor's excess that a network has: spread, most
+SMOOTHED_ROUNDS = 3  # rounds that what the far anchor feels lasts for at least
 PASSES = 10
 OUTLYING = 2.0  # standard deviations, beyond which a burst counts for less
 TWO_SIDED = 1.96  # standard errors to either side that hold 95 %
@@ -77,11 +77,11 @@ class Samples:
     @property
     def share(self) -> float:
         """What share of the far anchor's excess the network has; 0 without a far anchor."""
-        return sharing(*self._logs, self._usual_share)[0] if self.far else 0.0
+        return fit_share(*self._logs, self._expected_share)[0] if self.far else 0.0
 
     @property
-    def _usual_share(self) -> float:
-        return usual_share(float(np.median(self.rounds)), float(np.median(self.far)))
+    def _expected_share(self) -> float:
+        return expected_share(float(np.median(self.rounds)), float(np.median(self.far)))
 
     @cached_property
     def _logs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ class Samples:
         """Median of the far anchor over the anchor; 1 without one."""
         return float(np.median(np.array(self.far) / np.array(self.anchors))) if self.far else 1.0
 
-    def usually(self, anchor_ms: float, state: float = 1.0) -> np.ndarray:
+    def at_baseline(self, anchor_ms: float, state: float = 1.0) -> np.ndarray:
         """Ms of each burst, were the anchor to take `anchor_ms` and the `state` to be this; shape ``(rounds,)``."""
         return np.asarray(self.quotients * anchor_ms * (state / self.state) ** self.share)
 
@@ -103,19 +103,19 @@ class Samples:
         """Median of the anchor, in milliseconds."""
         return float(np.median(self.anchors)) * 1e3
 
-    def half_width(self, usual_state: float | None = None) -> float:
+    def half_width(self, baseline_state: float | None = None) -> float:
         """Half the confidence interval of the median, relative to it: that of `quotients`, and of what the network's
         share does not tell of the way to the usual state. The two are added, which is on the safe side."""
         quotients = self.quotients
         low, high = median_interval(quotients)
         width = float((high - low) / 2 / np.median(quotients))
-        if not self.far or usual_state is None:
+        if not self.far or baseline_state is None:
             return width
-        _, doubt = sharing(*self._logs, self._usual_share)
-        return width + TWO_SIDED * doubt * abs(math.log(usual_state / self.state))
+        _, doubt = fit_share(*self._logs, self._expected_share)
+        return width + TWO_SIDED * doubt * abs(math.log(baseline_state / self.state))
 
 
-def usual_share(taken: float, far: float) -> float:
+def expected_share(taken: float, far: float) -> float:
     """The share of the far anchor's excess to expect of a network before anything is known but times: one as quick as
     the far anchor feels what that feels, a much quicker one stays in a core's own caches, a much slower one waits for
     them for less of its time.
@@ -124,28 +124,32 @@ def usual_share(taken: float, far: float) -> float:
     of 0.54, 1.04, 1.7, 2.5, 4.1, 5.9, 10 and 18 ms had 0.05, 0.47, 0.76, 0.81, 0.47, 0.13, -0.04 and 0.05 of it
     (standard errors 0.02 to 0.07), the far anchor taking 1.9 ms.
     """
-    return LIKE_FAR * math.exp(-FALLING * math.log(taken / far) ** 2)
+    return PEAK_SHARE * math.exp(-SHARE_FALLOFF * math.log(taken / far) ** 2)
 
 
-def sharing(high: np.ndarray, state: np.ndarray, usual: float) -> tuple[float, float]:
+def fit_share(high: np.ndarray, state: np.ndarray, expected: float) -> tuple[float, float]:
     """By how much `high` rises where `state` does by one, and the standard error of that: Bayesian linear regression,
-    from the `usual` slope on, with outlying bursts held back. Both are logarithms, of shape ``(rounds,)``, and are
+    from the `expected` slope on, with outlying bursts held back. Both are logarithms, of shape ``(rounds,)``, and are
     smoothed first: the noise of single bursts in `state` would make the slope too small."""
     high, state = _smoothed(high), _smoothed(state)
     high, state = high - np.median(high), state - np.median(state)
-    slope = usual
+    slope = expected
     for _ in range(PASSES):
         left = high - slope * state
         left -= np.median(left)
         spread = 1.4826 * max(float(np.median(np.abs(left))), 1e-6)
-        weight = 1 / np.maximum(1.0, np.abs(left) / (OUTLYING * spread)) / LASTING  # of means that overlap
-        known = float((weight * state**2).sum()) + (spread / DOUBT) ** 2
-        slope = (float((weight * state * high).sum()) + usual * (spread / DOUBT) ** 2) / known
-    return min(max(slope, 0.0), MOST_SHARE), spread / math.sqrt(known)
+        weight = 1 / np.maximum(1.0, np.abs(left) / (OUTLYING * spread)) / SMOOTHED_ROUNDS  # of means that overlap
+        known = float((weight * state**2).sum()) + (spread / SHARE_SIGMA) ** 2
+        slope = (float((weight * state * high).sum()) + expected * (spread / SHARE_SIGMA) ** 2) / known
+    return min(max(slope, 0.0), MAX_SHARE), spread / math.sqrt(known)
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    return np.convolve(values, np.full(LASTING, 1 / LASTING), "valid") if len(values) > LASTING else values
+    return (
+        np.convolve(values, np.full(SMOOTHED_ROUNDS, 1 / SMOOTHED_ROUNDS), "valid")
+        if len(values) > SMOOTHED_ROUNDS
+        else values
+    )
 
 
 def sample(
@@ -153,7 +157,7 @@ def sample(
     anchor: Run | None = None,
     clock: Callable[[], float] = perf_counter,
     far: Run | None = None,
-    usual_state: float | None = None,
+    baseline_state: float | None = None,
 ) -> Samples:
     """Run until steady, then in turn with the anchors until the median is known closely, or a cap is met.
 
@@ -163,7 +167,7 @@ def sample(
         anchor: that it is held against.
         clock: seconds.
         far: the far anchor.
-        usual_state: that the median is to be told for; None is the one that is met.
+        baseline_state: that the median is to be told for; None is the one that is met.
     """
 
     def burst(one: Run, count: int) -> list[float]:
@@ -214,7 +218,7 @@ def sample(
         if spent >= MAX_SECONDS and len(rounds) >= 3:
             return found
         if len(rounds) >= check_at and spent >= least:
-            if found.half_width(usual_state) <= GOAL:
+            if found.half_width(baseline_state) <= GOAL:
                 return found
             check_at = math.ceil(len(rounds) * 1.2)
 

@@ -44,9 +44,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
 def few_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tables of a dozen networks, in a cache of the test's own."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("nas.latency.table.draw.FITTED", (8, 8))
-    monkeypatch.setattr("nas.latency.table.draw.HELD_OUT", 3)
-    monkeypatch.setattr("nas.latency.table.draw.LARGE_NETS", 1)
+    monkeypatch.setattr("nas.latency.table.sample_networks.FITTED", (8, 8))
+    monkeypatch.setattr("nas.latency.table.sample_networks.HELD_OUT", 3)
+    monkeypatch.setattr("nas.latency.table.sample_networks.LARGE_NETS", 1)
     monkeypatch.delenv("NAS_AGENT_TOKEN", raising=False)
 
 

@@ -17,9 +17,9 @@ from scipy.stats import binom
 
 from nas.arch.arch import Arch
 from nas.arch.block import Block
-from nas.latency import isolation, sampling
 from nas.latency import measure as room
-from nas.latency.anchor import Held, usual_ms
+from nas.latency import sampling
+from nas.latency.anchor import AnchorRuns, baseline_ms
 from nas.latency.isolation import isolated
 from nas.latency.measure import measure, measure_onnx, timed
 from nas.latency.record import Latency
@@ -158,7 +158,7 @@ def test_each_network_is_relieved_of_its_share_of_what_the_far_anchor_feels(
     clock = Neighbour(level)
     found = sample([clock.feels(0.003, share)], clock.feels(0.004, 0.0), clock, clock.feels(0.002, 1.0))
     assert found.share == pytest.approx(share, abs=0.2)
-    told = float(np.median(found.usually(4.0, 0.5 * np.exp(0.05))))
+    told = float(np.median(found.at_baseline(4.0, 0.5 * np.exp(0.05))))
     assert told == pytest.approx(3 * np.exp(share * 0.05), rel=0.03)
 
 
@@ -200,14 +200,14 @@ def test_a_slow_network_is_not_run_more_often_than_it_takes() -> None:
 
 def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warning appears iff the interval stayed wider than the goal; the anchor's usual time scales the figure."""
-    monkeypatch.setattr(room, "usual_ms", lambda now_ms, *_: now_ms / slower)
-    held = Held(lambda: None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(room, "baseline_ms", lambda now_ms, *_: now_ms / slower)
+    held = AnchorRuns(lambda: None, None)  # type: ignore[arg-type]
 
     slower = 1.05
 
     def found(*rounds: float) -> None:
         samples = sampling.Samples(rounds, rounds, (0.005,) * len(rounds))
-        monkeypatch.setattr(room, "sample", lambda runs, held, far, usual_state: samples)
+        monkeypatch.setattr(room, "sample", lambda runs, held, far, baseline_state: samples)
 
     found(*[0.001, 0.002] * 30)
     assert "noisy" in str(timed([lambda: None], held, "torch", 1, 1).warning)
@@ -227,13 +227,13 @@ def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept between processes, apart for each device and number of threads; a damaged file starts anew."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    assert usual_ms(2.0, "cpu", 1) == 2.0
-    seen = [usual_ms(ms, "cpu", 1) for ms in (1.0, 1.1, 1.2, 9.0)]
+    assert baseline_ms(2.0, "cpu", 1) == 2.0
+    seen = [baseline_ms(ms, "cpu", 1) for ms in (1.0, 1.1, 1.2, 9.0)]
     assert seen[-1] == np.quantile([2.0, 1.0, 1.1, 1.2, 9.0], 0.25)
-    assert usual_ms(5.0, "cpu", 2) == 5.0
+    assert baseline_ms(5.0, "cpu", 2) == 5.0
     for path in (tmp_path / "anchor").glob("*.json"):
         path.write_text('["a", null]')
-    assert usual_ms(7.0, "cpu", 1) == 7.0
+    assert baseline_ms(7.0, "cpu", 1) == 7.0
 
 
 def test_what_a_machine_was_like_long_ago_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_what_a_machine_was_like_long_ago_is_forgotten(tmp_path: Path, monkeypat
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     for moment, ms, told in ((0.0, 1.0, 1.0), (5.0, 2.0, 1.25), (8.0, 2.0, 2.0)):
         monkeypatch.setattr("nas.latency.anchor.time", lambda moment=moment: (20_000 + moment) * 86400)
-        assert usual_ms(ms, "cpu", 1) == told
+        assert baseline_ms(ms, "cpu", 1) == told
 
 
 def test_one_measurement_at_a_time(tmp_path: Path) -> None:
@@ -253,27 +253,6 @@ def test_one_measurement_at_a_time(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     spans = sorted(tuple(map(float, process.communicate()[0].split())) for process in both)
     assert all(one[1] <= other[0] for one, other in pairwise(spans))
-
-
-def test_who_waits_is_told_and_another_users_lock_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A held lock that may only be read is waited for, with a word, and not for ever."""
-    monkeypatch.setattr(isolation.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(isolation, "PATIENCE_S", 0.3)
-    opened = os.open
-
-    def foreign(path: Path, flags: int, *mode: int) -> int:
-        if flags & os.O_RDWR:
-            raise PermissionError
-        return opened(path, flags, *mode)
-
-    (tmp_path / isolation.LOCK).touch()
-    monkeypatch.setattr(isolation.os, "open", foreign)
-    said: list[str] = []
-    with isolated(1, said.append), isolated(1, said.append):
-        assert [text.split(";")[0] for text in said] == [
-            "another measurement is running on this machine",
-            "it has not ended in 0.3 s",
-        ]
 
 
 def test_a_measurement_leaves_the_cores_as_they_were() -> None:

@@ -11,15 +11,15 @@ import pytest
 
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import load_space, parse_space
-from nas.engine.options import REFERENCES as USUAL
+from nas.engine.options import REFERENCES
 from nas.latency.held_out import HeldOut
 from nas.latency.table import build as room
-from nas.latency.table import draw as table_draw
+from nas.latency.table import sample_networks
 from nas.latency.table.build import build_table, cached_table
+from nas.latency.table.cache import Checkpoint, drop_stale
 from nas.latency.table.columns import Columns
-from nas.latency.table.draw import LARGE_NETS, PLAIN_NETS, strange
-from nas.latency.table.kept import Kept, forget_old
 from nas.latency.table.residuals import Residuals
+from nas.latency.table.sample_networks import LARGE_NETS, PLAIN_NETS, strange
 from nas.latency.table.table import LatencyTable
 from nas.references.table import reference
 from nas.system.errors import InputError
@@ -51,7 +51,7 @@ def table() -> LatencyTable:
 def test_charges_are_the_sums_of_columns(table: LatencyTable) -> None:
     """Without residuals, the quick sum over rows is the product of columns and coefficients; equal rows cost the same
     whichever objects they are."""
-    archs = [load_space("mbconv").sample(seed) for seed in range(40)] + [reference(name) for name in USUAL]
+    archs = [load_space("mbconv").sample(seed) for seed in range(40)] + [reference(name) for name in REFERENCES]
     slowly = Columns(table.groups, table.columns).of_networks(archs) @ np.array(table.coefficients)
     np.testing.assert_allclose(table.many(archs), slowly, rtol=1e-12)
     copies = [Arch.from_json(arch.to_json()) for arch in archs]
@@ -62,7 +62,7 @@ def test_charges_are_the_sums_of_columns(table: LatencyTable) -> None:
 def test_many_equals_one_by_one(table: LatencyTable) -> None:
     """The same floats, in order, whether asked together, alone, or again."""
     space = load_space("mbconv")
-    archs = [space.sample(seed) for seed in range(50)] + [reference(name) for name in USUAL]
+    archs = [space.sample(seed) for seed in range(50)] + [reference(name) for name in REFERENCES]
     together = table.many(archs)
     assert together.shape == (54,)
     assert together.dtype == np.float64
@@ -133,8 +133,8 @@ def test_tables_of_small_spaces_are_measured(
 ) -> None:
     """Any space gets a real table with held-out networks; the second time it comes from the cache, equal."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    monkeypatch.setattr(table_draw, "HELD_OUT", 6)
-    monkeypatch.setattr(table_draw, "FITTED", (10, 10))
+    monkeypatch.setattr(sample_networks, "HELD_OUT", 6)
+    monkeypatch.setattr(sample_networks, "FITTED", (10, 10))
     monkeypatch.setattr(room, "BUDGET_S", 2.0)
     space = parse_space(text, "test")
     seen: list[tuple[int, int, str]] = []
@@ -144,7 +144,7 @@ def test_tables_of_small_spaces_are_measured(
     assert first.error.nets == nets
     assert first.error.mape < 0.5
     assert first.space_key == space.key
-    archs = [space.sample(seed) for seed in range(10)] + [reference(name) for name in USUAL]
+    archs = [space.sample(seed) for seed in range(10)] + [reference(name) for name in REFERENCES]
     assert (first.many(archs) > 0).all()
     seen.clear()
     assert cached_table(space, progress=lambda *step: seen.append(step)) == first
@@ -171,8 +171,8 @@ def test_a_table_is_built_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(room, "BUDGET_S", 1.0)
-    monkeypatch.setattr(table_draw, "FITTED", (4, 4))
-    monkeypatch.setattr(table_draw, "HELD_OUT", 2)
+    monkeypatch.setattr(sample_networks, "FITTED", (4, 4))
+    monkeypatch.setattr(sample_networks, "HELD_OUT", 2)
     assert cached_table(parse_space(SMALL, "test")).fitted == 4 + PLAIN_NETS + LARGE_NETS
 
 
@@ -180,8 +180,8 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """What was profiled and timed before Ctrl-C is not timed again; a file of another kind in its place is no harm."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     monkeypatch.setattr(room, "BUDGET_S", 2.0)
-    monkeypatch.setattr(table_draw, "FITTED", (6, 6))
-    monkeypatch.setattr(table_draw, "HELD_OUT", 3)
+    monkeypatch.setattr(sample_networks, "FITTED", (6, 6))
+    monkeypatch.setattr(sample_networks, "HELD_OUT", 3)
     space = parse_space(SMALL, "test")
 
     def stop_at(text: str, moment: int) -> None:
@@ -219,20 +219,20 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
         '{"profiles": {}, "rounds": 5}',
     ):
         part.write_text(text)
-        assert Kept(part).rounds == []
-        assert Kept(part).profile("a") is None
+        assert Checkpoint(part).rounds == []
+        assert Checkpoint(part).profile("a") is None
     part.write_text('{"profiles": {"a": [[0.0, 1], [0.0, 2]], "b": [[0.0, 1], [0.5, 2]]}, "rounds": []}')
-    assert [Kept(part).profile(key) for key in "ab"] == [None, [(0.0, 1), (0.5, 2)]]
+    assert [Checkpoint(part).profile(key) for key in "ab"] == [None, [(0.0, 1), (0.5, 2)]]
 
 
 def test_what_was_timed_long_ago_is_no_part_of_a_table_anew(tmp_path: Path) -> None:
     """An interrupted call of an hour ago and more is forgotten, a younger one goes on."""
-    forget_old(None)
-    forget_old(tmp_path / "absent")
+    drop_stale(None)
+    drop_stale(tmp_path / "absent")
     for age_s, kept in ((60, True), (7200, False)):
         (tmp_path / "part").write_text("{}")
         os.utime(tmp_path / "part", (time() - age_s, time() - age_s))
-        forget_old(tmp_path / "part")
+        drop_stale(tmp_path / "part")
         assert (tmp_path / "part").exists() == kept
 
 
@@ -244,5 +244,5 @@ def test_the_table_of_mbconv_ranks_held_out_networks() -> None:
     table = build_table(load_space("mbconv"))
     assert table.error.spearman is not None
     assert table.error.spearman >= 0.95
-    for name in USUAL:
+    for name in REFERENCES:
         assert table(reference(name)).ms == pytest.approx(measure(reference(name)).ms, rel=0.25)

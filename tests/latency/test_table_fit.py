@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import load_space, names, parse_space
-from nas.latency.table.calibrate import solve
+from nas.latency.table.calibrate import robust_fit
 from nas.latency.table.columns import parts_of_row, places, steps
-from nas.latency.table.draw import draw_sets
-from nas.latency.table.fit import fit, solved
-from nas.latency.table.predict import Charges
+from nas.latency.table.fit import fit, least_squares
+from nas.latency.table.predict import Predictor
 from nas.latency.table.residuals import MOST, SPREAD, Point, Residuals, covariance
+from nas.latency.table.sample_networks import draw_sets
 from nas.references.table import reference
 from nas.system.errors import InputError
 from tests.latency.tables import ONE, made_up
@@ -31,13 +31,13 @@ def test_a_linear_device_is_recovered_from_parts_and_networks(name: str) -> None
     parts_ms = []
     for arch, size in zip(archs, sizes, strict=True):
         raw = np.array([columns.of_part(part) for placed in places(arch) for part in parts_of_row(placed)])
-        parts_ms.append(columns.realise(raw, np.full(len(raw), size)) @ truth)
+        parts_ms.append(columns.with_steps(raw, np.full(len(raw), size)) @ truth)
     for arch_ms, whole_ms in zip(parts_ms, nets_ms, strict=True):
         assert arch_ms.sum() == pytest.approx(whole_ms)
     found, residuals = fit(columns, archs, parts_ms, nets_ms)
     assert (found >= 0).all()
     truly = columns.of_networks(held_out) @ truth
-    np.testing.assert_allclose(Charges(columns, found, residuals).many(held_out), truly, rtol=0.01)
+    np.testing.assert_allclose(Predictor(columns, found, residuals).many(held_out), truly, rtol=0.01)
 
 
 def bent(part_ms: float, size: int, channels: int) -> float:
@@ -55,15 +55,17 @@ def test_what_is_not_linear_is_learnt_from_parts() -> None:
     def timed(arch: Arch) -> np.ndarray:
         parts = [part for placed in places(arch) for part in parts_of_row(placed)]
         size = columns.raw([arch])[0, -1]
-        linear = columns.realise(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
+        linear = (
+            columns.with_steps(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
+        )
         return np.array([bent(ms, p[0].in_size, p[0].in_channels) for ms, p in zip(linear, parts, strict=True)])
 
     parts_ms = [timed(arch) for arch in archs]
     nets_ms = np.array([parts.sum() for parts in parts_ms])
-    prices, residuals = fit(columns, archs, parts_ms, nets_ms)
+    coefficients, residuals = fit(columns, archs, parts_ms, nets_ms)
     truly = np.array([timed(arch).sum() for arch in held_out])
-    error = np.abs(Charges(columns, prices, residuals).many(held_out) / truly - 1).mean()
-    plain = solve(columns.of_networks(archs), nets_ms, 0.01 * nets_ms)
+    error = np.abs(Predictor(columns, coefficients, residuals).many(held_out) / truly - 1).mean()
+    plain = robust_fit(columns.of_networks(archs), nets_ms, 0.01 * nets_ms)
     without = np.abs(columns.of_networks(held_out) @ plain / truly - 1).mean()
     assert error < 0.015
     assert error < without * 0.9
@@ -101,14 +103,14 @@ def test_networks_tell_about_parts() -> None:
         """Parts with depthwise ones told too slow, scaled to the network's own time, as a profile is."""
         parts = [part for placed in places(arch) for part in parts_of_row(placed)]
         size = columns.raw([arch])[0, -1]
-        ms = columns.realise(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
+        ms = columns.with_steps(np.array([columns.of_part(part) for part in parts]), np.full(len(parts), size)) @ truth
         told = ms * [1.5 if part[0].kind == "depthwise" else 1.0 for part in parts] * rng.normal(1, 0.1, len(parts))
         return told * ms.sum() / told.sum(), float(ms.sum())
 
     parts_ms, nets_ms = zip(*map(profiled, archs), strict=True)
-    prices, residuals = fit(columns, archs, parts_ms, np.array(nets_ms))
+    coefficients, residuals = fit(columns, archs, parts_ms, np.array(nets_ms))
     truly = np.array([profiled(arch)[1] for arch in held_out])
-    assert np.abs(Charges(columns, prices, residuals).many(held_out) / truly - 1).mean() < 0.01
+    assert np.abs(Predictor(columns, coefficients, residuals).many(held_out) / truly - 1).mean() < 0.01
 
 
 def test_one_mistaken_network_is_held_back() -> None:
@@ -120,10 +122,10 @@ def test_one_mistaken_network_is_held_back() -> None:
     parts_ms = []
     for arch, size in zip(archs, sizes, strict=True):
         raw = np.array([columns.of_part(part) for placed in places(arch) for part in parts_of_row(placed)])
-        parts_ms.append(columns.realise(raw, np.full(len(raw), size)) @ truth)
+        parts_ms.append(columns.with_steps(raw, np.full(len(raw), size)) @ truth)
     parts_ms[10] = parts_ms[10] * 1.5
-    prices, residuals = fit(columns, archs, parts_ms, np.array([parts.sum() for parts in parts_ms]))
-    error = Charges(columns, prices, residuals).many(held_out) / (columns.of_networks(held_out) @ truth) - 1
+    coefficients, residuals = fit(columns, archs, parts_ms, np.array([parts.sum() for parts in parts_ms]))
+    error = Predictor(columns, coefficients, residuals).many(held_out) / (columns.of_networks(held_out) @ truth) - 1
     assert np.abs(error).mean() < 0.01
 
 
@@ -136,10 +138,10 @@ def test_the_solution_is_that_of_generalised_least_squares() -> None:
     inverse = np.linalg.inv(spread)
     closed = np.linalg.solve(matrix.T @ inverse @ matrix, matrix.T @ inverse @ target)
     assert (closed > 0).all()
-    found, left = solved(matrix, target, spread)
+    found, left = least_squares(matrix, target, spread)
     np.testing.assert_allclose(found, closed, rtol=1e-8)
     np.testing.assert_allclose(left, inverse @ (target - matrix @ closed), rtol=1e-6, atol=1e-9)
-    negative = solved(matrix, target - 9 * matrix[:, 0], spread)[0]
+    negative = least_squares(matrix, target - 9 * matrix[:, 0], spread)[0]
     assert negative[0] == 0
     assert (negative >= 0).all()
 

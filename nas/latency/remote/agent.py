@@ -15,17 +15,17 @@ import numpy as np
 
 from nas.arch.arch import Arch
 from nas.arch.space import Space
-from nas.latency.anchor import ANCHOR, CLASSES, USUAL, usual_ms
+from nas.latency.anchor import ANCHOR, BASELINE_QUANTILE, CLASSES, baseline_ms
 from nas.latency.measure import latency_from_samples
 from nas.latency.record import Latency
 from nas.latency.remote.client import Link, NoAnchor, facts_of, is_duration, samples_of
 from nas.latency.runtimes.base import MAX_BATCH
 from nas.latency.sampling import Samples
+from nas.latency.table.cache import cached_path, drop_stale, store
 from nas.latency.table.calibrate import from_networks
 from nas.latency.table.columns import CLASSES as TABLE_CLASSES
-from nas.latency.table.draw import draw_sets
-from nas.latency.table.kept import cached_path, forget_old, keep
 from nas.latency.table.measurements import Measured
+from nas.latency.table.sample_networks import draw_sets
 from nas.latency.table.table import LatencyTable
 from nas.network.serialize.onnx import onnx_bytes
 from nas.references.external import LibraryNetwork, at_resolution, takes_its_images
@@ -164,7 +164,7 @@ class Agent:
 
     def _measured(self, model: bytes, name: str, batch: int, keep_samples: bool) -> Latency:
         found = self._samples(model, f"network {name}", batch)
-        usual = usual_ms(found.anchor_ms, *self._circumstances())
+        usual = baseline_ms(found.anchor_ms, *self._circumstances())
         here = {"device": self.device, "runtime": self.runtime, "threads": self._threads, "batch": batch}
         return latency_from_samples(found, usual, **here, keep_samples=keep_samples)  # type: ignore[arg-type]
 
@@ -203,12 +203,12 @@ class Agent:
         path = cached_path(f"agent-{name}")
         part = path.with_suffix(f".{self._seed}.part.json") if path else None
         if self._refresh:
-            forget_old(part)
+            drop_stale(part)
         with suppress(InputError):  # none yet, or damaged
             if path is not None and not self._refresh:
                 return LatencyTable.load(path)
         table = self._fitted(space, part)
-        keep(table, path, part)
+        store(table, path, part)
         return table
 
     def _fitted(self, space: Space, part: Path | None) -> LatencyTable:
@@ -225,7 +225,7 @@ class Agent:
                     if part is not None:
                         write_atomic(part, json.dumps(known))
         self._progress(len(archs), len(archs), text)
-        usual = float(np.quantile([known[arch.key][1] for arch in archs], USUAL))
+        usual = float(np.quantile([known[arch.key][1] for arch in archs], BASELINE_QUANTILE))
         ms = [known[arch.key][0] * usual for arch in archs]
         measured = [Measured(arch, one) for arch, one in zip(archs, ms, strict=True)]
         table = from_networks(measured[: len(held_out)], measured[len(held_out) :], self.device, seed=self._seed)
@@ -238,7 +238,7 @@ class Agent:
 
         model = onnx_bytes(build(arch, TABLE_CLASSES), arch.resolution, None)
         found = self._samples(model, f"network {arch.key}", 1)
-        usual_ms(found.anchor_ms, *self._circumstances())
+        baseline_ms(found.anchor_ms, *self._circumstances())
         return float(np.median(found.quotients)), found.anchor_ms
 
 

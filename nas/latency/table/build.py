@@ -16,15 +16,15 @@ from nas.latency.held_out import HeldOut
 from nas.latency.isolation import isolated
 from nas.latency.measure import check_load
 from nas.latency.runtimes.base import runtime_of
+from nas.latency.table.cache import Checkpoint, cached_path, drop_stale, store
 from nas.latency.table.calibrate import from_networks
 from nas.latency.table.columns import STEPPED, Columns
-from nas.latency.table.draw import draw_sets
 from nas.latency.table.fit import fit
-from nas.latency.table.kept import Kept, cached_path, forget_old, keep
 from nas.latency.table.measurements import Measured
-from nas.latency.table.predict import Charges
+from nas.latency.table.predict import Predictor
+from nas.latency.table.sample_networks import draw_sets
 from nas.latency.table.table import SCHEMA, LatencyTable
-from nas.latency.table.time import time_networks
+from nas.latency.table.timing import time_networks
 from nas.system.errors import InputError, NasError
 from nas.system.machine import host
 from nas.system.progress import Step
@@ -44,7 +44,7 @@ def build_table(
     seed: int = 0,
     progress: Step | None = None,
     budget_s: float = BUDGET_S,
-    kept: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> LatencyTable:
     """Measure networks of `space` on this host and fit a table to them, in about `budget_s` seconds.
 
@@ -58,7 +58,7 @@ def build_table(
         seed: of the networks drawn.
         progress: called as ``progress(done, total, text)``.
         budget_s: for measuring; the least that can be done may take longer on a slow machine.
-        kept: file for what was timed, should the call be interrupted: the next with the same arguments takes it up.
+        checkpoint: file for the timings, so that the next call with the same arguments resumes an interrupted one.
 
     Raises:
         InputError: unknown runtime, or `threads` out of bounds.
@@ -66,7 +66,7 @@ def build_table(
     runner = runtime_of(runtime)
     check_load(threads, 1)
     held_out, fitted = draw_sets(space, seed)
-    partial = Kept(kept)
+    partial = Checkpoint(checkpoint)
     tested, timed = time_networks(held_out, fitted, runner, threads, budget_s, progress or _silent, partial)
     here: dict[str, Any] = {
         "runtime": runtime,
@@ -81,7 +81,7 @@ def build_table(
     columns = Columns.seen_in(archs, STEPPED)
     nets_ms = np.array([one.ms for one in timed])
     coefficients, residuals = fit(columns, archs, [one.parts_ms for one in timed], nets_ms)
-    predicted = Charges(columns, coefficients, residuals).many(held_out)
+    predicted = Predictor(columns, coefficients, residuals).many(held_out)
     if not np.all(predicted > 0):
         partial.discard()
         raise NasError("the latency table came out empty: the timings say that networks take no time; try again")
@@ -121,22 +121,22 @@ def cached_table(
     versions = _versions(runtime)
     identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA, MODEL])
     path = cached_path(hashlib.blake2b(identity.encode(), digest_size=12).hexdigest())
-    if found := _kept(path, refresh):
+    if found := _load_cached(path, refresh):
         return found
     if path is not None:
         with isolated(threads):  # who measures now may be building this very table
             pass
-    if found := _kept(path, refresh):
+    if found := _load_cached(path, refresh):
         return found
     part = path.with_suffix(f".{seed}.part.json") if path else None
     if refresh:
-        forget_old(part)
+        drop_stale(part)
     table = build_table(space, runtime, threads, seed, progress, BUDGET_S, part)
-    keep(table, path, part)
+    store(table, path, part)
     return table
 
 
-def _kept(path: Path | None, refresh: bool) -> LatencyTable | None:
+def _load_cached(path: Path | None, refresh: bool) -> LatencyTable | None:
     if path is None or refresh or not path.exists():
         return None
     try:

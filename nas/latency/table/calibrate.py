@@ -96,7 +96,7 @@ def calibrate(
         )
     columns = _columns(archs, prior)
     known_terms = prior.terms() if prior else {}
-    start = np.array([known_terms.get(name, 0.0) for name in columns.realised])
+    start = np.array([known_terms.get(name, 0.0) for name in columns.all_names])
     matrix = columns.of_networks(archs)
     rng = np.random.default_rng(seed)
     predicted = _cross_validated(matrix, ms, start, rng)
@@ -151,12 +151,12 @@ def _columns(archs: Sequence[Arch], prior: LatencyTable | None) -> Columns:
 def _fit(matrix: np.ndarray, ms: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Non-negative coefficients: `start`, to scale, plus others, which then cost something."""
     if not start.any():
-        return solve(matrix, ms, SIGMA * ms)
+        return robust_fit(matrix, ms, SIGMA * ms)
     share = np.abs(matrix).mean(axis=0) / ms.mean()
     held = np.hstack([np.diag(share), np.zeros((len(share), 1))])
     system = np.vstack([np.hstack([matrix, (matrix @ start)[:, None]]), held])
     sigma = np.concatenate([SIGMA * ms, np.full(len(share), OWN)])
-    found = solve(system, np.concatenate([ms, np.zeros(len(share))]), sigma)
+    found = robust_fit(system, np.concatenate([ms, np.zeros(len(share))]), sigma)
     return np.asarray(found[:-1] + found[-1] * start)
 
 
@@ -204,7 +204,7 @@ def _wanted(curve: Sequence[tuple[int, float]], nets: int) -> int:
     return max(0, int(np.ceil((min(enough, 20 * nets) - nets) / 5) * 5))
 
 
-def solve(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def robust_fit(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Non-negative `c` that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
     scaled, aim = matrix / sigma[:, None], target / sigma
     weight = np.ones(len(aim))

@@ -203,7 +203,7 @@ class Columns:
         return cls(tuple(sorted({group_of(part) for part in parts})), tuple(sorted(named)), stepped)
 
     @property
-    def realised(self) -> tuple[str, ...]:
+    def all_names(self) -> tuple[str, ...]:
         """The names of the columns of `of_networks`."""
         more = (f"{self.names[at]} over {step:g}M" for at in self._stepped for step in STEPS_M[:-1])
         return (*self.names, *more)
@@ -212,13 +212,13 @@ class Columns:
         """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched: weights and maps."""
         vector = np.zeros(len(self.names) + 1)
         for name, value in part_columns(part, self.known_group(group_of(part))).items():
-            if (at := self._at.get(self._met(name))) is not None:
+            if (at := self._at.get(self._nearest_known(name))) is not None:
                 vector[at] += value
         # Maps are read once and written once: half of both is what lies in memory.
         vector[-1] = sum(layer.params + layer.elements / 2 for layer in part)
         return vector
 
-    def _met(self, name: str) -> str:
+    def _nearest_known(self, name: str) -> str:
         """A column of the table: that of the most similar activation or gate where it never met this one."""
         kind, _, rest = name.partition(" ")
         own, colon, quantity = rest.partition(":")
@@ -257,23 +257,23 @@ class Columns:
             sums[at] = np.sum(rows, axis=0)
         return sums
 
-    def realise(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
-        """Put what is stepped on the steps of its network's size: shape ``(n, len(realised))``."""
+    def with_steps(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
+        """Put what is stepped on the steps of its network's size: shape ``(n, len(all_names))``."""
         up = steps(touched)
         stepped = raw[:, self._stepped][:, :, None] * up[:, None, :]
         return np.hstack([raw[:, :-1], stepped.reshape(len(raw), -1)])
 
     def of_networks(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Shape ``(n, len(realised))``."""
+        """Shape ``(n, len(all_names))``."""
         raw = self.raw(archs)
-        return self.realise(raw, raw[:, -1])
+        return self.with_steps(raw, raw[:, -1])
 
-    def folded(self, coefficients: np.ndarray) -> np.ndarray:
+    def unit_costs(self, coefficients: np.ndarray) -> np.ndarray:
         """Prices of the entries of `of_part`: first what they cost in any network, ms; then the floats they touch; then
         what they cost more in a network at the top of each step. Shape ``(len(names) + 1, 1 + len(STEPS_M))``."""
         names = len(self.names)
-        prices = np.zeros((names + 1, 1 + len(STEPS_M)))
-        prices[:names, 0] = coefficients[:names]
-        prices[-1, 1] = 1.0
-        prices[self._stepped, 2:] = coefficients[names:].reshape(len(self._stepped), -1)
-        return prices
+        costs = np.zeros((names + 1, 1 + len(STEPS_M)))
+        costs[:names, 0] = coefficients[:names]
+        costs[-1, 1] = 1.0
+        costs[self._stepped, 2:] = coefficients[names:].reshape(len(self._stepped), -1)
+        return costs

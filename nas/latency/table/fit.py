@@ -1,10 +1,10 @@
-"""From timings to a table: non-negative prices of columns, and what they leave of the times of parts.
+"""From timings to a table: non-negative coefficients of columns, and what they leave of the times of parts.
 
-The times of parts inside networks and of whole networks are equations in the same unknowns: prices, and for each part a
-factor, which is alike for parts alike. They are solved together, as in universal kriging (generalised least squares
-with what the Gaussian process of the factors correlates, then its posterior mean): whole networks, which were timed
-without a profiler and several times over, also say what the factors of their parts amount to. With factors from the
-profiles alone, the same timings of mbconv (two tables of 68 networks, 4 rounds) left 2.2 % on 60 unseen networks in
+The times of parts inside networks and of whole networks are equations in the same unknowns: coefficients, and for
+each part a factor, which is alike for parts alike. They are solved together, as in universal kriging (generalised
+least squares with what the Gaussian process of the factors correlates, then its posterior mean): whole networks,
+which were timed without a profiler and several times over, also say what the factors of their parts amount to.
+With factors from the profiles alone, the same timings of mbconv (two tables of 68 networks, 4 rounds) left 2.2 % on 60 unseen networks in
 place of 2.1, and 3.2 % on 21 references in place of 2.1.
 """
 
@@ -42,19 +42,20 @@ def fit(
         nets_ms: of each, the median as a whole, shape ``(n,)``.
     """
     timings = _Timings.of(columns, archs, parts_ms, nets_ms)
-    linear_ms, logs = timings.times, np.zeros(len(timings.points))  # what the prices say; logarithms of the factors
+    linear_ms = timings.times  # later what the coefficients alone predict
+    logs = np.zeros(len(timings.points))  # logarithms of the factors
     trust = np.ones(len(timings.points) + len(archs))
     for _ in range(PASSES):
         equations = timings.equations(linear_ms, logs)
         noise = equations.noise / trust
-        prices, left = solved(equations.design, equations.told, equations.spread + np.diag(noise))
+        coefficients, left = least_squares(equations.design, equations.observed, equations.spread + np.diag(noise))
         weights = equations.of_factors.T @ left
-        linear_ms = np.maximum(timings.matrix @ prices, LEAST_MS)
+        linear_ms = np.maximum(timings.matrix @ coefficients, LEAST_MS)
         logs = np.clip(timings.prior @ weights, -MOST, MOST)
         off = np.abs(noise * left) / np.sqrt(equations.noise)  # the part of what is left that is noise, in sigmas
         tolerated = np.repeat(TOLERATED, [len(timings.points), len(archs)])
         trust = np.minimum(1.0, tolerated / np.maximum(off, 1e-9))
-    return prices, {
+    return coefficients, {
         kind: Residuals(tuple(timings.points[at] for at in ours), tuple(weights[ours].tolist()))
         for kind, ours in timings.kinds.items()
     }
@@ -62,20 +63,20 @@ def fit(
 
 @dataclass(frozen=True)
 class _Equations:
-    """``told = design @ prices + of_factors @ logs + noise``, one for each point and one for each network, relative to
-    what was thought of it before.
+    """``observed = design @ coefficients + of_factors @ logs + noise``, one for each point and one for each
+    network, relative to what was thought of it before.
 
     Args:
-        design: of the prices.
+        design: of the coefficients.
         of_factors: what each sees of the logarithms of the factors of the points.
-        told: by the timings.
-        spread: covariance of what is unknown but the prices, without the `noise`.
+        observed: by the timings.
+        spread: covariance of what is unknown but the coefficients, without the `noise`.
         noise: variances.
     """
 
     design: np.ndarray
     of_factors: np.ndarray
-    told: np.ndarray
+    observed: np.ndarray
     spread: np.ndarray
     noise: np.ndarray
 
@@ -114,7 +115,7 @@ class _Timings:
         for place, (kind, _) in enumerate(found):
             kinds.setdefault(kind, []).append(place)
         return _Timings(
-            matrix=columns.realise(raw, np.bincount(net, raw[:, -1])[net]),
+            matrix=columns.with_steps(raw, np.bincount(net, raw[:, -1])[net]),
             times=np.maximum(np.concatenate(list(parts_ms)), LEAST_MS),
             nets_ms=nets_ms,
             net=net,
@@ -132,7 +133,7 @@ class _Timings:
         return found
 
     @cached_property
-    def mistaken(self) -> np.ndarray:
+    def profiler_bias(self) -> np.ndarray:
         """Covariance of what the profiler is off by on kinds of parts as a whole."""
         found = np.zeros((len(self.points), len(self.points)))
         for ours in self.kinds.values():
@@ -140,7 +141,7 @@ class _Timings:
         return found
 
     def equations(self, linear_ms: np.ndarray, logs: np.ndarray) -> _Equations:
-        """Around what the prices say of each part, and the logarithms of the factors so far."""
+        """Around what the coefficients say of each part, and the logarithms of the factors so far."""
         count, nets = len(self.points), len(self.nets_ms)
         factor = np.exp(logs[self.at])
         bent, ms = self.matrix * factor[:, None], linear_ms * factor
@@ -157,14 +158,14 @@ class _Timings:
         return _Equations(
             design=design,
             of_factors=of_factors,
-            told=np.concatenate([np.bincount(self.at, self.times) / of_points, self.nets_ms / of_nets])
+            observed=np.concatenate([np.bincount(self.at, self.times) / of_points, self.nets_ms / of_nets])
             + of_factors @ logs,
-            spread=np.block([[self.prior + self.mistaken, across], [across.T, shares @ across]]),
+            spread=np.block([[self.prior + self.profiler_bias, across], [across.T, shares @ across]]),
             noise=np.concatenate([once / seen + LEAST_SIGMA**2, np.full(nets, NET_SIGMA**2)]),
         )
 
 
-def solved(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def least_squares(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Generalised least squares: the non-negative `c` that minimise ``r' spread^-1 r`` of what is left, ``r = target -
     matrix @ c``; and ``spread^-1 r``."""
     from scipy.linalg import cho_solve, cholesky, qr, solve_triangular

@@ -1,4 +1,4 @@
-"""Least squares with prices that are not negative, whatever the units of their columns."""
+"""Least squares with coefficients that are not negative, whatever the units of their columns."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def non_negative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
         return np.asarray(nnls(matrix / size, target, maxiter=STEPS * len(size))[0] / size)
     except RuntimeError:
         raise NasError(
-            f"no prices were found that fit these timings, within {STEPS} steps for each; measure other networks, or "
-            "again"
+            f"the latency model could not be fitted to these timings within {STEPS} steps a coefficient; measure other "
+            "networks, or measure again"
         ) from None

@@ -35,7 +35,7 @@ class _Place:
     met: dict[int, tuple[int, _Place, Block]] = field(default_factory=dict)
 
 
-class Charges:
+class Predictor:
     """Predicts by a table's parts.
 
     Args:
@@ -46,14 +46,14 @@ class Charges:
 
     def __init__(self, columns: Columns, coefficients: np.ndarray, residuals: Mapping[str, Residuals]) -> None:
         self._columns, self._residuals = columns, residuals
-        self._prices = columns.folded(coefficients)
-        self._ms = [0, *range(2, self._prices.shape[1])]  # all but the floats touched
+        self._coefficients = columns.unit_costs(coefficients)
+        self._ms = [0, *range(2, self._coefficients.shape[1])]  # all but the floats touched
         self._forget()
 
     def _forget(self) -> None:
         self._places: dict[tuple[int, int], _Place] = {}
         self._parts: dict[Part, np.ndarray] = {}
-        self._charges = np.zeros((1024, self._prices.shape[1]))
+        self._costs = np.zeros((1024, self._coefficients.shape[1]))
         self._count = self._met = 0
 
     def many(self, archs: Sequence[Arch]) -> np.ndarray:
@@ -74,7 +74,7 @@ class Charges:
                 at, place, _ = place.met.get(id(row)) or self._meet(place, row)
                 note(at)
             note((place.met.get(id(CLASSIFIER)) or self._meet(place, CLASSIFIER))[0])
-        sums = np.add.reduceat(self._charges[met], starts, axis=0)
+        sums = np.add.reduceat(self._costs[met], starts, axis=0)
         up = steps(sums[:, 1])
         return np.asarray(sums[:, 0] + np.einsum("ij,ij->i", sums[:, 2:], up))
 
@@ -90,25 +90,25 @@ class Charges:
         at = place.charged.get(row)
         if at is None:
             at = self._count
-            if at == len(self._charges):
-                self._charges = np.vstack([self._charges, np.zeros_like(self._charges)])
-            self._charges[at] = self._charge(placed)
+            if at == len(self._costs):
+                self._costs = np.vstack([self._costs, np.zeros_like(self._costs)])
+            self._costs[at] = self._row_cost(placed)
             place.charged[row] = at
             self._count += 1
         self._met += 1
         place.met[id(row)] = at, self._place(placed.out_channels, placed.out_size), row
         return place.met[id(row)]
 
-    def _charge(self, placed: PlacedBlock) -> np.ndarray:
-        """What a row costs, in the entries of `Columns.folded`."""
-        return np.asarray(np.sum([self._charge_of(part) for part in parts_of_row(placed)], axis=0))
+    def _row_cost(self, placed: PlacedBlock) -> np.ndarray:
+        """What a row costs, in the entries of `Columns.unit_costs`."""
+        return np.asarray(np.sum([self._part_cost(part) for part in parts_of_row(placed)], axis=0))
 
-    def _charge_of(self, part: Part) -> np.ndarray:
+    def _part_cost(self, part: Part) -> np.ndarray:
         """Rows share parts: an expansion is followed by many depthwise convolutions."""
         cost = self._parts.get(part)
         if cost is None:
             group = self._columns.known_group(group_of(part))
-            cost = self._columns.of_part(part) @ self._prices
+            cost = self._columns.of_part(part) @ self._coefficients
             if group in self._residuals:
                 cost[self._ms] *= self._residuals[group](point_of(part))
             self._parts[part] = cost

@@ -16,7 +16,7 @@ from nas.arch.arch import Arch
 from nas.latency.held_out import HeldOut
 from nas.latency.record import Latency
 from nas.latency.table.columns import STEPPED, Columns
-from nas.latency.table.predict import Charges
+from nas.latency.table.predict import Predictor
 from nas.latency.table.residuals import Residuals
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
@@ -93,8 +93,8 @@ class LatencyTable:
         return Columns(self.groups, self.columns, self.stepped)
 
     @cached_property
-    def _charges(self) -> Charges:
-        return Charges(self._columns, np.array(self.coefficients), self.residuals)
+    def _predictor(self) -> Predictor:
+        return Predictor(self._columns, np.array(self.coefficients), self.residuals)
 
     def many(self, archs: Sequence[Arch]) -> np.ndarray:
         """Predicted ms for a batch of one image, float64 of shape ``(len(archs),)``.
@@ -102,7 +102,7 @@ class LatencyTable:
         Raises:
             InputError: a network has an operator the table has not met.
         """
-        return self._charges.many(archs)
+        return self._predictor.many(archs)
 
     def __call__(self, arch: Arch) -> Latency:
         """The prediction for one network; raises as `many`."""
@@ -115,7 +115,7 @@ class LatencyTable:
 
     def terms(self) -> dict[str, float]:
         """What a network is charged for, ms a unit."""
-        return dict(zip(self._columns.realised, self.coefficients, strict=True))
+        return dict(zip(self._columns.all_names, self.coefficients, strict=True))
 
     def save(self, path: Path | str) -> None:
         """Write JSON that `load` reads back to an equal table."""
@@ -178,8 +178,8 @@ def _checked(data: Any) -> LatencyTable:
     )
     if len(predicted) != len(measured) or not predicted:
         raise InputError("predicted_ms and measured_ms must be equally many")
-    if len(table.coefficients) != len(table._columns.realised):
-        raise InputError(f"coefficients must be {len(table._columns.realised)}, got {len(table.coefficients)}")
+    if len(table.coefficients) != len(table._columns.all_names):
+        raise InputError(f"coefficients must be {len(table._columns.all_names)}, got {len(table.coefficients)}")
     return table
 
 

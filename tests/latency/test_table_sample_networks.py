@@ -8,10 +8,10 @@ import pytest
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.arch.space_yaml import load_space, names
-from nas.engine.options import REFERENCES as USUAL
+from nas.engine.options import REFERENCES
 from nas.latency.table.columns import Columns
-from nas.latency.table.draw import HELD_OUT, LARGE_NETS, PLAIN_NETS, draw_sets, informative, strange
-from nas.latency.table.time import FEWEST
+from nas.latency.table.sample_networks import HELD_OUT, LARGE_NETS, PLAIN_NETS, draw_sets, informative, strange
+from nas.latency.table.timing import FEWEST
 from nas.references.table import reference
 from tests.latency.tables import made_up
 
@@ -61,7 +61,7 @@ def test_a_table_answers_for_published_networks(name: str, inside: list[str]) ->
     by the few networks a slow machine has the time for."""
     fitted = draw_sets(load_space(name), 0)[1][:FEWEST]
     columns, coefficients = made_up(fitted)
-    assert (columns.of_networks([reference(one) for one in (*inside, *USUAL)]) @ coefficients > 0).all()
+    assert (columns.of_networks([reference(one) for one in (*inside, *REFERENCES)]) @ coefficients > 0).all()
 
 
 @pytest.mark.parametrize("space", [*names(), Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml"])

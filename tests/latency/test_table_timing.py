@@ -11,18 +11,18 @@ from nas.arch.arch import Arch
 from nas.arch.block import OPS, Block
 from nas.arch.cost import cost_of
 from nas.arch.space_yaml import parse_space
-from nas.latency.anchor import Held
+from nas.latency.anchor import AnchorRuns
 from nas.latency.runtimes.base import part_names, runtime_of
-from nas.latency.table import time as table_time
+from nas.latency.table import timing
+from nas.latency.table.cache import Checkpoint, Visit
 from nas.latency.table.columns import parts_of_row, places
-from nas.latency.table.drift import Visits
-from nas.latency.table.kept import Kept, Visit
-from nas.latency.table.time import (
-    AGAIN,
+from nas.latency.table.load_correction import Visits
+from nas.latency.table.timing import (
     MOST_KERNEL_OVERHEAD_MS,
+    REVISITS,
     ROUNDS,
-    _settled,
-    doubtful,
+    _rescaled,
+    most_variable,
     time_networks,
     visits,
 )
@@ -89,7 +89,7 @@ def visited(rng: np.random.Generator, machine: np.ndarray, cache: np.ndarray) ->
 
 def off(rounds: list[list[Visit]], true_ms: np.ndarray) -> float:
     """Mean relative error of what is told of the networks."""
-    found = Visits.of(rounds).usually(4.0, 0.5)
+    found = Visits.of(rounds).at_baseline(4.0, 0.5)
     return float(np.abs([found[str(at)] / true_ms[at] - 1 for at in range(40)]).mean())
 
 
@@ -128,33 +128,33 @@ def test_a_network_that_bursts_met_in_most_rounds_is_doubtful() -> None:
         return Visit(str(at), (1 + at) * machine * burst, 4 * machine, None)
 
     rounds = [[visit(at, round_) for at in range(20)] for round_ in range(3)]
-    assert Visits.of(rounds).usually(4.0)["7"] > 1.2 * 8
-    assert doubtful(rounds)[0] == "7"
-    further = [[visit(7, 0)] for _ in range(AGAIN)]
-    assert Visits.of(rounds + further).usually(4.0)["7"] == pytest.approx(8, rel=0.02)
+    assert Visits.of(rounds).at_baseline(4.0)["7"] > 1.2 * 8
+    assert most_variable(rounds)[0] == "7"
+    further = [[visit(7, 0)] for _ in range(REVISITS)]
+    assert Visits.of(rounds + further).at_baseline(4.0)["7"] == pytest.approx(8, rel=0.02)
 
 
 def test_a_tenth_of_the_networks_is_visited_again(tmp_path: Path) -> None:
     """All in each whole round, which alone are kept for a call that takes it up."""
-    kept = Kept(tmp_path / "part.json")
+    kept = Checkpoint(tmp_path / "part.json")
     arch = parse_space(ONE, "one").sample(0)
     ready = runtime_of("onnxruntime").prepare(build(arch, 2), arch.resolution, 1, 1)
     with ready as run:
         loads = {str(at): nullcontext(run) for at in range(25)}
-        found = visits(loads, nullcontext(Held(run, None)), 3, 3, 0.0, lambda *_: None, kept)
+        found = visits(loads, nullcontext(AnchorRuns(run, None)), 3, 3, 0.0, lambda *_: None, kept)
     counts = Counter(visit.name for one in found for visit in one)
-    assert sorted(counts.values()) == [3] * 22 + [3 + AGAIN] * 3
+    assert sorted(counts.values()) == [3] * 22 + [3 + REVISITS] * 3
     assert [len(one) for one in kept.rounds] == [25, 25, 25]
 
 
 def test_a_profile_is_shared_out_so_that_it_sums_to_the_network() -> None:
     """Noting a kernel down costs the same for each; beyond what that can be, all parts were slower alike."""
     profile = [(0.5, 1), (0.3, 1), (0.2, 8)]
-    assert _settled(profile, 0.98).tolist() == pytest.approx([0.498, 0.298, 0.184])
+    assert _rescaled(profile, 0.98).tolist() == pytest.approx([0.498, 0.298, 0.184])
     most = np.array([0.5, 0.3, 0.2]) - MOST_KERNEL_OVERHEAD_MS * np.array([1, 1, 8])
-    assert _settled(profile, 0.5).tolist() == pytest.approx((most * 0.5 / most.sum()).tolist())
-    assert _settled(profile, 2.0).tolist() == pytest.approx([1.0, 0.6, 0.4])
-    assert (_settled([(0.001, 9), (1.0, 1)], 0.9) > 0).all()
+    assert _rescaled(profile, 0.5).tolist() == pytest.approx((most * 0.5 / most.sum()).tolist())
+    assert _rescaled(profile, 2.0).tolist() == pytest.approx([1.0, 0.6, 0.4])
+    assert (_rescaled([(0.001, 9), (1.0, 1)], 0.9) > 0).all()
 
 
 class Loads:
@@ -174,10 +174,10 @@ class Loads:
 @pytest.mark.parametrize(("limit_s", "times"), [(60.0, 1 + 3), (-1.0, 1)])
 def test_what_takes_long_to_load_stays_loaded(limit_s: float, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loaded once to see how long it takes; then anew for each visit, or never again; and let go of at the end."""
-    monkeypatch.setattr(table_time, "LOADING_S", limit_s)
+    monkeypatch.setattr(timing, "LOADING_S", limit_s)
     load = Loads()
     with ExitStack() as stack:
-        to_visit = table_time._to_visit(stack, load)
+        to_visit = timing._to_visit(stack, load)
         for _ in range(3):
             with to_visit as loaded:
                 assert loaded == "loaded"
@@ -187,10 +187,10 @@ def test_what_takes_long_to_load_stays_loaded(limit_s: float, times: int, monkey
 
 def test_a_slow_machine_fits_to_fewer_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any time: all that are held out, and the fewest to fit to, in the fewest rounds."""
-    monkeypatch.setattr(table_time, "FEWEST", 3)
+    monkeypatch.setattr(timing, "FEWEST", 3)
     space = parse_space(SMALL, "test")
     archs = list(dict.fromkeys(space.sample(seed) for seed in range(20)))
-    kept = Kept()
+    kept = Checkpoint()
     tested, timed = time_networks(archs[:2], archs[2:], runtime_of("onnxruntime"), 1, 0.0, lambda *_: None, kept)
     assert [one.arch for one in tested] == archs[:2]
     assert [one.arch for one in timed] == archs[2:5]

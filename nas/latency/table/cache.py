@@ -48,7 +48,7 @@ def cached_path(name: str) -> Path | None:
         return None
 
 
-def keep(table: LatencyTable, path: Path | None, part: Path | None) -> None:
+def store(table: LatencyTable, path: Path | None, part: Path | None) -> None:
     """Keep a table that is whole, in place of what there was of it."""
     with suppress(OSError):  # a full disk: the table is good all the same
         if path is not None:
@@ -57,14 +57,14 @@ def keep(table: LatencyTable, path: Path | None, part: Path | None) -> None:
             part.unlink(missing_ok=True)
 
 
-def forget_old(part: Path | None) -> None:
+def drop_stale(part: Path | None) -> None:
     """Where a table is wanted anew, what an interrupted call timed more than an hour ago is of no use."""
     with suppress(OSError):
         if part is not None and time() - part.stat().st_mtime > OLD_S:
             part.unlink()
 
 
-class Kept:
+class Checkpoint:
     """Profiles by network, and rounds in which all were timed in turn.
 
     Args:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.latency.sampling import usual_share
-from nas.latency.table.kept import Round
+from nas.latency.sampling import expected_share
+from nas.latency.table.cache import Round
 
 # Shares of the anchor's bursts, of the far anchor's lasting excess and of its bursts, by which networks rise; the
-# latter two times `usual_share`. Over 14 rounds of 249 networks, six minutes: 0.40, 0.96 and 0.47.
-EXPECTED = np.array([0.5, 1.0, 0.5])
-DOUBT = np.array([0.3, 0.2, 0.3])
+# latter two times `expected_share`. Over 14 rounds of 249 networks, six minutes: 0.40, 0.96 and 0.47.
+EXPECTED_SLOPES = np.array([0.5, 1.0, 0.5])
+SLOPE_SIGMA = np.array([0.3, 0.2, 0.3])
 PASSES = 20
 OUTLYING = 1.5  # standard deviations, beyond which a visit counts for less
 
@@ -83,25 +83,25 @@ class Visits:
         """Median of the far anchor over the anchor; 1 without one."""
         return float(np.exp(np.median(self.far)))
 
-    def usually(self, anchor_ms: float, state: float = 1.0) -> dict[str, float]:
+    def at_baseline(self, anchor_ms: float, state: float = 1.0) -> dict[str, float]:
         """Ms of each network by name, were the anchor to take `anchor_ms` and the `state` to be this."""
         far_ms = self.state * self.anchor_ms
         typical = self._each(self.taken, np.median)
-        share = np.array([usual_share(float(ms), far_ms) for ms in np.exp(typical)])[self.net]
+        share = np.array([expected_share(float(ms), far_ms) for ms in np.exp(typical)])[self.net]
         # What lasts slows a network down as it does the anchor.
         taken = self.taken - (self.lasting_near - np.log(anchor_ms))
         causes = [self.near - self.lasting_near]
         if self.has_far:
             causes += [share * (self.lasting_far - np.log(state)), share * (self.far - self.lasting_far)]
         matrix = np.column_stack(causes)
-        found = self._rises(matrix, taken)
+        found = self._slopes(matrix, taken)
         return dict(zip(self.names, np.exp(self._each(taken - matrix @ found, np.median)).tolist(), strict=True))
 
-    def _rises(self, matrix: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    def _slopes(self, matrix: np.ndarray, taken: np.ndarray) -> np.ndarray:
         """Bayesian linear regression on how visits of one network differ, outlying ones held back."""
         matrix = np.column_stack([self._centred(column) for column in matrix.T])
         taken = self._centred(taken)
-        expected, doubt = EXPECTED[: matrix.shape[1]], DOUBT[: matrix.shape[1]]
+        expected, doubt = EXPECTED_SLOPES[: matrix.shape[1]], SLOPE_SIGMA[: matrix.shape[1]]
         found = expected
         for _ in range(PASSES):
             left = np.abs(taken - matrix @ found)

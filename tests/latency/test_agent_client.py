@@ -226,6 +226,8 @@ def test_facts_and_durations_are_checked(agent: RunningAgent) -> None:
         {"threads": -1},
         {"limit_s": "x"},
         {"name": 5},
+        {"cores": 0},
+        {"node": None},
         {"versions": []},
         {"max_bytes": 1e99},
     ):
@@ -248,6 +250,22 @@ def test_facts_and_durations_are_checked(agent: RunningAgent) -> None:
         for url in answering(changed(facts), http(200, b"{}"), changed(good, **bad)):
             with pytest.raises(NasError, match="answered for network the model"):
                 Agent(url, token=TOKEN).measure_onnx(b"model")
+
+
+def test_a_run_is_bound_to_its_device(agent: RunningAgent) -> None:
+    """By name, and by identity among devices of one name; the error names what differs and what else can be done."""
+    here = Agent(agent.url, token=TOKEN)
+    run = {"device_name": here.device, "agent_identity": here.identity, "machine": here.machine.to_dict()}
+    here.check_is(run, "--other")
+    here.check_is({}, "--other")
+    twin = run | {"agent_identity": "0" * 16, "machine": run["machine"] | {"node": "the twin's"}}
+    for other, named in (
+        (run | {"device_name": "another bench"}, "another bench"),
+        (twin, "the twin's"),
+        (run | {"agent_identity": "0" * 16, "machine": None}, "another machine"),
+    ):
+        with pytest.raises(InputError, match=rf"{named}.*--other"):
+            here.check_is(other, "--other")
 
 
 def test_a_table_is_measured_once_and_goes_on_after_an_interruption(agent: RunningAgent, tmp_path: Path) -> None:

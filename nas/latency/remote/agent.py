@@ -31,7 +31,7 @@ from nas.network.serialize.onnx import onnx_bytes
 from nas.references.external import LibraryNetwork, at_resolution, takes_its_images
 from nas.system.errors import InputError, NasError
 from nas.system.files import write_atomic
-from nas.system.machine import host
+from nas.system.machine import Machine, difference, host
 from nas.system.progress import Step
 
 MAX_FILE = 512 << 20
@@ -89,19 +89,38 @@ class Agent:
 
     @property
     def identity(self) -> str:
-        """What tells its machine from others of the same name."""
+        """A hash that distinguishes its machine from others of the same name."""
         return str(self._facts["identity"])
 
-    def check_is(self, facts: Mapping[str, object], way_out: str) -> None:
-        """Raises `InputError` unless it is the one that a run with these facts was measured on; `way_out` is what else
-        can be done than starting that again."""
-        was, identity = facts.get("device_name", self.device), facts.get("agent_identity", self.identity)
-        if was != self.device or identity != self.identity:
-            here = f"runs on {self.device}" if was != self.device else "runs on another machine of that name"
-            raise InputError(
-                f"this run is measured on {was!s:.200}, but the agent at {self._link.url} {here}; start the agent "
-                f"there again, or {way_out}"
-            )
+    @property
+    def machine(self) -> Machine:
+        """The machine it runs on."""
+        machine: Machine = self._facts["machine"]
+        return machine
+
+    def check_is(self, facts: Mapping[str, object], alternative: str) -> None:
+        """Check that a run was measured on this device.
+
+        Args:
+            facts: of the run: ``device_name``, ``agent_identity``, and the agent's ``machine`` as a dictionary. Facts
+                that an old run lacks are not compared.
+            alternative: what the user can do instead of starting the agent on that device again.
+
+        Raises:
+            InputError: it was measured on another device; names what differs.
+        """
+        name, identity = facts.get("device_name", self.device), facts.get("agent_identity", self.identity)
+        if (name, identity) == (self.device, self.identity):
+            return
+        other = self.device
+        if name == self.device:
+            was = facts.get("machine")
+            changed = difference(was, self.machine) if isinstance(was, Mapping) else None
+            other = "another machine of that name" + (f" ({changed})" if changed else "")
+        raise InputError(
+            f"this run was measured on {name!s:.200}, but the agent at {self._link.url} runs on {other}; start the "
+            f"agent there again, or {alternative}"
+        )
 
     @property
     def version(self) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 MODULES = (
     "system.cpu",
+    "system.machine",
     "system.measuring_lock",
+    "system.text",
     "latency.sampling",
     "latency.remote.bounds",
     "latency.remote.check",
     "latency.remote.worker",
-    "latency.remote.machine",
     "latency.remote.process",
     "latency.remote.http",
     "latency.remote.server",

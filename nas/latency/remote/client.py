@@ -13,13 +13,14 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from nas.latency.remote.bounds import PORT
+from nas.latency.remote.bounds import MAX_ERROR, PORT
 from nas.latency.remote.main import TOKEN_VARIABLE
 from nas.latency.remote.server import PROTOCOL
-from nas.latency.remote.worker import one_line
 from nas.latency.sampling import Samples
 from nas.system.errors import InputError, NasError
-from nas.system.validate import is_number
+from nas.system.machine import Machine
+from nas.system.text import one_line
+from nas.system.validate import is_number, is_whole
 
 TRIES = 8
 CRASHES = 2  # of the agent's measuring process, over one model
@@ -27,6 +28,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 CONNECT_S = 10.0
 MAX_ANSWER = 32 << 20
 MAX_SAMPLES = 1_000_000
+MAX_CORES = 4096
 NOT_HERE, REFUSED = 409, (400, 404, 411, 413, 422, 504, 507)
 
 Lost = (OSError, http.client.HTTPException)
@@ -83,9 +85,9 @@ class Link:
             try:
                 status, told, after = self._once(method, path, body, patience_s)
             except Lost as error:
-                status, reason = 0, one_line(str(error) or type(error).__name__, 100)
+                status, reason = 0, one_line(error, 100)
             else:
-                reason = one_line(str(told.get("error") or f"HTTP status {status}"), 300)
+                reason = one_line(told.get("error") or f"HTTP status {status}", MAX_ERROR)
                 if status == 200:
                     return told
             self._give_up_on(status, reason, about)
@@ -183,7 +185,18 @@ def facts_of(told: Mapping[str, Any], url: str) -> dict[str, Any]:
             raise NasError(f"the agent at {url} does not tell its {name}; start it again")
         facts[name] = one_line(text, 150)
     anchor = told.get("anchor")
-    return facts | {"anchor": anchor if isinstance(anchor, str) else None}
+    return facts | {"machine": _machine_of(told, url), "anchor": anchor if isinstance(anchor, str) else None}
+
+
+def _machine_of(told: Mapping[str, Any], url: str) -> Machine:
+    """The machine an agent runs on; its host name may be empty."""
+    for name in ("cpu", "machine", "system", "node"):
+        if not isinstance(told.get(name), str):
+            raise NasError(f"the agent at {url} does not report its {name}; start it again")
+    if not is_whole(told.get("cores"), 1, MAX_CORES):
+        raise NasError(f"the agent at {url} reports cores {told.get('cores')!r:.40}; start it again")
+    cpu, machine, system, node = (one_line(told[name], 150) for name in ("cpu", "machine", "system", "node"))
+    return Machine(cpu, int(told["cores"]), machine, system, node)
 
 
 def samples_of(told: Mapping[str, Any], url: str, about: str) -> Samples:

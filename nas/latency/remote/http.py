@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from nas.latency.remote.bounds import MAX_ERROR
 from nas.latency.remote.process import Gone
-from nas.latency.remote.worker import one_line
+from nas.system.text import one_line
 
 HEAD_S, HEAD_BYTES = 8.0, 32 << 10
 IDLE_S, BODY_S = 10.0, 180.0
@@ -117,9 +118,9 @@ class Request(BaseHTTPRequestHandler):
             query = {name: values[-1] for name, values in parse_qs(url.query, max_num_fields=20).items()}
             self._answer(200, verbs[self.command, url.path](query))
         except Fault as fault:
-            self._answer(fault.status, {"error": one_line(str(fault))}, **fault.headers)
+            self._answer(fault.status, {"error": one_line(fault, MAX_ERROR)}, **fault.headers)
         except ValueError as error:  # a path or query that is none
-            self._answer(400, {"error": one_line(str(error))})
+            self._answer(400, {"error": one_line(error, MAX_ERROR)})
 
     def length(self, most: int) -> int:
         lengths = self.headers.get_all("Content-Length", [])
@@ -187,7 +188,7 @@ class Request(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class finds wrong with a request, as JSON."""
-        self._answer(int(code), {"error": one_line(str(message or "bad request"))})
+        self._answer(int(code), {"error": one_line(message or "bad request", MAX_ERROR)})
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         method, path = getattr(self, "command", None) or "?", getattr(self, "path", "").partition("?")[0]

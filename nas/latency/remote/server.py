@@ -8,7 +8,6 @@ waits for its answer any more.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import os
@@ -26,9 +25,9 @@ from typing import Any
 
 from nas.latency.remote.bounds import LIMIT_S, MAX_BODY
 from nas.latency.remote.http import Fault, Request, Verb, log, remove
-from nas.latency.remote.machine import cores, device_name, machine
 from nas.latency.remote.process import Broken, Gone, TooLong, Worker
-from nas.latency.remote.worker import one_line
+from nas.system.machine import here, host
+from nas.system.text import one_line
 
 PROTOCOL = 1
 PLACES = 4  # measurements under way: one runs, others upload or wait
@@ -68,8 +67,8 @@ class AgentServer(ThreadingMixIn, TCPServer):
         max_body: int = MAX_BODY,
     ) -> None:
         self.token, self.limit_s, self.max_body = token.encode(), limit_s, max_body
-        self.threads = min(threads or cores(), cores())
-        self.name = name or device_name()
+        self.threads = min(threads or here().cores, here().cores)
+        self.name = name or f"{host()} (agent)"
         self.connections = threading.BoundedSemaphore(CONNECTIONS)
         self.places = threading.BoundedSemaphore(PLACES)
         self.turn = threading.Lock()
@@ -98,12 +97,11 @@ class AgentServer(ThreadingMixIn, TCPServer):
 
     def facts(self) -> dict[str, Any]:
         """What ``GET /v1/device`` tells."""
-        identity = hashlib.sha256(json.dumps([self.name, *machine().values()]).encode()).hexdigest()[:16]
         return {
             "protocol": PROTOCOL,
             "name": self.name,
-            "identity": identity,
-            **machine(),
+            "identity": here().identity(self.name),
+            **here().to_dict(),
             "threads": self.threads,
             "runtime": "onnxruntime",
             "versions": self.worker.versions,

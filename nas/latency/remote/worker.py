@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from nas.latency.remote.bounds import MAX_ERROR
 from nas.latency.remote.check import Refused, check_model
 from nas.latency.sampling import sample
 from nas.system.measuring_lock import measuring_lock
+from nas.system.text import one_line
 
 SIDES = (8, 2048)
 MEMORY_SHARE = 0.75  # of the machine's
@@ -36,7 +38,7 @@ def work() -> None:
     try:
         import onnxruntime
     except Exception as error:
-        tell({"failed": one_line(f"onnxruntime does not load ({error}); install it: pip install onnxruntime")})
+        tell({"failed": f"onnxruntime does not load ({one_line(error)}); install it: pip install onnxruntime"})
         return
     _bound_memory()
     versions = {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__, "python": platform.python_version()}
@@ -64,11 +66,11 @@ def _answer(
             found = sample([run], anchor)
             spent_s = time.perf_counter() - begun
     except Refused as error:
-        return {"refused": one_line(str(error))}
+        return {"refused": one_line(error, MAX_ERROR)}
     except MemoryError:
         return {"refused": "the model takes more memory than this device has"}
     except Exception as error:  # whatever ONNX Runtime raises while a model runs; its kinds share no base
-        return {"refused": one_line(f"ONNX Runtime cannot run this model: {error}")}
+        return {"refused": one_line(f"ONNX Runtime cannot run this model: {error}", MAX_ERROR)}
     return {"runs": found.runs, "rounds": found.rounds, "anchors": found.anchors, "sampling_s": spent_s}
 
 
@@ -110,11 +112,6 @@ def prepared(model: bytes, threads: int, batch: int) -> Callable[[], object]:
         raise Refused(f"the model was exported for batch {shape[0]}, got batch {batch}; export it with an open batch")
     feed = {inputs[0].name: np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)}
     return lambda: session.run(None, feed)
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """`text` without line breaks and control characters, at most `most` characters of it."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * most].split()))[:most]
 
 
 def _bound_memory() -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from nas.arch.block import CELLS, OPS, Block, PlacedBlock, make_divisible, number
+from nas.arch.block import CELLS, OPS, Block, PlacedBlock, check_number, make_divisible
 from nas.system.errors import InputError, known
+from nas.system.validate import whole_number
 
 SCHEMA = 1
 MAX_ROWS = 256
@@ -50,9 +51,10 @@ class Arch:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", tuple(self.rows))
-        object.__setattr__(self, "resolution", int(number("resolution", self.resolution, 8, MAX_RESOLUTION, True)))
+        side = check_number("resolution", self.resolution, 8, MAX_RESOLUTION, whole=True)
+        object.__setattr__(self, "resolution", int(side))
         for name, high in (("dropout", 0.99), ("bn_eps", 1), ("bn_momentum", 1), ("stochastic_depth", 0.99)):
-            object.__setattr__(self, name, float(number(name, getattr(self, name), 0, high, False)))
+            object.__setattr__(self, name, float(check_number(name, getattr(self, name), 0, high)))
         if not 2 <= len(self.rows) <= MAX_ROWS:
             raise InputError(f"a network has 2 to {MAX_ROWS} rows, got {len(self.rows)}")
         ops = [row.op for row in self.rows]
@@ -150,6 +152,5 @@ def _block(cells: Any, at: int) -> Block:
 
 
 def check_classes(num_classes: int) -> None:
-    """Raises `InputError` unless it is a whole number within bounds."""
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
-        raise InputError(f"num_classes must be a whole number from 1 to {MAX_CLASSES}, got {num_classes!r:.40}")
+    """Raises `InputError` unless it is a whole number from 1 to `MAX_CLASSES`."""
+    whole_number("num_classes", num_classes, 1, MAX_CLASSES)

@@ -48,7 +48,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "keep_expand": (False, True),
     "bias": (False, True),
 }
-_BOUNDS: Mapping[str, tuple[float, float, bool]] = {
+BOUNDS: Mapping[str, tuple[float, float, bool]] = {
     "channels": (1, MAX_CHANNELS, True),
     "kernel": (0, 15, True),
     "kernel_start": (0, 15, True),
@@ -200,14 +200,24 @@ def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
         raise InputError(f"{name} is not one of the known, got {value!r}; {known(options)}")
 
 
-def number(name: str, value: object, low: float, high: float, whole: bool) -> float:
-    """`value` as a plain int where it is whole, else a float.
+def check_number(
+    name: str, value: object, low: float, high: float, whole: bool = False, shown: str | None = None
+) -> float:
+    """A number within bounds: as an ``int`` if it is whole (8.0 is), else as a ``float``.
+
+    Args:
+        name: name of the value, for the error.
+        value: value to check.
+        low: smallest number accepted.
+        high: largest number accepted.
+        whole: whether the number must be whole.
+        shown: text of the value, for the error; None is its ``repr``.
 
     Raises:
-        InputError: it is no number, out of bounds, or not whole though it must be.
+        InputError: the value is not such a number.
     """
     kind = "a whole number" if whole else "a number"
-    rule = f"{name} must be {kind} from {low:g} to {high:g}, got {value!r:.40}"
+    rule = f"{name} must be {kind} from {low:g} to {high:g}, got {shown or repr(value):.40}"
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:  # nan is neither
         raise InputError(rule)
     if whole and value != int(value):
@@ -224,7 +234,7 @@ def check_cell(name: str, value: Any) -> Any:
     if name in _CHOICES:
         _one_of(name, value, _CHOICES[name])
         return value
-    checked = number(name, value, *_BOUNDS[name])
+    checked = check_number(name, value, *BOUNDS[name])
     if name in ("kernel", "kernel_start") and checked % 2 == 0 and checked:
         raise InputError(f"{name} must be odd, got {value!r}; an even kernel has no centre")
     return checked

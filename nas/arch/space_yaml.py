@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch.arch import MAX_RESOLUTION, MAX_ROWS
-from nas.arch.block import CELLS, OPS, check_cell
+from nas.arch.block import BOUNDS, CELLS, OPS, check_cell
 from nas.arch.genes import every
 from nas.arch.space import Space
 from nas.arch.stage import ROUNDINGS, SCALES, Stage
@@ -107,13 +107,13 @@ class _SpaceReader(Reader):
                 raise self.fault(root, f"a space needs {name}; {known(_TOP)}")
         if not isinstance(top["name"].scalar, str):
             raise self.fault(top["name"], f"name must be text, got {top['name']}")
-        resolution = self.numbers(top["resolution"], "resolution", 8, MAX_RESOLUTION, whole=True)
+        resolution = self.wholes(top["resolution"], "resolution", 8, MAX_RESOLUTION)
         width = self.numbers(top["width"], "width", 0.05, 16) if "width" in top else (1.0,)
-        options = {name: self.numbers(top[name], name, 0, 1)[0] for name in _ARCH_OPTIONS if name in top}
+        options = {name: self.number(top[name], name, 0, 1) for name in _ARCH_OPTIONS if name in top}
         space = Space(
             name=top["name"].scalar,
             stages=self.stages(top, width),
-            resolution=tuple(int(value) for value in resolution),
+            resolution=resolution,
             width=width,
             arch_options=options,
             text=self.text,
@@ -144,7 +144,7 @@ class _SpaceReader(Reader):
         return base | own
 
     def cell(self, node: Node, name: str, extra: tuple[str, ...] = ()) -> Any:
-        value = node.scalar
+        value = node.number if name in BOUNDS else node.scalar
         if name == "se" and value is False:  # YAML reads `off` as false
             value = 0
         if value in extra:
@@ -186,7 +186,7 @@ class _SpaceReader(Reader):
         found = self.mapping(node, _ROW, f"row {name}")
         repeat: tuple[int, ...] = (1,)
         if "repeat" in found:
-            repeat = tuple(int(n) for n in self.numbers(found["repeat"], "repeat", 0, 64, whole=True))
+            repeat = self.wholes(found["repeat"], "repeat", 0, 64)
             if max(repeat) == 0:
                 raise self.fault(found["repeat"], "repeat must allow at least one block; leave the row out instead")
         cells: dict[str, tuple[Any, ...]] = {}
@@ -244,8 +244,7 @@ class _SpaceReader(Reader):
             return {}
         found: dict[float, int] = {}
         for key, value in node.pairs():
-            (width,) = self.numbers(key, "a width", 0.05, 16)
-            found[width] = self.cell(value, "channels")
+            found[self.number(key, "a width", 0.05, 16)] = self.cell(value, "channels")
         if 1 not in found:
             raise self.fault(node, "channels by width must state those of width 1.0; others are scaled from there")
         return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from nas.arch.block import check_number
 from nas.system.errors import InputError, known
 
 MAX_NODES = 20_000
 MAX_OPTIONS = 64
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+|[-+]\.\d+", re.ASCII)
 
 
 def compose(text: str, origin: str) -> Node:
@@ -44,6 +47,10 @@ class Node:
         return [(Node(key, self.line), Node(value, self.line)) for key, value in self.node.value]
 
     @property
+    def is_scalar(self) -> bool:
+        return isinstance(self.node, yaml.ScalarNode)
+
+    @property
     def is_list(self) -> bool:
         return isinstance(self.node, yaml.SequenceNode)
 
@@ -61,8 +68,16 @@ class Node:
         except (yaml.YAMLError, ValueError):
             return str(self.node.value)
 
+    @property
+    def number(self) -> Any:
+        """The value where a number is expected: plain text such as ``1e-05`` is one, as in YAML 1.2. PyYAML reads YAML
+        1.1, which wants a point and a signed exponent, ``1.0e-05``."""
+        value = self.scalar
+        plain = isinstance(self.node, yaml.ScalarNode) and self.node.style is None
+        return float(value) if plain and isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
     def __str__(self) -> str:
-        if isinstance(self.node, yaml.ScalarNode):
+        if self.is_scalar:
             return repr(self.scalar)
         return "a list" if self.is_list else "a mapping" if self.is_mapping else "nothing"
 
@@ -112,13 +127,23 @@ class Reader:
                 raise self.fault(node, f"{name} lists {value!r} twice; options must differ")
         return tuple(values)
 
-    def numbers(self, node: Node, name: str, low: float, high: float, whole: bool = False) -> tuple[float, ...]:
-        values = []
-        for item in self.options(node, name):
-            value = item.scalar
-            good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-            if not good or (whole and value != int(value)):
-                kind = "a whole number" if whole else "a number"
-                raise self.fault(item, f"{name} must be {kind} from {low:g} to {high:g}, got {item}")
-            values.append(value)
-        return self.unique(node, name, values)
+    def number(self, node: Node, name: str, low: float, high: float, whole: bool = False) -> float:
+        """One number within bounds, as it was written: ``1.0`` stays a float, for keys of spaces depend on it."""
+        value = node.number
+        try:
+            check_number(name, value, low, high, whole, repr(value) if node.is_scalar else str(node))
+        except InputError as error:
+            raise self.fault(node, str(error)) from None
+        return float(value) if isinstance(value, float) else int(value)
+
+    def whole(self, node: Node, name: str, low: int, high: int) -> int:
+        """One whole number within bounds."""
+        return int(self.number(node, name, low, high, whole=True))
+
+    def numbers(self, node: Node, name: str, low: float, high: float) -> tuple[float, ...]:
+        """One number, or a list of different ones."""
+        return self.unique(node, name, [self.number(item, name, low, high) for item in self.options(node, name)])
+
+    def wholes(self, node: Node, name: str, low: int, high: int) -> tuple[int, ...]:
+        """One whole number, or a list of different ones."""
+        return self.unique(node, name, [self.whole(item, name, low, high) for item in self.options(node, name)])

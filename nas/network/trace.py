@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.system.errors import NasError
+from nas.system.extras import require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,8 +87,10 @@ def trace(network: nn.Module, resolution: int) -> Traced:
     """Run one black image of `resolution` pixels through `network`, in evaluation mode, and count.
 
     Raises:
+        InputError: fvcore is not installed.
         NasError: the trace holds an operator without a rule; it is named, never taken for zero.
     """
+    require("fvcore", "counting a built network")
     import torch
     from fvcore.nn.jit_analysis import JitModelAnalysis
 

@@ -15,6 +15,9 @@ from nas.arch.cost import BYTES, Cost, cost_of
 from nas.network.count import traced_cost
 from nas.network.trace import trace
 from nas.system.errors import InputError, NasError, known, nearest
+from nas.system.extras import require
+from nas.system.text import one_line
+from nas.system.validate import whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,8 +85,7 @@ def library_network(name: str, num_classes: int = 1000) -> LibraryNetwork:
         except InputError:
             raise
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{library} does not build {rest!r}: {text:.200}") from None
+            raise InputError(f"{library} does not build {rest!r}: {one_line(error)}") from None
     return LibraryNetwork(name, network.eval(), side)
 
 
@@ -155,9 +157,7 @@ def at_resolution(arch: Arch | LibraryNetwork, resolution: int | None) -> Arch |
     """
     if resolution is None:
         return arch
-    if isinstance(resolution, bool) or not isinstance(resolution, int) or not 8 <= resolution <= MAX_RESOLUTION:
-        raise InputError(f"resolution must be a whole number from 8 to {MAX_RESOLUTION}, got {resolution!r:.40}")
-    return replace(arch, resolution=resolution)
+    return replace(arch, resolution=whole_number("resolution", resolution, 8, MAX_RESOLUTION))
 
 
 @contextmanager
@@ -168,8 +168,7 @@ def takes_its_images(net: LibraryNetwork) -> Iterator[None]:
     except NasError:
         raise
     except (AssertionError, RuntimeError, ValueError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{net.name} does not run on images of {net.resolution} px: {text:.160}") from None
+        raise InputError(f"{net.name} does not run on images of {net.resolution} px: {one_line(error)}") from None
 
 
 def _children(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -190,9 +189,7 @@ def _resolution(multipliers: str) -> int:
     key, _, value = multipliers.partition("=")
     if key != "resolution":
         raise InputError(f"a library's network has no multiplier {key!r}; {known(('resolution',))}")
-    if not value.isdecimal() or not 8 <= int(value[:9]) <= MAX_RESOLUTION:
-        raise InputError(f"resolution must be a whole number from 8 to {MAX_RESOLUTION}, got {value!r:.40}")
-    return int(value)
+    return whole_number("resolution", int(value[:9]) if value.isdecimal() else value, 8, MAX_RESOLUTION)
 
 
 def _of_torchvision(name: str, resolution: int | None, num_classes: int) -> tuple[nn.Module, int]:
@@ -216,11 +213,9 @@ def _of_torchvision(name: str, resolution: int | None, num_classes: int) -> tupl
 def _of_timm(name: str, resolution: int | None, num_classes: int) -> tuple[nn.Module, int]:
     from nas.system.compat import torchvision
 
-    torchvision()  # which timm imports
-    try:
-        timm: Any = import_module("timm")
-    except ModuleNotFoundError:
-        raise InputError("timm is not installed; pip install 'nas[timm]'") from None
+    require("timm", f"timm:{name}")
+    torchvision()  # timm imports it, and it may need help with that
+    timm: Any = import_module("timm")
     names = timm.list_models()
     if name.partition(".")[0] not in names:  # a tag of weights may follow the dot; other prefixes would download
         raise InputError(f"timm has no network {name!r}; {nearest(name, names)}")

@@ -17,6 +17,7 @@ from nas.arch.arch import Arch
 from nas.references.table import reference
 from nas.system.errors import InputError, NasError
 from nas.system.files import cache_folder, write_atomic
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,8 +176,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     except InputError:
         raise
     except Exception as error:  # of the readers: their own kinds, pickle's, zip's, the system's
-        text = " ".join(str(error).split())
-        raise InputError(f"cannot read weights from {path} ({type(error).__name__}: {text:.160}); {way_out}") from None
+        raise InputError(
+            f"cannot read weights from {path} ({type(error).__name__}: {one_line(error, 160)}); {way_out}"
+        ) from None
     if isinstance(content, dict):
         content = next((content[name] for name in _NESTED if isinstance(content.get(name), dict)), content)
     if not isinstance(content, dict) or not content:
@@ -207,9 +209,8 @@ def downloaded(url: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
         raise NasError(
-            f"weights could not be downloaded from {url} ({type(error).__name__}: {reason:.160}); "
+            f"weights could not be downloaded from {url} ({type(error).__name__}: {one_line(error, 160)}); "
             "check the network, or give a file"
         ) from None
     return path

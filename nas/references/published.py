@@ -20,7 +20,7 @@ MAX_LATENCIES = 64
 MAX_LABELS = 16
 _ENTRY = ("width", "resolution", "params_m", "macs_m", "top1", "latency", "source", "differs")
 _LATENCY = ("device", "ms", "source")
-_PRINTED = re.compile(r"(\d+)(?:\.(\d+))?(?:e\+?(\d))?")
+_PRINTED = re.compile(r"\+?(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,8 @@ class Figure:
         found = _PRINTED.fullmatch(text)
         if found is None or len(text) > 20:
             return None
-        value = float(text)
-        slack = 0.5 * 10.0 ** (int(found[3] or 0) - len(found[2] or ""))
-        return Figure(value, slack, f"{value:.0f}" if found[3] else text)
+        value, last = float(text), int(found[3] or 0) - len(found[2] or "")
+        return Figure(value, 0.5 * 10.0**last, f"{value:.{max(0, -last)}f}" if found[3] else text)
 
     def difference(self, counted: float) -> float:
         """How far `counted` lies beyond what the printed digits allow, relative to the value; 0.0 within, else signed.
@@ -192,13 +191,11 @@ class _PublishedReader(Reader):
         found = self.mapping(node, _ENTRY, "a published entry")
         if "source" not in found:
             raise self.fault(node, "a published entry needs its source")
-        width = self.number(found["width"], "width", 0.05, 16) if "width" in found else None
-        side = self.number(found["resolution"], "resolution", 8, MAX_RESOLUTION) if "resolution" in found else None
-        if side is not None and side != int(side):
-            raise self.fault(found["resolution"], f"resolution must be a whole number, got {found['resolution']}")
+        width = float(self.number(found["width"], "width", 0.05, 16)) if "width" in found else None
+        side = self.whole(found["resolution"], "resolution", 8, MAX_RESOLUTION) if "resolution" in found else None
         entry = Published(
             width=width,
-            resolution=None if side is None else int(side),
+            resolution=side,
             params_m=self.figure(found["params_m"], "params_m") if "params_m" in found else None,
             macs_m=self.figure(found["macs_m"], "macs_m") if "macs_m" in found else None,
             top1=self.top1(found["top1"]) if "top1" in found else {},
@@ -215,7 +212,7 @@ class _PublishedReader(Reader):
             raise self.fault(node, f"top1 is a mapping of at most {MAX_LABELS} figures by their source, got {node}")
         labels = [self.text(key, "the source of a top-1", 40) for key, _ in node.pairs()]
         self.unique(node, "top1", labels)
-        values = [self.number(value, "top1", 0, 100) for _, value in node.pairs()]
+        values = [float(self.number(value, "top1", 0, 100)) for _, value in node.pairs()]
         return dict(zip(labels, values, strict=True))
 
     def latencies(self, node: Node) -> tuple[PhoneLatency, ...]:
@@ -228,7 +225,7 @@ class _PublishedReader(Reader):
         for name in _LATENCY:
             if name not in found:
                 raise self.fault(node, f"a published latency needs its {name}")
-        ms = self.number(found["ms"], "ms", 1e-3, 1e6)
+        ms = float(self.number(found["ms"], "ms", 1e-3, 1e6))
         return PhoneLatency(self.text(found["device"], "device", 60), ms, self.text(found["source"], "source"))
 
     def figure(self, node: Node, name: str) -> Figure:
@@ -237,12 +234,6 @@ class _PublishedReader(Reader):
         if figure is None or not 1e-3 <= figure.value <= 1e7:
             raise self.fault(node, f"{name} must be millions as printed, such as 3.4 or 4.2e+3, got {node}")
         return figure
-
-    def number(self, node: Node, name: str, low: float, high: float) -> float:
-        (value,) = self.numbers(node, name, low, high) if not node.is_list else (None,)
-        if value is None:
-            raise self.fault(node, f"{name} must be one number, got {node}")
-        return float(value)
 
     def text(self, node: Node, name: str, most: int = 200) -> str:
         value = node.scalar

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas.arch.arch import MAX_RESOLUTION, Arch
-from nas.arch.block import number
+from nas.arch.block import check_number
 from nas.arch.genes import Gene, Scalar
 from nas.arch.space_yaml import REFERENCES, SUFFIXES, load_space, names
 from nas.system.errors import InputError, known
@@ -38,9 +38,9 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
     resolution = told_resolution if resolution is None else resolution
     space = load_space(name, REFERENCES)
     if width is not None:
-        space = replace(space, width=(number("width", width, 0.05, 16, whole=False),))
+        space = replace(space, width=(check_number("width", width, 0.05, 16),))
     if resolution is not None:
-        space = replace(space, resolution=(int(number("resolution", resolution, 8, MAX_RESOLUTION, whole=True)),))
+        space = replace(space, resolution=(int(check_number("resolution", resolution, 8, MAX_RESOLUTION, whole=True)),))
     return space.realise(_no_choice)
 
 

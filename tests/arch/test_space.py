@@ -222,6 +222,50 @@ def test_mistakes_are_told_with_file_line_rule_and_value(text: str, line: int, s
     assert "\n" not in str(caught.value)
 
 
+@given(st.floats(1e-12, 1), st.sampled_from(["{!r}", "{:e}", "{:E}", "{:+.3e}", "{:.0e}"]))
+def test_any_writing_of_a_number_is_a_number(value: float, form: str) -> None:
+    """``1e-05`` and ``+1E-5``, too, which YAML 1.1 takes for text."""
+    text = form.format(value)
+    assert parse_space(GOOD + f"bn_eps: {text}\n", "a").arch_options["bn_eps"] == float(text)
+
+
+def test_exponents_are_read_in_every_cell_that_holds_a_number() -> None:
+    row = "{op: mbconv, repeat: [1e0, 2e0], channels: {1: 1.6e1, 5e-1: 8e0}, kernel: [3e0, 5], expand: 6E0, se: +.25}"
+    usual = "{op: mbconv, repeat: [1, 2], channels: {1: 16, 0.5: 8}, kernel: [3, 5], expand: 6, se: 0.25}"
+    one, other = (
+        parse_space(f"name: a\nresolution: {side}\nwidth: [{width}, 1.0]\nstages:\n  - {text}\n", "a")
+        for side, width, text in (("3.2e1", "5e-1", row), ("32", "0.5", usual))
+    )
+    assert one.key == other.key
+    assert all(one.sample(seed) == other.sample(seed) for seed in range(8))
+
+
+def test_a_comment_after_a_number_is_none_of_it() -> None:
+    assert parse_space(GOOD + "bn_eps: 1e-05 # the paper's\n", "a").arch_options["bn_eps"] == 1e-5
+
+
+@pytest.mark.parametrize("text", ["'1e-05'", "1e", "e-05", "1e-05x", "1e-0.5", "1 e-05", "-e5", "1e999"])
+def test_quoted_and_other_texts_are_no_numbers(text: str) -> None:
+    with pytest.raises(InputError, match=r"^a:5: bn_eps must be a number"):
+        parse_space(GOOD + f"bn_eps: {text}\n", "a")
+
+
+def test_very_long_digits_are_refused_at_once_and_cut_in_the_error() -> None:
+    with pytest.raises(InputError, match=r"^a:5: bn_eps ") as caught:
+        parse_space(GOOD + f"bn_eps: {'9' * 200_000}\n", "a")
+    assert len(str(caught.value)) < 120
+
+
+def test_text_that_looks_like_a_number_is_text_where_text_is_expected() -> None:
+    assert parse_space(GOOD.replace("name: a", "name: 1e5"), "a").name == "1e5"
+
+
+@pytest.mark.parametrize("name", ["dropout", "bn_eps", "bn_momentum", "stochastic_depth"])
+def test_what_is_no_gene_takes_no_list(name: str) -> None:
+    with pytest.raises(InputError, match=f"a:5: {name} must be a number .* a list"):
+        parse_space(GOOD + f"{name}: [0.1, 0.2]\n", "a")
+
+
 def test_unknown_space_names_the_known() -> None:
     with pytest.raises(InputError, match=r"no space is called 'mbcnov'; known: mbconv"):
         load_space("mbcnov")

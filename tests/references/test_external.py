@@ -156,7 +156,7 @@ def test_names_of_libraries() -> None:
 
 def test_an_absent_timm_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=re.escape("pip install 'nas[timm]'")):
+    with pytest.raises(InputError, match=re.escape("pip install 'mbconv-nas[timm]'")):
         library_network("timm:legacy_xception")
 
 

@@ -35,12 +35,34 @@ def test_what_rounds_to_the_printed_digits_is_no_difference(units: int, decimals
     assert figure.difference(figure.value + unit) > 0 > figure.difference(figure.value - unit)
 
 
-@pytest.mark.parametrize(("text", "value", "slack"), [("4.2e+3", 4200, 50), ("2e+2", 200, 50), ("7.0e+2", 700, 5)])
-def test_an_exponent_tells_how_far_a_figure_was_rounded(text: str, value: float, slack: float) -> None:
+@pytest.mark.parametrize(
+    ("text", "value", "slack", "shown"),
+    [
+        ("4.2e+3", 4200, 50, "4200"),
+        ("2e+2", 200, 50, "200"),
+        ("7.0E2", 700, 5, "700"),
+        ("+5e-1", 0.5, 0.05, "0.5"),
+        ("3.45e1", 34.5, 0.05, "34.5"),
+    ],
+)
+def test_an_exponent_tells_how_far_a_figure_was_rounded(text: str, value: float, slack: float, shown: str) -> None:
     figure = Figure.of(text)
     assert figure is not None
     assert figure.value == value
     assert figure.slack == pytest.approx(slack)
+    assert figure.text == shown
+
+
+def test_numbers_of_an_entry_may_have_exponents(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        TINY + "  - {width: 5e-1, resolution: 3.2e1, params_m: 1E+0, top1: {paper: 7e1}, source: s,\n"
+        "     latency: [{device: Pixel 1, ms: 66e-1, source: s}]}\n"
+    )
+    (entry,) = published(str(path))
+    assert (entry.width, entry.resolution, entry.top1, entry.latency[0].ms) == (0.5, 32, {"paper": 70.0}, 6.6)
+    assert entry.params_m is not None
+    assert entry.params_m.value == 1
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.2.3", "1e99", "nan", "0x10", "1_000", "9" * 30])
@@ -133,7 +155,7 @@ def test_fbnet_a_and_b_are_named_as_left_out() -> None:
         ("  - {macs_m: .inf, source: s}", 7, "macs_m must be millions as printed"),
         ("  - {macs_m: [1, 2], source: s}", 7, "macs_m must be millions as printed"),
         ("  - {width: 99, source: s}", 7, "width must be a number from 0.05 to 16"),
-        ("  - {resolution: 100000, source: s}", 7, "resolution must be a number from 8"),
+        ("  - {resolution: 100000, source: s}", 7, "resolution must be a whole number from 8"),
         ("  - {source: s}", 7, "a published entry needs params_m, macs_m, top1 or latency"),
         ("  - {width: 1, resolution: 32, top1: {}, source: s}", 7, "a published entry needs params_m, macs_m"),
         ("  - {source: s, params_m: 3}\n  - {flops: 3, source: s}", 8, "a published entry has no 'flops'"),

@@ -9,6 +9,7 @@ from nas.arch.arch import MAX_RESOLUTION
 from nas.arch.block import MAX_CHANNELS
 from nas.arch.cost import BYTES, Cost
 from nas.system.errors import InputError
+from nas.system.validate import whole_number
 
 _SPELLING = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5}):(\d{1,3}):(\d{1,5})", re.ASCII)
 
@@ -46,9 +47,7 @@ class Convolution:
             **{"height": (1, MAX_RESOLUTION), "width": (1, MAX_RESOLUTION), "in_channels": channels},
             **{"kernel": (1, 127), "out_channels": channels, "stride": (1, 127), "padding": (0, 127)},
         }.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+            whole_number(name, getattr(self, name), low, high)
         if min(self.height, self.width) + 2 * (self.padding or 0) < self.kernel:
             raise InputError(f"a {self.kernel}x{self.kernel} window does not fit into {self}; give more padding")
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nas.system.errors import NasError
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -105,5 +106,4 @@ def pte_bytes(network: nn.Module, resolution: int, batch: int = 1) -> bytes:
     try:
         return lowered(exported(network, resolution, batch))
     except Exception as error:  # of torch.export and executorch: kinds of their own
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise NasError(f"ExecuTorch cannot lower this network: {text:.200}") from None
+        raise NasError(f"ExecuTorch cannot lower this network: {one_line(error)}") from None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nas.system.errors import InputError as InputError
     from nas.system.errors import NasError as NasError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _OFFERS = {
     "Arch": "arch.arch",

@@ -14,7 +14,8 @@ MAX_RESULT_BYTES = 600_000
 
 
 def documents() -> list[Path]:
-    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "results").glob("**/*.md")]
+    folders = [ROOT / name for name in (".github", "docs", "examples", "results")]
+    return [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.glob("**/*.md"))]
 
 
 def anchors(text: str) -> set[str]:

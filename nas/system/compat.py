@@ -1,9 +1,11 @@
-"""torchvision, also beside a torch without CUDA."""
+"""torchvision, which is optional, also beside a torch without CUDA."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
+
+from nas.system.extras import require
 
 _schemas: list[Any] = []
 
@@ -15,7 +17,11 @@ def torchvision() -> ModuleType:
     torchvision`` stops at ``operator torchvision::nms does not exist``. Declaring the two schemas it looks for is
     enough for its data sets, transforms and models, and for timm, which imports it. To be removed when the wheel no
     longer looks for them at import.
+
+    Raises:
+        InputError: it is not installed.
     """
+    require("torchvision", "a network, weights or a data set of torchvision")
     import torch
 
     try:

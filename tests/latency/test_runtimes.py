@@ -253,7 +253,7 @@ def test_a_runtime_that_is_not_installed_is_told_with_its_command(
     """Python finds no such package: exit code 2 and a line of error, of measuring and of searching alike, before a
     run's folder is made."""
     monkeypatch.setitem(sys.modules, name, None)  # what Python itself takes for a package that is not there
-    line = f"nas: runtime {name} is not installed; pip install 'nas[{name}]'"
+    line = f"nas: runtime {name} is not installed; pip install 'mbconv-nas[{name}]'"
     for arguments in (["measure", "mobilenet_v2"], ["search", "--run", str(tmp_path / "run")]):
         with pytest.raises(SystemExit) as caught:
             main([*arguments, "--runtime", name])

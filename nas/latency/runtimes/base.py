@@ -111,8 +111,8 @@ RUNTIMES: Mapping[str, Entry] = {
     "onnxruntime": Entry(("nas.latency.runtimes.onnxruntime", "OnnxRuntime"), "onnxruntime", "onnxruntime"),
     "torch": Entry(("nas.latency.runtimes.torch", "EagerTorch"), "torch", "torch"),
     "torch-compile": Entry(("nas.latency.runtimes.torch", "CompiledTorch"), "torch", "torch", compiler=True),
-    "executorch": Entry(("nas.latency.runtimes.executorch", "ExecuTorch"), "executorch", "'nas[executorch]'"),
-    "openvino": Entry(("nas.latency.runtimes.openvino", "OpenVino"), "openvino", "'nas[openvino]'"),
+    "executorch": Entry(("nas.latency.runtimes.executorch", "ExecuTorch"), "executorch", "'mbconv-nas[executorch]'"),
+    "openvino": Entry(("nas.latency.runtimes.openvino", "OpenVino"), "openvino", "'mbconv-nas[openvino]'"),
 }
 
 

@@ -91,11 +91,11 @@ def kept(number: int, folder: Path) -> dict[str, Any]:
     common: dict[str, Any] = {"latency_target": target_ms, "evaluate": score, "trials": TRIALS, "seed": number}
     found: dict[str, Any] = {"number": number, "space": name, "share": share, "target_ms": target_ms}
     record = nas.search(space, run=folder / str(number), **common)
-    admission = record.options["admission"]
+    admission = (record.info.margin or SafetyMargin()).to_dict()
     found |= {
         "guard": admission["guard"],
         "correction": admission["correction"],
-        "admitted_ms": record.options["admitted_ms"],
+        "admitted_ms": record.info.admitted_ms,
     }
     found |= {"missed": len(record.missed), "measured": record.measured, "pairs_ms": admission["pairs_ms"]}
     found |= shipped(record, folder / str(number))

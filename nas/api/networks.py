@@ -84,12 +84,13 @@ def export(
         raise no_images(asked.without)
     if normalise is not None:
         normalisation(normalise)  # which says so if it is unknown
-    network, state, source, scaled = asked.network, None, None, "imagenet"
+    network, state, source, digest, scaled = asked.network, None, None, None, "imagenet"
     if isinstance(weights, Mapping):
         state, source = weights, "given"
     elif weights is not None:
         found = find_weights(network, weights)
         network, state, source, scaled = found.arch, found.state_dict, found.source, found.normalisation
+        digest = found.sha256
     else:
         scaled = "nas"
     images, step = None, (watch or Silent()).step
@@ -111,7 +112,7 @@ def export(
     )
     if asked.agent and "onnx" in formats:
         done = _measured_there(done, asked.agent, folder)
-    return check_against_target(replace(done, weights=source), asked, folder)
+    return check_against_target(replace(done, weights=source, weights_sha256=digest), asked, folder)
 
 
 def _classes(network: Arch, state: Mapping[str, Tensor] | None) -> int | None:

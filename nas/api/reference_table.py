@@ -1,4 +1,4 @@
-"""From names to the table of published networks: counted, looked up and timed. What `nas references` prints."""
+"""Builds the table of `nas references`: published networks, counted, looked up and timed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nas.references.table import reference, reference_names, split_name
 from nas.reports.formatting import counted
 from nas.reports.references.table import ReferenceRow, ReferenceTable
 from nas.system.errors import InputError, nearest
-from nas.system.progress import Step
+from nas.system.progress import Step, no_step
 
 MAX_ROWS = 1000
 _FAMILIES = re.compile(r"(mobilenet_v\d|mnasnet|proxylessnas|fbnet|efficientnet|shufflenet_v\d)")
@@ -30,7 +30,7 @@ _FAMILIES = re.compile(r"(mobilenet_v\d|mnasnet|proxylessnas|fbnet|efficientnet|
 
 @dataclass(frozen=True)
 class _Size:
-    """One row to be: a network's name without multipliers, and the multipliers that are not its own."""
+    """A row to build: name of a network without multipliers, and multipliers that differ from its own."""
 
     name: str
     width: float | None = None
@@ -38,8 +38,8 @@ class _Size:
 
     def __str__(self) -> str:
         pairs = [("width", self.width), ("resolution", self.resolution)]
-        told = ",".join(f"{key}={value:g}" for key, value in pairs if value is not None)
-        return f"{self.name}@{told}" if told else self.name
+        multipliers = ",".join(f"{key}={value:g}" for key, value in pairs if value is not None)
+        return f"{self.name}@{multipliers}" if multipliers else self.name
 
 
 def compare_references(
@@ -52,61 +52,60 @@ def compare_references(
     token: str | None = None,
     progress: Step | None = None,
 ) -> ReferenceTable:
-    """Count published networks, time them, and set the published figures beside.
+    """Count and time published networks, beside the published figures.
 
     Args:
         select: names, patterns (``mobilenet*``), paths to ``.yaml`` files of references, ``torchvision:NAME`` and
-            ``timm:NAME``; in one text with commas, or listed. None is every reference.
-        device: where latency holds: ``host`` measures here and now, an agent (``http://HOST:PORT``) there and now,
-            others (`nas.device`) predict; None or ``none`` leaves latency out.
-        all_sizes: also every width and resolution something is published for.
-        runtime: of the host.
-        threads: of the timed network, on the host or an agent.
-        token: of an agent; None is that of ``NAS_AGENT_TOKEN``.
-        progress: called as ``progress(done, total, text)`` before each network.
+            ``timm:NAME``; one text with commas, or a sequence. None selects every reference.
+        device: source of the latencies: ``host`` measures on this machine, an agent (``http://HOST:PORT``) on its
+            machine, others (see `nas.device`) predict; None or ``none`` leaves latency out.
+        all_sizes: whether to add every width and resolution with a published figure.
+        runtime: runtime on the host.
+        threads: number of threads of the timed network, on the host or an agent.
+        token: token of an agent; None uses ``NAS_AGENT_TOKEN``.
+        progress: called before each timed network.
 
     Returns:
-        the table; its ``frame()`` is a pandas data frame, one line per network and size.
+        the table; its ``frame()`` is a pandas data frame with one line per network and size.
 
     Raises:
-        InputError: a name, pattern, file or device that cannot be used.
+        InputError: a name, pattern, file or device cannot be used.
         NasError: an agent cannot be reached.
     """
-    clock = None if device in (None, "none") else _clock(device, runtime, threads, token)
+    timer = None if device in (None, "none") else _timer(device, runtime, threads, token)
     sizes = _sizes(select, all_sizes)
-    tell = progress or (lambda done, total, text: None)
-    rows = [_row(size) for size in sizes]  # all names are read before the first is timed
-    if clock is not None:
-        rows = _timed(sizes, rows, clock, tell)
+    rows = [_row(size) for size in sizes]  # a wrong name is an error before anything is timed
+    if timer is not None:
+        rows = _timed(sizes, rows, timer, progress or no_step)
     return ReferenceTable(
         rows=tuple(rows),
         left_out=left_out() if select is None else {},
         made=datetime.now().astimezone().isoformat(timespec="seconds"),
-        device=None if clock is None else clock.words([row.latency for row in rows]),
+        device=None if timer is None else timer.describe([row.latency for row in rows]),
         version=_version(),
     )
 
 
-def _timed(sizes: list[_Size], rows: list[ReferenceRow], clock: _Clock, tell: Step) -> list[ReferenceRow]:
-    found, text = [], ""
+def _timed(sizes: list[_Size], rows: list[ReferenceRow], timer: _Timer, progress: Step) -> list[ReferenceRow]:
+    timed, text = [], ""
     for at, (size, row) in enumerate(zip(sizes, rows, strict=True)):
         text = f"timing {size}"
-        tell(at, len(sizes), text)
-        found.append(replace(row, latency=clock(_network(size))))
-    tell(len(sizes), len(sizes), text)
-    return found
+        progress(at, len(sizes), text)
+        timed.append(replace(row, latency=timer(_network(size))))
+    progress(len(sizes), len(sizes), text)
+    return timed
 
 
 @dataclass(frozen=True)
-class _Clock:
-    """What tells the latency of a row."""
+class _Timer:
+    """Measures or predicts the latency of a row."""
 
     model: LatencyModel
     runtime: str
     threads: int
 
     def __call__(self, network: Arch | LibraryNetwork) -> Latency | None:
-        """None where the model cannot tell: it has never met such an operator, or the network is a library's."""
+        """The latency; None if the model does not know an operator, or if it must predict a network of a library."""
         if isinstance(self.model, Agent) and self.model.table is None:
             return self.model.measure(network)
         if isinstance(self.model, Host) and self.model.table is None:
@@ -117,26 +116,26 @@ class _Clock:
             return self.model(network)
         except InputError:
             if self.model.table is None:
-                raise  # a caller's own function is at fault
+                raise  # an error in the caller's own function
             return None
 
-    def words(self, latencies: Sequence[Latency | None]) -> str:
-        """Measured or predicted, device, runtime, threads."""
+    def describe(self, latencies: Sequence[Latency | None]) -> str:
+        """Source of the latencies in words: measured or predicted, device, runtime, threads, batch."""
         known = next((latency for latency in latencies if latency is not None), None)
         if known is None:
-            return f"{self.model.device} cannot tell the latency of any of these networks"
+            return f"{self.model.device} cannot predict any of these networks"
         parts = [known.source, known.device, *([known.runtime] if known.runtime else [])]
         parts += [counted(known.threads, "thread")] if known.threads else []
-        silent = latencies.count(None)
-        unknown = f"; it cannot tell that of {counted(silent, 'network')}" if silent else ""
-        return ", ".join([*parts, f"batch {known.batch}"]) + unknown
+        missing = latencies.count(None)
+        note = f"; unknown for {counted(missing, 'network')}" if missing else ""
+        return ", ".join([*parts, f"batch {known.batch}"]) + note
 
 
-def _clock(
+def _timer(
     spec: str | Callable[[Arch], float] | LatencyModel | None, runtime: str, threads: int, token: str | None
-) -> _Clock:
+) -> _Timer:
     assert spec is not None
-    return _Clock(device(spec, runtime=runtime, threads=threads, token=token), runtime, threads)
+    return _Timer(device(spec, runtime=runtime, threads=threads, token=token), runtime, threads)
 
 
 def _version() -> str:
@@ -146,25 +145,25 @@ def _version() -> str:
 
 
 def _split(select: str | Sequence[str] | None) -> list[str]:
-    """A comma followed by a multiplier belongs to its name."""
+    """Split at commas, except those between multipliers."""
     if select is None:
         return []
     parts = re.split(r",(?!\w+=)", select) if isinstance(select, str) else list(select)
-    found = [part.strip() for part in parts if part.strip()]
-    if not found:
+    names = [part.strip() for part in parts if part.strip()]
+    if not names:
         raise InputError(f"select must name at least one network, got {select!r:.60}")
-    return found
+    return names
 
 
 def _sizes(select: str | Sequence[str] | None, all_sizes: bool) -> list[_Size]:
     items = _split(select) or reference_names()
-    found: dict[str, _Size] = {}
+    sizes: dict[str, _Size] = {}
     for item in items:
         for size in _matching(item, all_sizes):
-            found.setdefault(str(size), size)
-    if len(found) > MAX_ROWS:
-        raise InputError(f"a table has at most {MAX_ROWS} rows, got {len(found)}; select fewer networks")
-    return list(found.values())
+            sizes.setdefault(str(size), size)
+    if len(sizes) > MAX_ROWS:
+        raise InputError(f"a table has at most {MAX_ROWS} rows, got {len(sizes)}; select fewer networks")
+    return list(sizes.values())
 
 
 def _matching(item: str, all_sizes: bool) -> Iterator[_Size]:
@@ -187,25 +186,25 @@ def _matching(item: str, all_sizes: bool) -> Iterator[_Size]:
 def _explicit(item: str) -> _Size:
     if is_library(item):
         return _Size(item)
-    reference(item)  # checks name and multipliers
+    reference(item)  # raises if the name or a multiplier is wrong
     name, width, side = split_name(item)
     own_width, own_side = _own(name)
     return _Size(name, None if width == own_width else width, None if side == own_side else side)
 
 
 def _own(name: str) -> tuple[float, int]:
-    """Width and resolution of the network itself."""
+    """The width and resolution that a network has without multipliers."""
     space = load_space(name, REFERENCES)
     return space.width[0], space.resolution[0]
 
 
 def _published_sizes(name: str) -> Iterator[_Size]:
-    """Every size something is published for, the network's own left out, from large to small."""
+    """Every size with a published figure, from large to small, without the network's own."""
     if is_library(name):
         return
     own = _own(name)
-    told = {(entry.width or own[0], entry.resolution or own[1]) for entry in published(name)} - {own}
-    for width, side in sorted(told, reverse=True):
+    others = {(entry.width or own[0], entry.resolution or own[1]) for entry in published(name)} - {own}
+    for width, side in sorted(others, reverse=True):
         yield _Size(name, None if width == own[0] else width, None if side == own[1] else side)
 
 
@@ -216,9 +215,9 @@ def _network(size: _Size) -> Arch | LibraryNetwork:
 def _row(size: _Size) -> ReferenceRow:
     network = _network(size)
     if isinstance(network, Arch):
-        cost, told, label = cost_of(network), _of_size(size), _label(size)
+        cost, entries, label = cost_of(network), _published_for(size), _label(size)
     else:
-        cost, told, label = library_cost(network), _of_library(size.name), size.name
+        cost, entries, label = library_cost(network), _published_for_library(size.name), size.name
     return ReferenceRow(
         name=label,
         family=_family(size.name),
@@ -226,26 +225,26 @@ def _row(size: _Size) -> ReferenceRow:
         params=cost.params,
         macs=cost.macs,
         memory_bytes=cost.memory_bytes,
-        published=told,
+        published=entries,
     )
 
 
 def _label(size: _Size) -> str:
-    """A network of a file is called as its file, without the folders."""
+    """The name of the row; a network from a file is named after the file."""
     path = Path(size.name)
     return str(replace(size, name=path.stem)) if path.suffix in SUFFIXES else str(size)
 
 
-def _of_library(name: str) -> tuple[Published, ...]:
-    """Only of the library's own size."""
+def _published_for_library(name: str) -> tuple[Published, ...]:
+    """Published entries of a library network; they describe its own size only."""
     return () if "@" in name else published(name)
 
 
-def _of_size(size: _Size) -> tuple[Published, ...]:
+def _published_for(size: _Size) -> tuple[Published, ...]:
     own_width, own_side = _own(size.name)
-    mine = (size.width or own_width, size.resolution or own_side)
+    wanted = (size.width or own_width, size.resolution or own_side)
     entries = published(size.name)
-    return tuple(e for e in entries if (e.width or own_width, e.resolution or own_side) == mine)
+    return tuple(e for e in entries if (e.width or own_width, e.resolution or own_side) == wanted)
 
 
 def _family(name: str) -> str:
@@ -255,5 +254,5 @@ def _family(name: str) -> str:
     """
     if is_library(name):
         return name.partition(":")[0]
-    found = _FAMILIES.match(name)
-    return found[1] if found else "own"
+    family = _FAMILIES.match(name)
+    return family[1] if family else "own"

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.api.session import Session
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
-from nas.engine.options import REFERENCES, Custom, Options
+from nas.engine.options import SearchOptions
 from nas.engine.progress import Silent, Watcher
+from nas.engine.run.info import RunInfo
+from nas.engine.run.store import Store
 from nas.latency.devices import is_agent
-from nas.references.table import reference
 from nas.system.errors import InputError, NasError
-from nas.system.units import guard_share, milliseconds, seconds
+from nas.system.units import seconds
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from nas.engine.run.record import Record
-    from nas.engine.run.store import Store
 
-BUDGET = "4m"
 _VERSIONS = ("torch", "optuna", "onnxruntime", "ray", "numpy", "pandas")
 
 
@@ -60,27 +58,29 @@ def search(
 
     Args:
         space: a `Space`, a name, or a path to a space file.
-        latency_target: ms, or text with a unit; networks predicted above it, less the guard, are told to the sampler
-            and never trained. The front is measured at the end, and what is above the target then is not feasible.
-        guard: how far below the target a network must be predicted to be trained, e.g. ``"5%"`` or 0.05; 0 is none.
-            None: learned from the error of the device's latency model, and where the device can be measured from
-            networks measured around the target before the first training.
-        device: whose latency counts, as `nas.device` takes it, or a callable that returns ms (or another cost to cap).
-        token: of a device that is an agent; None is that of ``NAS_AGENT_TOKEN``. It is never written down.
-        evaluate: scores an `Arch`, higher is better; None trains the proxy on `data`.
-        data: folder of images, or the name of a data set; None is the generated set.
-        trials: candidates to evaluate; too slow ones do not count.
-        budget: time for evaluating, e.g. ``"10m"``; what ends first ends the search. Neither given: 4 minutes.
+        latency_target: milliseconds, or text with a unit. A candidate is trained only if its predicted latency clears
+            the target by a safety margin; at the end the front is measured, and what misses the target then is left
+            out.
+        guard: the safety margin as a share of the target, e.g. ``"5%"`` or 0.05; 0 is none. None: learned from the
+            error of the device's latency model and, where the device can be measured, from networks measured around
+            the target before the first training.
+        device: target device, as `nas.device` takes it, or a function from `Arch` to milliseconds (or another cost to
+            cap). How often a function is asked before the first evaluation is bounded: for about a minute.
+        token: token of a device that is an agent; None is ``NAS_AGENT_TOKEN``. It is never written down.
+        evaluate: function from `Arch` to a score, higher is better; None trains the proxy on `data`.
+        data: folder of images, or name of a data set; None is the generated set.
+        trials: number of candidates to evaluate; those that are too slow do not count.
+        budget: time for evaluating, e.g. ``"10m"``. The search stops at whichever limit comes first; without either it
+            takes 4 minutes.
         sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
-        seed: of sampling, weights and batches.
-        steps: length of the short training, in batches; None is as long as keeps any network of mbconv under 10 s on
-            two cores, at which order is rough.
-        workers: processes that evaluate side by side; 1 is this process with all cores.
+        seed: random seed of sampling, weights and batches.
+        steps: length of the short training in batches; None is 140.
+        workers: number of processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
-        cpus_per_trial: with Ray, cores of one candidate.
-        gpus_per_trial: with Ray, GPUs of one candidate.
-        runtime: what the host's latency is measured with.
-        threads: of the timed network.
+        cpus_per_trial: cores of one candidate, with Ray.
+        gpus_per_trial: GPUs of one candidate, with Ray and an own `evaluate`.
+        runtime: runtime that the host's latency is measured with.
+        threads: number of threads of the timed network.
         references: names of fixed networks to score beside; None: the four usual ones, or none with `evaluate`.
         run: folder for everything, resumable; None keeps the run in memory.
         watch: sees progress; None is silent.
@@ -89,63 +89,72 @@ def search(
         Record: ``.trials``, ``.pareto`` (pandas), ``.best`` (`Arch` or None), ``.front``, ``.references``.
 
     Raises:
-        InputError: something given cannot be used.
+        InputError: an argument cannot be used.
         InfeasibleError: no network of the space can meet the target.
-        KeyboardInterrupt: was interrupted; with `run`, `resume` goes on.
+        KeyboardInterrupt: the search was interrupted; with `run`, `resume` continues it.
+
+    >>> import nas
+    >>> found = nas.search(
+    ...     "mbconv",
+    ...     latency_target=300,  # of the cost that `device` returns: here millions of multiply-accumulates
+    ...     device=lambda arch: nas.count(arch).macs / 1e6,
+    ...     evaluate=lambda arch: sum(row.se > 0 for row in arch.rows) / len(arch.rows),
+    ...     trials=5,
+    ... )
+    >>> bool((found.pareto["latency_ms"] <= 300).all()), len(found.trials) >= 5
+    (True, True)
     """
-    searched = space if isinstance(space, Space) else load_space(space)
-    named = references if references is not None else () if evaluate is not None else REFERENCES
-    custom = Custom(
-        evaluate=evaluate,
-        device=device if callable(device) else None,
-        sampler=sampler if not isinstance(sampler, str) else None,
+    options = SearchOptions.parse(
+        latency_target=latency_target,
+        guard=guard,
+        budget=budget,
+        device=device,
         token=token,
-    )
-    options = Options(
-        target_ms=None if latency_target is None else milliseconds(latency_target),
-        guard=None if guard is None else guard_share(guard),
-        device="custom" if callable(device) else _portable_device(device, run),
-        runtime=runtime,
-        threads=threads,
-        images=_portable(data, run),
-        trials=_count("trials", trials) if trials is not None else None,
-        budget_s=seconds(budget) if budget is not None else None if trials is not None else seconds(BUDGET),
-        sampler=sampler if isinstance(sampler, str) else type(sampler).__name__,
-        seed=_count("seed", seed, least=0),
-        steps=None if steps is None else _count("steps", steps),
-        workers=_count("workers", workers),
+        evaluate=evaluate,
+        data=data,
+        trials=trials,
+        sampler=sampler,
+        seed=seed,
+        steps=steps,
+        workers=workers,
         ray=ray,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
-        references=tuple(named),
-        custom=custom.names(),
+        runtime=runtime,
+        threads=threads,
+        references=references,
     )
-    if is_agent(options.device):
+    return search_with(space, options, run, watch)
+
+
+def search_with(
+    space: Space | str | Path, options: SearchOptions, run: str | Path | None = None, watch: Watcher | None = None
+) -> Record:
+    """`search` with its options in one object."""
+    searched = space if isinstance(space, Space) else load_space(space)
+    if isinstance(options.device, str) and is_agent(options.device):
         from nas.latency.remote.client import check_address
 
-        check_address(options.device)  # before anything is written that should not hold a password
-    for name in options.references:
-        reference(name)  # an unknown one is told before anything is measured
-    facts = asdict(options) | {"name": Path(run).name if run else searched.name, "versions": _versions()}
+        check_address(options.device)  # before anything is written that must not hold a password
     watcher = watch or Silent()
+    name = Path(run).name if run else searched.name
+    info = RunInfo(options, searched, name, custom=options.custom, versions=_versions())
     if run is None:
-        return Session(searched, options, custom, None, watcher, facts).run()
-    from nas.engine.run.store import Store
-
-    with Store.create(Path(run), facts, searched) as store:
+        return Session(options, info, None, watcher).run()
+    with Store.create(Path(run), info) as store:
         try:
-            return _run(store, options, custom, watcher)
+            return _run(store, options, watcher)
         except NasError:
-            if not any(store.load()):  # a mistype leaves nothing behind that the corrected command would stumble over
+            if not any(store.load()):  # a mistake leaves nothing behind that the corrected command would stumble over
                 store.discard()
             raise
 
 
-def _run(store: Store, options: Options, custom: Custom, watch: Watcher) -> Record:
+def _run(store: Store, options: SearchOptions, watch: Watcher, info: RunInfo | None = None) -> Record:
     from nas.reports.run.write import write_report
 
     watch.say(f"run folder: {store.folder}")
-    record = Session(store.space, options, custom, store, watch, dict(store.options)).run()
+    record = Session(options, info or store.info, store, watch).run()
     write_report(record, store.folder)
     return record
 
@@ -162,41 +171,66 @@ def resume(
     token: str | None = None,
     watch: Watcher | None = None,
 ) -> Record:
-    """Go on with a run, from its folder alone: nothing finished is lost or evaluated twice.
+    """Continue a run from its folder alone: nothing finished is lost or evaluated twice.
 
     Args:
         run: folder of the run.
         budget: evaluate for this much longer.
-        trials: new total number of candidates. Neither given: what was left of the run's own limits.
-        evaluate: again, if the run was begun with one: a folder cannot hold a Python function.
+        trials: new total number of candidates. With neither limit: what was left of the run's own.
+        evaluate: the function again, if the run began with one: a folder cannot hold a Python function.
         device: likewise.
         sampler: likewise.
-        ray: address of the Ray cluster, again, if the run joined one: no folder makes this process join a cluster.
-        token: of the run's agent, again, if it has one: no folder makes this process tell it.
+        ray: address of the Ray cluster again, if the run joined one: no folder makes this process join a cluster.
+        token: token of the run's agent again, if it has one: no folder makes this process send it anywhere.
         watch: sees progress; None is silent.
 
     Raises:
         InputError: not a run folder, broken, or begun with Python objects that are not given again.
         RunBusyError: another process works on this run.
-    """
-    from nas.engine.run.store import Store
 
+    >>> import nas, tempfile
+    >>> parts = {"device": lambda arch: nas.count(arch).macs / 1e6, "evaluate": lambda arch: len(arch.rows)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = nas.search("mbconv", trials=3, run=f"{folder}/run", **parts)
+    ...     longer = nas.resume(f"{folder}/run", trials=5, **parts)
+    >>> list(longer.trials["key"][:3]) == list(first.trials["key"]), len(longer.trials)
+    (True, 5)
+    """
     with Store.open(Path(run)) as store:
-        options = Options.from_dict(store.options)
-        custom = Custom(evaluate, device, sampler, token)
-        if missing := [name for name in options.custom if name not in custom.names()]:
-            again = f"nas.resume(run, {missing[0]}=...)"
-            raise InputError(f"this run was begun with its own {missing[0]}; give it again: {again}")
-        if ray is None and options.ray not in (None, "auto"):
-            raise InputError(f"this run trained on the Ray cluster at {options.ray}; join it again with --ray ADDRESS")
-        if token is None and is_agent(options.device):
-            raise InputError(f"this run measures on the agent at {options.device:.200}; if you trust it, give --token")
-        options = replace(options, ray=ray or options.ray)
+        options = _options_again(store.info, evaluate, device, sampler, ray, token)
         if trials is not None or budget is not None:  # each lifts the other's old limit
             more_s = None if budget is None else store.spent_s + seconds(budget)
-            total = None if trials is None else _count("trials", trials)
-            options = replace(options, trials=total, budget_s=more_s)
-        return _run(store, options, custom, watch or Silent())
+            options = replace(options, trials=trials, budget_s=more_s)
+        watcher = watch or Silent()
+        now, was = _versions(), store.info.versions
+        changed = {name: version for name, version in now.items() if was.get(name, version) != version}
+        for name, version in changed.items():
+            watcher.say(
+                f"this run began with {name} {was[name]} and continues with {version}: "
+                "latencies and scores of the two may differ"
+            )
+        return _run(store, options, watcher, replace(store.info, resumed_with=changed))
+
+
+def _options_again(
+    info: RunInfo,
+    evaluate: Callable[[Arch], float] | None,
+    device: Callable[[Arch], float] | None,
+    sampler: BaseSampler | None,
+    ray: str | None,
+    token: str | None,
+) -> SearchOptions:
+    given: Mapping[str, Any] = {"evaluate": evaluate, "device": device, "sampler": sampler}
+    objects = {name: value for name, value in given.items() if value is not None}
+    if missing := [name for name in info.custom if name not in objects]:
+        again = f"nas.resume(run, {missing[0]}=...)"
+        raise InputError(f"this run began with its own {missing[0]}; give it again: {again}")
+    options = info.options
+    if ray is None and options.ray not in (None, "auto"):
+        raise InputError(f"this run trained on the Ray cluster at {options.ray}; join it again with --ray ADDRESS")
+    if token is None and isinstance(options.device, str) and is_agent(options.device):
+        raise InputError(f"this run measures on the agent at {options.device:.200}; if you trust it, give --token")
+    return replace(options, **objects, ray=ray or options.ray, token=token)
 
 
 def report(run: str | Path) -> dict[str, Path]:
@@ -205,7 +239,6 @@ def report(run: str | Path) -> dict[str, Path]:
     Raises:
         InputError: not a run folder, or broken.
     """
-    from nas.engine.run.store import Store
     from nas.reports.run.write import write_report
 
     folder = Path(run)
@@ -218,24 +251,12 @@ def default_run(space: str) -> Path:
     return Path("results") / f"{Path(space).stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _portable(path: str | Path | None, run: str | Path | None) -> str | None:
-    """A relative path that exists, as seen from the run folder, so that the run can be resumed from anywhere."""
-    if path is None or run is None or Path(path).is_absolute() or not Path(path).exists():
-        return None if path is None else str(path)
-    return os.path.relpath(path, run)
-
-
-def _portable_device(device: str, run: str | Path | None) -> str:
-    kind, colon, path = device.partition(":")
-    return f"table:{_portable(path, run)}" if kind == "table" and colon else device
-
-
-def _count(name: str, value: int, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be a whole number from {least}, got {value!r}")
-    return value
-
-
 def _versions() -> dict[str, str]:
     found = {name: metadata.version(name) for name in _VERSIONS}
-    return found | {"nas": metadata.version("nas"), "python": platform.python_version()}
+    return found | {"nas": _own_version(), "python": platform.python_version()}
+
+
+def _own_version() -> str:
+    import nas
+
+    return nas.__version__

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
-from nas.engine.options import Options
+from nas.engine.run.info import DeviceInfo, RunInfo
 from nas.latency.devices import is_agent
 from nas.references.resolve import resolve_arch
 from nas.system.errors import InputError
+from nas.system.machine import difference, here
 
 if TYPE_CHECKING:
     from nas.engine.run.record import Record
@@ -74,56 +75,43 @@ def export_source(arch_or_run: Arch | str | Path, key: str | None, token: str | 
     with Store.open(run, read_only=True) as store:
         record = store.record()
     network = _of_run(record, key)
-    options = Options.from_dict(record.options)
-    found = ExportSource(network, run / "export" / network.key, **_images_of(record, options, run))
-    if record.modelled:
+    info = record.info
+    found = ExportSource(network, run / "export" / network.key, **_images_of(info))
+    if info.modelled:
         known = {c.key: c.predicted for c in [*record.candidates, *record.references]}
         found = replace(found, modelled=known[network.key])
-    if is_agent(options.device) and record.target_ms is not None:
-        found = replace(found, elsewhere=str(record.options.get("device_name", options.device)))
-    if _is_this_host(record, options):
-        runtime, threads = _timed_with(record, options)
+    agent = isinstance(info.options.device, str) and is_agent(info.options.device)
+    if agent and record.target_ms is not None and info.device is not None:
+        found = replace(found, elsewhere=info.device.name)
+    if info.device is not None and _is_this_host(info.device):
+        runtime, threads = info.device.runtime or info.options.runtime, info.device.threads or info.options.threads
         found = replace(found, target_ms=record.target_ms, threads=threads, runtime=runtime)
-    if token is not None and is_agent(options.device):
+    if token is not None and agent and info.device is not None:
         from nas.latency.remote.agent import Agent
 
-        agent = Agent(options.device, token=token, threads=options.threads)
-        agent.check_is(record.options, "export without --token")
-        found = replace(found, target_ms=record.target_ms, threads=options.threads, agent=agent, elsewhere=None)
+        measuring = Agent(str(info.options.device), token=token, threads=info.options.threads)
+        measuring.check_is(info.device.facts(), "export without --token")
+        target_ms, threads = record.target_ms, info.options.threads
+        found = replace(found, target_ms=target_ms, threads=threads, agent=measuring, elsewhere=None)
     return found
 
 
-def _images_of(record: Record, options: Options, run: Path) -> dict[str, Any]:
-    """What `ExportSource` holds of a run's images; their path is kept relative to the run."""
-    facts = record.options.get("data")
-    if not isinstance(facts, dict):
+def _images_of(info: RunInfo) -> dict[str, Any]:
+    """The fields of `ExportSource` about a run's images."""
+    if info.data is None:
         return {"without": "the run trained on none"}
-    if facts.get("generated") is not False:
+    if info.data.generated:
         return {"has_images": True}
-    classes = len(facts.get("classes", ())) or None
-    if options.images is None:
+    classes = len(info.data.classes) or None
+    if info.options.data is None:
         return {"classes": classes, "without": "the run does not say where its own are"}
-    here = run / options.images
-    return {"classes": classes, "has_images": True, "images": here if here.exists() else options.images}
+    return {"classes": classes, "has_images": True, "images": info.options.data}
 
 
-def _is_this_host(record: Record, options: Options) -> bool:
-    """Whether the run timed this machine: only then can a file be held to its target here."""
-    from nas.system.machine import host
-
-    return "device" not in options.custom and record.options.get("device_name") == host()
-
-
-def _timed_with(record: Record, options: Options) -> tuple[str, int]:
-    """Runtime and threads that the run's networks were timed with: those of its table, if it had one. A table that was
-    given as a file brings its own."""
-    facts = record.options.get("timed_with")
-    if facts is None:
-        return options.runtime, options.threads
-    runtime, threads = (facts.get("runtime"), facts.get("threads")) if isinstance(facts, dict) else (None, None)
-    if not isinstance(runtime, str) or isinstance(threads, bool) or not isinstance(threads, int):
-        raise InputError(f"timed_with of the run cannot be {facts!r:.80}; restore run.json from a copy")
-    return runtime, threads
+def _is_this_host(device: DeviceInfo) -> bool:
+    """Whether the run timed this machine: only then can a file be compared with its target here."""
+    measured_here = not device.modelled and device.runtime is not None and device.agent is None
+    return measured_here and difference(device.identity, here(), device.name) is None
 
 
 def _of_run(record: Record, key: str | None) -> Arch:

@@ -53,7 +53,7 @@ class Terminal:
         latest = progress.latest
         due = self._bars is not None or progress.elapsed_s - self._last_line_s >= QUIET_EVERY_S
         if due and latest is not None and latest.state != "TOO_SLOW":
-            self._console.print(escape(line(latest, progress.modelled)), highlight=False)
+            self._console.print(escape(line(latest, progress.latency_word)), highlight=False)
             self._last_line_s = progress.elapsed_s
         if self._bars is not None:
             share_of_trials = progress.evaluated / progress.trials if progress.trials else 0.0
@@ -72,9 +72,9 @@ class Terminal:
             self._task = None
 
 
-def line(candidate: Candidate, modelled: bool = False) -> str:
-    """One finished candidate on one line; `modelled` marks latencies of a device that cannot be measured."""
-    source = "modelled" if modelled else candidate.predicted.source
+def line(candidate: Candidate, latency_word: str = "predicted") -> str:
+    """One finished candidate on one line; `latency_word` is what a latency that was not measured is called."""
+    source = latency_word if candidate.predicted.source == "predicted" else candidate.predicted.source
     name = candidate.name or candidate.key
     score = f"{candidate.proxy_accuracy:.4f}" if candidate.proxy_accuracy is not None else f"failed: {candidate.reason}"
     return (

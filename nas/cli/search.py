@@ -84,13 +84,13 @@ def search(
       nas search --space mbconv --latency-target 66ms --data photos/ --budget 30m
     """
     from nas.api import search as api
+    from nas.engine.options import SearchOptions
     from nas.system.machine import usable_cores
 
     folder = run or api.default_run(space)
     with watcher_for(as_json) as watch:
         watch.resume_with = f"nas resume {folder}"
-        record = api.search(
-            space,
+        options = SearchOptions.parse(
             latency_target=latency_target,
             guard=guard,
             device=device,
@@ -108,9 +108,8 @@ def search(
             runtime=runtime,
             threads=threads,
             references=None if references is None else split_names(references),
-            run=folder,
-            watch=watch,
         )
+        record = api.search_with(space, options, folder, watch)
     _show_run(record, folder, as_json)
 
 
@@ -153,8 +152,8 @@ def _show_run(record: Record, folder: Path, as_json: bool) -> None:
 def _remedy(record: Record) -> str:
     """A safety margin that would have kept every network that missed from being trained. `--guard` also replaces the
     correction, so the margin is relative to the uncorrected prediction."""
-    factor = record.options.get("admission", {}).get("correction", 1.0)
-    worst = max(c.at_most_ms / (c.predicted.ms / factor) for c in record.missed) - 1
+    factor = 1.0 if record.info.margin is None else record.info.margin.correction
+    worst = max(c.latency.at_most_ms / (c.predicted.ms / factor) for c in record.missed) - 1
     percents = max(0, math.ceil(100 * worst))  # not below zero, where the table overestimates
     if percents <= 100 * MAX_GUARD:
         return f"--guard {percents}%"

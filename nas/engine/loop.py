@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
@@ -23,8 +23,10 @@ from nas.arch.cost import cost_of
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
 from nas.engine.executors.base import Executor, Finished
+from nas.engine.options import SearchOptions
 from nas.engine.progress import RunningStats, SearchProgress
 from nas.engine.proposals import Proposals
+from nas.engine.run.info import Stop
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
 from nas.latency.record import Latency
@@ -32,8 +34,6 @@ from nas.training.evaluate import Evaluation, failed
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
-
-Stop = Literal["trials", "budget", "exhausted"]
 
 ATTEMPTS = 2  # of a candidate whose worker dies
 
@@ -57,50 +57,55 @@ class Outcome:
 def run_search(
     space: Space,
     model: LatencyModel,
-    *,
-    target_ms: float | None,
+    options: SearchOptions,
     executor: Executor,
     sampler: BaseSampler,
-    references: Mapping[str, Arch],
-    trials: int | None,
-    budget_s: float | None,
-    seed: int,
-    store: Store | None = None,
-    watch: Callable[[SearchProgress], None] | None = None,
+    *,
+    references: Mapping[str, Arch] | None = None,
     limit_ms: float | None = None,
     reaching: bool = False,
+    first_draws: int | None = None,
+    store: Store | None = None,
+    watch: Callable[[SearchProgress], None] | None = None,
 ) -> Outcome:
-    """Search until `trials` or `budget_s` is used up, whichever is first, or nothing new can be found.
+    """Search until the trials or the budget of `options` are used up, or nothing new can be found.
 
-    Candidates that run when the budget ends are awaited. Every evaluation, references included, gets the same `seed`
+    Candidates that run when the budget ends are awaited. Every evaluation, references included, gets the same seed
     (common random numbers), so that candidates differ by their networks and not by their luck. A worker that dies costs
     its candidate one retry; the second time the candidate is ``FAILED``.
 
     Args:
         space: to search.
         model: predicts the latency by which candidates are admitted and ranked.
-        target_ms: latency target; None admits all.
+        options: of these the engine reads `target_ms`, `trials` (candidates scored or failed, those of earlier calls on
+            the same `store` included, too slow ones not), `budget_s` (search time, of earlier calls up to their last
+            finished candidate included; references take their share but are all evaluated) and `seed`.
         executor: where evaluations run; the caller closes it.
         sampler: proposes; see `nas.engine.samplers.make_sampler`.
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
-        trials: candidates to evaluate, scored or failed, those of earlier calls on the same `store` included; too slow
-            ones do not count.
-        budget_s: wall-clock search time from this call on, minus what earlier calls on the same `store` spent up to
-            their last finished candidate. References take their share of it, but are all evaluated in any case.
-        seed: of the evaluations, and of the random networks the search starts with.
-        store: where everything finished is kept at once; what it holds already is not evaluated again.
-        watch: told of every step, from this thread.
-        limit_ms: networks predicted above it are told to the sampler and never evaluated: at most the target, less the
-            guard that the model's error asks for. None is the target itself.
+        limit_ms: slowest prediction that is evaluated: at most the target, less the safety margin. None is the target.
         reaching: whether the sampler is helped to use what the target leaves (`nas.engine.proposals`).
+        first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
+        store: keeps everything finished at once; what it holds already is not evaluated again.
+        watch: sees every step, from this thread.
 
     Raises:
-        KeyboardInterrupt: as it came; running work was cancelled, everything finished is in `store`.
+        KeyboardInterrupt: passed on; running work was cancelled, everything finished is in `store`.
     """
-    limit_ms = target_ms if limit_ms is None else limit_ms
-    search = _Search(
-        space, model, target_ms, limit_ms, executor, sampler, references, trials, budget_s, seed, store, watch, reaching
+    limit_ms = options.target_ms if limit_ms is None else limit_ms
+    earlier = store.load() if store else ([], [])
+    proposals = Proposals(
+        space,
+        model,
+        limit_ms,
+        sampler,
+        options.seed,
+        earlier[0],
+        reaching=reaching,
+        target_ms=options.target_ms,
+        first_draws=first_draws,
     )
+    search = _Search(space, model, options, limit_ms, executor, proposals, references or {}, earlier, store, watch)
     try:
         search.loop()
     except BaseException as error:
@@ -132,37 +137,32 @@ class _Search:
         self,
         space: Space,
         model: LatencyModel,
-        target_ms: float | None,
+        options: SearchOptions,
         limit_ms: float | None,
         executor: Executor,
-        sampler: BaseSampler,
+        proposals: Proposals,
         references: Mapping[str, Arch],
-        trials: int | None,
-        budget_s: float | None,
-        seed: int,
+        earlier: tuple[list[Candidate], list[Candidate]],
         store: Store | None,
         watch: Callable[[SearchProgress], None] | None,
-        reaching: bool,
     ) -> None:
-        self._space, self._model, self._limit_ms = space, model, limit_ms
-        self._executor, self._seed, self._store, self._watch = executor, seed, store, watch
-        self._trials, self._budget_s = trials, budget_s
-        self.candidates, self.references = store.load() if store else ([], [])
+        self._space, self._model, self._options, self._limit_ms = space, model, options, limit_ms
+        self._executor, self._proposals, self._store, self._watch = executor, proposals, store, watch
+        self.candidates, self.references = earlier
         self._began = time.monotonic() - (store.spent_s if store else 0.0)
         self._seen = {candidate.key: candidate for candidate in self.candidates}
-        self._standing = RunningStats(target_ms)
+        self._stats = RunningStats(options.target_ms)
         for candidate in self.candidates:
-            self._standing.add(candidate)
+            self._stats.add(candidate)
         self._running: dict[int, _Job] = {}
         self._next_ticket = 0
         self._exhausted = False
         done = {reference.name for reference in self.references}
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
-        self._proposals = Proposals(space, model, limit_ms, sampler, seed, self.candidates, reaching, target_ms)
 
     def loop(self) -> None:
         """Until nothing may start and nothing runs."""
-        self._tell_watch(None)
+        self._report(None)
         while True:
             may_start = self._may_start()
             if may_start:
@@ -184,11 +184,11 @@ class _Search:
     def why_stop(self) -> Stop | None:
         """Why no further candidate may start."""
         running = len(self._under_way())
-        if self._trials is not None and self._standing.evaluated + running >= self._trials:
+        if self._options.trials is not None and self._stats.evaluated + running >= self._options.trials:
             return "trials"
         if self._exhausted or len(self._seen) + running >= self._space.size:
             return "exhausted"
-        if self._budget_s is not None and self._elapsed() >= self._budget_s:
+        if self._options.budget_s is not None and self._elapsed() >= self._options.budget_s:
             return "budget"
         return None
 
@@ -204,8 +204,8 @@ class _Search:
         if self._waiting:
             name, arch = self._waiting.popleft()
             self._submit(_Job(arch, self._model(arch), name=name))
-            self._tell_watch(None)
-        elif self._proposals.ready({*self._seen, *self._under_way()}, self._standing.best):
+            self._report(None)
+        elif self._proposals.ready({*self._seen, *self._under_way()}, self._stats.best):
             self._propose()
         else:
             self._exhausted = True
@@ -240,7 +240,7 @@ class _Search:
     def _submit(self, job: _Job) -> None:
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         self._running[ticket] = job
-        self._executor.submit(ticket, job.arch, self._seed)
+        self._executor.submit(ticket, job.arch, self._options.seed)
 
     def _settle(self, finished: Finished) -> None:
         job = self._running.pop(finished.ticket)
@@ -258,7 +258,7 @@ class _Search:
         self.references.append(candidate)
         if self._store:
             self._store.append_reference(candidate, self._elapsed())
-        self._tell_watch(candidate)
+        self._report(candidate)
 
     def _finish(self, job: _Job, candidate: Candidate) -> None:
         if self._store:  # first: an interrupt from here on costs nothing
@@ -268,27 +268,27 @@ class _Search:
                 self._tell(trial, candidate)
         self._seen[candidate.key] = candidate
         self.candidates.append(candidate)
-        self._standing.add(candidate)
-        self._tell_watch(candidate)
+        self._stats.add(candidate)
+        self._report(candidate)
 
     def _tell(self, trial: Trial, candidate: Candidate) -> None:
         self._exhausted |= self._proposals.tell(trial, candidate)
 
-    def _tell_watch(self, latest: Candidate | None) -> None:
+    def _report(self, latest: Candidate | None) -> None:
         if self._watch is None:
             return
-        standing = self._standing
+        stats = self._stats
         progress = SearchProgress(
-            evaluated=standing.evaluated,
-            too_slow=standing.counts["TOO_SLOW"],
-            failed=standing.counts["FAILED"],
+            evaluated=stats.evaluated,
+            too_slow=stats.counts["TOO_SLOW"],
+            failed=stats.counts["FAILED"],
             running=len(self._running),
-            trials=self._trials,
-            budget_s=self._budget_s,
+            trials=self._options.trials,
+            budget_s=self._options.budget_s,
             elapsed_s=self._elapsed(),
             latest=latest,
-            best=standing.best,
-            hypervolume=standing.hypervolume(),
+            best=stats.best,
+            hypervolume=stats.hypervolume(),
             phase=self._phase(),
         )
         self._watch(progress)

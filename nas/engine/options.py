@@ -1,87 +1,163 @@
-"""What a search is asked for."""
+"""What a search is asked to do: one object, checked once, that goes whole from the command line to the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from nas.arch.arch import Arch
+from nas.references.table import reference
 from nas.system.errors import InputError
+from nas.system.units import guard_share, milliseconds, seconds
+from nas.system.validate import is_number, is_whole, whole_number
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-
 REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
+DEFAULT_BUDGET_S = 240.0
+MAX_SEED = 2**32 - 1
+MAX_WORKERS = 1024
+CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
+_TEXTS = ("device", "data", "sampler", "ray", "runtime")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a search was asked for, as ``run.json`` keeps it; the meaning is that of `nas.search`'s arguments."""
+class SearchOptions:
+    """The options of one search; `nas.search` explains each under the same name, `target_ms` as ``latency_target`` and
+    `budget_s` as ``budget``.
+
+    Attributes:
+        references: names of the fixed networks; given as None, the four usual ones, or none with an own `evaluate`.
+
+    Raises:
+        InputError: a value is of the wrong kind or out of bounds, or a reference is unknown.
+
+    >>> SearchOptions(seed=1).references
+    ('mobilenet_v2', 'mobilenet_v3_large', 'mobilenet_v3_small', 'efficientnet_b0')
+    """
 
     target_ms: float | None = None
     guard: float | None = None
-    device: str = "host"
-    runtime: str = "onnxruntime"
-    threads: int = 1
-    images: str | None = None
+    device: str | Callable[[Arch], float] = "host"
+    token: str | None = field(default=None, repr=False)  # of an agent; never written down
+    evaluate: Callable[[Arch], float] | None = None
+    data: str | Path | None = None
     trials: int | None = None
     budget_s: float | None = None
-    sampler: str = "auto"
+    sampler: str | BaseSampler = "auto"
     seed: int = 0
     steps: int | None = None
     workers: int = 1
     ray: str | None = None
     cpus_per_trial: float = 1
     gpus_per_trial: float = 0
-    references: tuple[str, ...] = REFERENCES
-    custom: tuple[str, ...] = ()
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    references: Sequence[str] | None = None
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Options:
-        """Read what ``run.json`` holds; other fields of it are passed over.
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("seed", 0, MAX_SEED),
+            ("workers", 1, MAX_WORKERS),
+            ("threads", 1, None),
+            *((name, 1, None) for name in ("trials", "steps") if getattr(self, name) is not None),
+        ):
+            self._set(name, whole_number(name, getattr(self, name), low, high))
+        if not is_number(self.cpus_per_trial) or not 0 < self.cpus_per_trial <= 4096:
+            raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r:.40}")
+        if not is_number(self.gpus_per_trial) or not 0 <= self.gpus_per_trial <= 1024:
+            raise InputError(f"gpus_per_trial must be a number from 0, got {self.gpus_per_trial!r:.40}")
+        if self.gpus_per_trial and self.evaluate is None:
+            raise InputError(
+                f"candidates are trained on the CPU only, so a GPU would be reserved for nothing; "
+                f"got gpus_per_trial {self.gpus_per_trial:g}; leave it out"
+            )
+        self._set("data", None if self.data is None else str(self.data))
+        if isinstance(self.references, str):
+            raise InputError(f"references must be a list of names, got the text {self.references!r:.60}")
+        names = self.references
+        if names is None:
+            names = () if self.evaluate is not None else REFERENCES
+        for name in names:
+            reference(name)
+        self._set("references", tuple(names))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        latency_target: str | float | None = None,
+        guard: str | float | None = None,
+        budget: str | float | None = None,
+        **others: Any,
+    ) -> Self:
+        """The options as people write them: ``latency_target="66ms"``, ``guard="5%"``, ``budget="10m"``; without
+        `budget` and ``trials`` the search takes four minutes.
+
+        >>> SearchOptions.parse(latency_target="0.066s", budget="10m").target_ms
+        66.0
+        """
+        if budget is None and others.get("trials") is None:
+            budget = DEFAULT_BUDGET_S
+        return cls(
+            target_ms=None if latency_target is None else milliseconds(latency_target),
+            guard=None if guard is None else guard_share(guard),
+            budget_s=None if budget is None else seconds(budget),
+            **others,
+        )
+
+    @property
+    def custom(self) -> tuple[str, ...]:
+        """Names of the options that are Python objects, which a run folder cannot hold."""
+        objects = {
+            "evaluate": self.evaluate is not None,
+            "device": not isinstance(self.device, str),
+            "sampler": not isinstance(self.sampler, str),
+        }
+        return tuple(name for name, given in objects.items() if given)
+
+    @property
+    def reference_names(self) -> tuple[str, ...]:
+        """`references`, which is never None once it was checked."""
+        return tuple(self.references or ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``run.json``: objects by name, and no token."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("token", "evaluate")}
+        device = self.device if isinstance(self.device, str) else CUSTOM
+        sampler = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
+        return values | {"device": device, "sampler": sampler, "references": list(self.reference_names)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote; fields of other versions are passed over.
 
         Raises:
-            InputError: a value is of the wrong kind.
+            InputError: a value is of the wrong kind, or out of bounds.
         """
-        text, number, count = str, (int, float), int
-        kinds: dict[str, Any] = {
-            "target_ms": number,
-            "guard": number,
-            "budget_s": number,
-            "cpus_per_trial": number,
-            "gpus_per_trial": number,
-        }
-        kinds |= dict.fromkeys(("trials", "seed", "steps", "workers", "threads"), count)
-        kinds |= dict.fromkeys(("device", "runtime", "images", "sampler", "ray"), text)
-        read: dict[str, Any] = {}
-        for option in fields(Options):
-            if option.name not in data:
-                continue
-            value = data[option.name]
-            if option.name in ("references", "custom"):
-                good = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-                read[option.name] = tuple(value) if good else ()
-            else:
-                good = isinstance(value, kinds[option.name]) and not isinstance(value, bool)
-                good = good or (value is None and option.default is None)
-                read[option.name] = value
-            if not good:
-                raise InputError(
-                    f"option {option.name} of the run cannot be {value!r:.40}; restore run.json from a copy"
-                )
-        return Options(**read)
-
-
-@dataclass(frozen=True)
-class Custom:
-    """Parts given as Python objects, which a run folder cannot hold."""
-
-    evaluate: Callable[[Arch], float] | None = None
-    device: Callable[[Arch], float] | None = None
-    sampler: BaseSampler | None = None
-    token: str | None = field(default=None, repr=False)  # of an agent; kept nowhere
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name in ("evaluate", "device", "sampler") if getattr(self, name) is not None)
+        values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+        values.pop("token", None)
+        values.pop("evaluate", None)
+        values["gpus_per_trial"] = 0  # reserved for the evaluation of a caller, who gives it again
+        for name in _TEXTS:
+            optional = name in ("data", "ray")
+            if name in values and not isinstance(values[name], str) and not (optional and values[name] is None):
+                raise InputError(f"option {name} must be a text, got {values[name]!r:.40}")
+        for name in ("target_ms", "budget_s"):
+            if values.get(name) is not None and not (is_number(values[name]) and values[name] > 0):
+                raise InputError(f"option {name} must be null or a positive number, got {values[name]!r:.40}")
+        if values.get("guard") is not None:
+            guard_share(values["guard"])
+        names = values.get("references", [])
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"option references must be a list of names, got {names!r:.40}")
+        for name in ("trials", "steps"):
+            if values.get(name) is not None and not is_whole(values[name]):
+                raise InputError(f"option {name} must be null or a whole number from 1, got {values[name]!r:.40}")
+        return cls(**values | {"references": tuple(names)})

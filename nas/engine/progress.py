@@ -25,7 +25,7 @@ class SearchProgress:
         best: the most accurate candidate within the target, by prediction, or by what an earlier call measured.
         hypervolume: as `nas.engine.run.record.Record.hypervolume`.
         phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.
-        modelled: whether latencies are those of a model of a device that is not at hand.
+        latency_word: what latencies that were not measured are called: ``predicted`` or ``modelled``.
     """
 
     evaluated: int
@@ -39,7 +39,7 @@ class SearchProgress:
     best: Candidate | None
     hypervolume: float | None
     phase: str
-    modelled: bool = False
+    latency_word: str = "predicted"
 
 
 class RunningStats:
@@ -61,7 +61,7 @@ class RunningStats:
         """Take a finished candidate into account."""
         self.counts[candidate.state] += 1
         self._slowest_ms = max(self._slowest_ms, candidate.latency_ms)
-        within = self._target_ms is None or candidate.at_most_ms <= self._target_ms
+        within = candidate.latency.meets(self._target_ms)
         if candidate.proxy_accuracy is None or not within:
             return
         self._scored.append(candidate)

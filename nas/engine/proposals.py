@@ -1,4 +1,4 @@
-"""Which network comes next: the sampler's word, and networks put before it where it would not get to by itself."""
+"""Which network comes next: what the sampler proposes, and networks enqueued where it would not get by itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRUITLESS = 8  # until so many in a row brought no better one
 
 
 class Proposals:
-    """The study of a search, and what is put before its sampler. Only the driver touches it.
+    """The Optuna study of a search, and what is enqueued in it. Only the driver touches it.
 
     Args:
         space: to search.
@@ -39,8 +39,9 @@ class Proposals:
         sampler: proposes.
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
-        reaching: whether networks that take nearly all of the limit are put before the sampler, see `USED`.
-        target_ms: that measured candidates of earlier calls are held to.
+        reaching: whether networks that take nearly all of the limit are enqueued, see `USED`.
+        target_ms: the target, which measured candidates of earlier calls must meet.
+        first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Proposals:
         sampler: BaseSampler,
         seed: int,
         candidates: Sequence[Candidate],
+        *,
         reaching: bool = False,
         target_ms: float | None = None,
+        first_draws: int | None = None,
     ) -> None:
         self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
         self._misses = self._accepted = self._fruitless = 0
@@ -64,7 +67,7 @@ class Proposals:
         missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
         self._reaching = reaching and limit_ms is not None
         if limit_ms is not None and missing > 0:
-            for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing):
+            for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing, first_draws):
                 self._enqueue(genes)
 
     def ready(self, seen: Collection[str], best: Candidate | None) -> bool:

@@ -1,9 +1,9 @@
-"""After the search: the front is measured on the quiet device, and what misses the target makes room for others."""
+"""After the search: the front is measured on the quiet device; networks that miss the target make room for others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import count
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nas.engine.run.record import Candidate, Record
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 CONFIRMING = "measuring the best again"
 TEXT = "measuring the front and the references on the quiet machine"
+LEAST_BOUND = 60  # measurements of candidates; of 2 to 5 s each
+PER_NETWORK = 4  # or so many for each network of the first front: three where it is close, and one for who follows
 
 
-class _CannotMeasure(Exception):
+class _CannotMeasureError(Exception):
     """Only a model of the device is at hand."""
+
+
+class _SpentError(Exception):
+    """The bound of measurements is reached."""
 
 
 def measure_front(
@@ -27,17 +33,25 @@ def measure_front(
     model: LatencyModel,
     keep: Callable[[Mapping[str, Latency]], None],
     progress: Step,
+    most: int | None = None,
 ) -> Record:
-    """Measure the front and the references for real. A front member over the target makes room for those it hid, which
-    are measured in their turn, until the whole front that remains, if any does, was measured and meets the target. The
-    best of it is measured again, from anew, and goes the same way if it does not hold.
+    """Measure the front and the references for real.
+
+    A front member over the target makes room for those it hid, which are measured in their turn, until the whole front
+    that remains was measured and meets the target. The best of it is measured again, and goes the same way if it does
+    not hold. With a biased latency model that would be every scored candidate, so measurements are bounded: where the
+    bound ends them, networks that were not measured leave the front (`RunInfo.measured_only`).
 
     Args:
-        record: of the search; what it has as measured is not measured again.
+        record: of the search; what was measured already is not measured again.
         model: of the device. One that cannot be measured leaves the record as it is.
-        keep: given all that was measured in this call so far, by architecture key, after every network.
+        keep: called after every network with all latencies measured in this call so far, by architecture key.
         progress: called as ``progress(done, total, text)``.
+        most: measurements of candidates; None: four for each network of the first front, at least 60.
     """
+    record = replace(record, info=replace(record.info, measured_only=False))
+    most = max(LEAST_BOUND, PER_NETWORK * len(record.front)) if most is None else most
+    clock = _Clock(model, most)
     measured: dict[str, Latency] = {}
     try:
         while True:
@@ -45,33 +59,49 @@ def measure_front(
                 for at, candidate in enumerate(waiting):
                     progress(at, len(waiting), TEXT)
                     target_ms = None if candidate.name else record.target_ms
-                    measured[candidate.key] = surely(_again(candidate, model), target_ms)
+                    measured[candidate.key] = surely(clock.of(candidate), target_ms)
                     keep(measured)
                 record = record.with_measured(measured)
                 progress(len(waiting), len(waiting), TEXT)
             best = record.front[-1] if record.front else None
             if best is None or best.measured is None:
                 return record
-            found = confirmed(best.measured, _again(best, model, progress), record.target_ms)
+            found = confirmed(best.measured, clock.of(best, progress), record.target_ms)
             if found is best.measured:  # there is nothing to confirm
                 return record
             progress(TIMES, TIMES, CONFIRMING)
             measured[best.key] = found
             keep(measured)
             record = record.with_measured(measured)
-    except _CannotMeasure:
+    except _CannotMeasureError:
         return record
+    except _SpentError:
+        record = record.with_measured(measured)
+        return replace(record, info=replace(record.info, measured_only=True))
 
 
-def _again(candidate: Candidate, model: LatencyModel, progress: Step | None = None) -> Callable[[], Latency]:
-    made = count()
+class _Clock:
+    """Measures candidates, up to a bound; references are few and do not count."""
 
-    def once() -> Latency:
-        if progress:
-            progress(next(made), TIMES, CONFIRMING)
-        found = model.measure(candidate.arch)
-        if found is None:
-            raise _CannotMeasure
-        return found
+    def __init__(self, model: LatencyModel, most: int) -> None:
+        self._model, self._left = model, most
 
-    return once
+    def of(self, candidate: Candidate, progress: Step | None = None) -> Callable[[], Latency]:
+        """What measures `candidate` once, each time it is called."""
+        made = 0
+
+        def once() -> Latency:
+            nonlocal made
+            if candidate.name is None:
+                if self._left == 0:
+                    raise _SpentError
+                self._left -= 1
+            if progress:
+                progress(made, TIMES, CONFIRMING)
+            made += 1
+            found = self._model.measure(candidate.arch)
+            if found is None:
+                raise _CannotMeasureError
+            return found
+
+        return once

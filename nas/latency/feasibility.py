@@ -1,8 +1,9 @@
-"""Before any training: how fast and how slow the networks of a space are, and whether a target leaves a choice."""
+"""Before any training: how fast and how slow the networks of a space are, and whether the target excludes any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from nas.arch.genes import Gene, Scalar
 from nas.arch.space import Space
 from nas.system.errors import InfeasibleError, InputError
 from nas.system.units import above
+from nas.system.validate import whole_number
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
@@ -112,8 +114,8 @@ def feasibility(
         target_ms: the latency not to exceed; None is no target.
         seed: of the samples.
         samples: number drawn; also settles how finely `Feasibility.share` is known.
-        most: predictions after which no further step is taken, for a slow `model`; half of them are samples. None is
-            no limit.
+        most: number of networks that `model` is asked about at most, for a slow one; a quarter of them are samples.
+            None is no bound.
         guard: see `Feasibility.guard`. Where only networks in the band between it and the target exist, it is dropped.
         word: see `Feasibility.word`.
 
@@ -121,30 +123,28 @@ def feasibility(
         InfeasibleError: not even the fastest network found meets the target.
         InputError: `samples` or the target is out of bounds.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= 1_000_000:
-        raise InputError(f"samples must be a whole number from 1 to 1000000, got {samples!r}")
+    samples = whole_number("samples", samples, 1, 1_000_000)
     if target_ms is not None and not (0 < target_ms < float("inf")):
         raise InputError(f"a latency target must be a positive number of ms, got {target_ms!r}")
-    samples = samples if most is None else max(1, min(samples, most // 2))
+    samples = samples if most is None else max(1, min(samples, most // 4))
     rng = np.random.default_rng(seed)
     genes = [space.sample_genes(rng) for _ in range(samples)]
     known: dict[Arch, float] = {}
 
     def cost_ms(archs: list[Arch]) -> np.ndarray:
         fresh = list(dict.fromkeys(arch for arch in archs if arch not in known))
+        if most is not None and len(known) + len(fresh) > most:
+            raise _SpentError
         if fresh:
             known.update(zip(fresh, model.many(fresh).tolist(), strict=True))
         return np.array([known[arch] for arch in archs])
 
-    def go_on() -> bool:
-        return most is None or len(known) < most
-
     drawn_ms = cost_ms([space.decode(one) for one in genes])
     order = np.argsort(drawn_ms, kind="stable")
-    for at in order[:STARTS]:
-        _descend(space, genes[at], cost_ms, go_on)
-    for at in order[-STARTS:]:
-        _descend(space, genes[at], lambda archs: -cost_ms(archs), go_on)
+    with suppress(_SpentError):
+        for low, high in zip(order[:STARTS], order[::-1][:STARTS], strict=True):  # in turn: a bound may end either
+            _descend(space, genes[low], cost_ms)
+            _descend(space, genes[high], lambda archs: -cost_ms(archs))
     fastest, slowest = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     if target_ms is not None and known[fastest] > target_ms:
         raise InfeasibleError(
@@ -169,19 +169,21 @@ def feasibility(
     )
 
 
-def _descend(
-    space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]], np.ndarray], go_on: Callable[[], bool]
-) -> None:
-    """Better every gene at once by what betters it alone, or only the best of them where that is not better, until
-    nothing betters. Every network met is known to `cost` afterwards."""
+class _SpentError(Exception):
+    """The model may not be asked about any more networks."""
+
+
+def _descend(space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]], np.ndarray]) -> None:
+    """Change every gene at once to what improves the cost alone, or only the best of them if that is better, until
+    nothing improves it. Every network on the way is known to `cost` afterwards."""
     chosen = dict(start)
-    here, active = _unfold(space, chosen)
+    here, active = _realise(space, chosen)
     now = float(cost([here])[0])
     for _ in range(SWEEPS):
         moves = [(gene.name, o) for gene in active for o in gene.options if o != chosen[gene.name]]
-        if not moves or not go_on():
+        if not moves:
             return
-        costs = cost([_unfold(space, chosen | {name: option})[0] for name, option in moves])
+        costs = cost([_realise(space, chosen | {name: option})[0] for name, option in moves])
         order = np.argsort(costs, kind="stable")
         better: dict[str, Scalar] = {}
         for at in order:
@@ -190,13 +192,13 @@ def _descend(
         if not better:
             return
         single = dict([moves[order[0]]])
-        together = float(cost([_unfold(space, chosen | better)[0]])[0])
+        together = float(cost([_realise(space, chosen | better)[0]])[0])
         chosen |= better if together <= costs[order[0]] else single
-        here, active = _unfold(space, chosen)
+        here, active = _realise(space, chosen)
         now = float(cost([here])[0])
 
 
-def _unfold(space: Space, chosen: dict[str, Scalar]) -> tuple[Arch, list[Gene]]:
+def _realise(space: Space, chosen: dict[str, Scalar]) -> tuple[Arch, list[Gene]]:
     """The network of these genes, and the genes that were met. Those without a value get their first option."""
     met: list[Gene] = []
 

@@ -1,4 +1,4 @@
-"""Unseen networks within the target, found without a sampler: to begin with, and when the sampler is stuck."""
+"""Unseen networks within the target, found without Optuna: to start with, and when the sampler is stuck."""
 
 from __future__ import annotations
 
@@ -22,20 +22,24 @@ MAX_LISTED = 16 * SMALL  # gene settings tried for that; several may describe on
 CHUNK = 64
 MAX_CHUNKS = 16  # of uniform draws
 MAX_GENERATIONS = 120  # of the descent that follows if those find nothing
-MAX_STALLED = 12  # generations without a faster network, after which a descent is given up
-MAX_FAILED = 3  # descents given up, after which nothing is believed to be there
+MAX_STALLED = 12  # generations without a faster network before a descent is given up
+MAX_FAILED = 3  # descents given up before the space is believed to hold nothing more
 MUTATED_GENES = 2
 NEARLY = 0.95  # of the target
 MAX_CLIMBED = 20  # generations towards it
 
 
+class _SpentError(Exception):
+    """The model may not be asked about any more networks."""
+
+
 class FeasibleSampler:
-    """FeasibleSampler from the networks of `space` that are predicted within `target_ms`.
+    """Draws from the networks of a space that are predicted within a target.
 
     Args:
         space: to draw from.
         model: predicts latency.
-        target_ms: latency target, or None: everything is within.
+        target_ms: latency target; None admits everything.
         rng: random numbers.
     """
 
@@ -44,29 +48,49 @@ class FeasibleSampler:
         self._model = model
         self._target_ms = float("inf") if target_ms is None else target_ms
         self._rng = rng
+        self._left: int | None = None  # networks that the model may still be asked about; None is no bound
 
-    def unseen(self, seen: Collection[str], wanted: int = 1) -> list[Genes]:
-        """Genes of up to `wanted` distinct networks whose keys are not in `seen`; fewer if fewer can be found.
+    def unseen(self, seen: Collection[str], wanted: int = 1, most: int | None = None) -> list[Genes]:
+        """Genes of distinct networks within the target.
 
-        In a space of at most `SMALL` networks none is overlooked. In a larger one the effort is bounded: uniform draws,
-        then an evolution towards lower latency, starting from the fastest drawn.
+        In a space of at most `SMALL` networks none is overlooked, unless `most` cuts the search short. In a larger one
+        the effort is bounded: uniform draws, then an evolution towards lower latency from the fastest drawn.
+
+        Args:
+            seen: keys of networks not to return.
+            wanted: number of networks; fewer are returned if fewer can be found.
+            most: networks that the model is asked about; None is no bound.
         """
-        if self._listed is not None:
-            found = [(genes, arch) for genes, arch in self._listed if arch.key not in seen]
-            self._rng.shuffle(found)
-            return [genes for genes, _ in found[:wanted]]
-        found_genes: dict[str, Genes] = {}
+        self._left = most
+        found: dict[str, Genes] = {}
+        try:
+            if self._listed is None:
+                self._search(seen, wanted, found)
+            else:
+                unseen = [pair for pair in self._listed if pair[1].key not in seen]
+                self._rng.shuffle(unseen)
+                size = CHUNK if most is None else max(1, min(CHUNK, most // 4))
+                for start in range(0, len(unseen), size):
+                    self._sift(unseen[start : start + size], seen, found)
+                    if len(found) >= wanted:
+                        break
+        except _SpentError:
+            pass
+        finally:
+            self._left = None
+        return list(found.values())[:wanted]
+
+    def _search(self, seen: Collection[str], wanted: int, found: dict[str, Genes]) -> None:
         drawn: list[tuple[float, Genes]] = []
         for _ in range(MAX_CHUNKS):
-            drawn += self._sift(list(self._chunk()), seen, found_genes)
-            if len(found_genes) >= wanted:
-                break
+            drawn += self._sift(list(self._chunk()), seen, found)
+            if len(found) >= wanted:
+                return
         fastest = sorted(drawn, key=lambda pair: pair[0])[: 2 * wanted]
         failed = 0
         for _, genes in fastest:
-            if len(found_genes) < wanted and failed < MAX_FAILED:
-                failed += not self._descend(genes, seen, found_genes)
-        return list(found_genes.values())[:wanted]
+            if len(found) < wanted and failed < MAX_FAILED:
+                failed += not self._descend(genes, seen, found)
 
     def nearly_all(self, parent: Genes, seen: Collection[str]) -> Genes | None:
         """Genes of an unseen network that takes nearly all of the target: a mutant of `parent` if a chunk of them has
@@ -96,7 +120,7 @@ class FeasibleSampler:
 
     @cached_property
     def _listed(self) -> list[tuple[Genes, Arch]] | None:
-        """All networks of a small space within the target; None if the space is not small."""
+        """All networks of a small space; None if the space is not small."""
         if self._space.size > SMALL:
             return None
         listed: dict[Arch, Genes] = {}
@@ -106,17 +130,16 @@ class FeasibleSampler:
                 break
             if count == MAX_LISTED:
                 return None
-        within = self._latencies(list(listed)) <= self._target_ms
-        return [(genes, arch) for (arch, genes), good in zip(listed.items(), within, strict=True) if good]
+        return [(genes, arch) for arch, genes in listed.items()]
 
     def _chunk(self) -> Iterator[tuple[Genes, Arch]]:
-        for _ in range(CHUNK):
-            yield self._unfold(lambda gene: self._any(gene))
+        for _ in range(CHUNK if self._left is None else max(1, min(CHUNK, self._left))):
+            yield self._realise(lambda gene: self._any(gene))
 
     def _any(self, gene: Gene) -> Scalar:
         return gene.options[int(self._rng.integers(len(gene.options)))]
 
-    def _unfold(self, choose: Callable[[Gene], Scalar]) -> tuple[Genes, Arch]:
+    def _realise(self, choose: Callable[[Gene], Scalar]) -> tuple[Genes, Arch]:
         genes: dict[str, Scalar] = {}
 
         def note(gene: Gene) -> Scalar:
@@ -127,6 +150,10 @@ class FeasibleSampler:
         return genes, arch
 
     def _latencies(self, archs: Sequence[Arch]) -> np.ndarray:
+        if self._left is not None:
+            self._left -= len(archs)
+            if self._left < 0:
+                raise _SpentError
         return np.asarray(self._model.many(archs), dtype=float)
 
     def _sift(
@@ -140,7 +167,8 @@ class FeasibleSampler:
         return [(float(latency), genes) for (genes, _), latency in zip(pairs, latencies, strict=True)]
 
     def _descend(self, genes: Genes, seen: Collection[str], found: dict[str, Genes]) -> bool:
-        """Mutate towards lower latency, within the target freely, until something new is found: whether it was."""
+        """Mutate towards lower latency, within the target freely, until something new is found; returns whether it
+        was."""
         parent, best_ms, stalled, before = genes, float("inf"), 0, len(found)
         for _ in range(MAX_GENERATIONS):
             sifted = self._sift([self._mutant(parent) for _ in range(CHUNK // 4)], seen, found)
@@ -161,4 +189,4 @@ class FeasibleSampler:
             keep = gene.name in parent and gene.name not in changed
             return parent[gene.name] if keep else self._any(gene)
 
-        return self._unfold(choose)
+        return self._realise(choose)

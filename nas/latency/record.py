@@ -110,8 +110,12 @@ class Latency:
 
     @property
     def at_most_ms(self) -> float:
-        """What a target is held against: `holds_ms` where that is known."""
+        """What is compared with a target: `holds_ms` if it is known, else `ms`."""
         return self.ms if self.holds_ms is None else self.holds_ms
+
+    def meets(self, target_ms: float | None) -> bool:
+        """Whether a latency target is met; there is no other rule for that in this program. None is no target."""
+        return target_ms is None or self.at_most_ms <= target_ms
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back to an equal `Latency`."""

@@ -25,8 +25,9 @@ from nas.artifacts.source import ExportSource
 from nas.cli import search as cli_search
 from nas.cli.exported import export_facts, export_text
 from nas.cli.progress import line
-from nas.engine.options import Custom, Options
+from nas.engine.options import SearchOptions
 from nas.engine.progress import SearchProgress, Silent
+from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Record
 from nas.engine.run.trials import excess_ms
 from nas.engine.verify import measure_front
@@ -35,7 +36,7 @@ from nas.latency.feasibility import feasibility
 from nas.latency.held_out import HeldOut, guard_of
 from nas.latency.margin import NETWORKS, WITHIN, Corrected, SafetyMargin, combined, learn, near
 from nas.latency.record import Latency
-from nas.reports.run.data import contents
+from nas.reports.run.data import report_data
 from nas.reports.run.summary import summary_facts, summary_text
 from nas.system import machine
 from nas.system.errors import TargetMissedError
@@ -203,17 +204,17 @@ def test_a_table_that_is_far_off_is_told_with_what_to_do() -> None:
     assert not SafetyMargin(0.05, 1.05, "near", pairs).far_off
     mbconv = nas.load_space("mbconv")
     for space, asked, command in (
-        (mbconv, Options(), "nas profile --refresh --space mbconv"),
+        (mbconv, SearchOptions(), "nas profile --refresh --space mbconv"),
         (
             mbconv,
-            Options(runtime="torch", threads=2),
+            SearchOptions(runtime="torch", threads=2),
             "nas profile --refresh --space mbconv --runtime torch --threads 2",
         ),
-        (SPACE, Options(device="http://pi:8421"), "nas profile --refresh --space FILE --device http://pi:8421"),
-        (SPACE, Options(device="table:a.json"), None),
-        (SPACE, Options(device="custom"), None),
+        (SPACE, SearchOptions(device="http://pi:8421"), "nas profile --refresh --space FILE --device http://pi:8421"),
+        (SPACE, SearchOptions(device="table:a.json"), None),
+        (SPACE, SearchOptions(device="custom"), None),
     ):
-        assert Session(space, asked, Custom(), None, Silent())._profile_anew() == command
+        assert Session(asked, RunInfo(asked, space, "toy"), None, Silent())._profile_again() == command
     held_out = HeldOut((1.0, 1.0, 1.0), (1.0, 1.0, 2.0))
     assert "the most there is" in str(combined(pairs, held_out))
 
@@ -256,7 +257,8 @@ def test_what_is_admitted_leaves_room_and_what_is_called_feasible_is(bias: float
     measured and is truly within the target; and the best uses at least nine tenths of it."""
     device, target_ms = Device(bias, 0.04), bias * target_of(0.5)
     record = search(device, target_ms)
-    rule = SafetyMargin.from_dict(record.options["admission"])
+    rule = record.info.margin
+    assert rule is not None
     scored = [c for c in record.candidates if c.state == "COMPLETE"]
     too_slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
     limit_ms = rule.limit_ms(target_ms)
@@ -315,9 +317,9 @@ def test_a_resumed_run_keeps_its_rule(tmp_path: Path) -> None:
     first = search(Device(1.1, 0.04), target_ms, trials=5, run=tmp_path / "run")
     later = Device(0.7, 0.2)
     second = nas.resume(tmp_path / "run", trials=25, evaluate=capacity, device=later)  # type: ignore[arg-type]
-    for name in ("admission", "admitted_ms"):
-        assert json.loads(json.dumps(second.options[name])) == json.loads(json.dumps(first.options[name]))
-    rule = SafetyMargin.from_dict(second.options["admission"])
+    assert (second.info.margin, second.info.admitted_ms) == (first.info.margin, first.info.admitted_ms)
+    rule = second.info.margin
+    assert rule is not None
     assert all(c.predicted.ms == pytest.approx(rule.correction * cost_ms(c.arch)) for c in second.candidates)
     known = {c.key for c in second.candidates}
     assert all(arch.key in known for arch in later.timed), "only candidates were measured"
@@ -332,7 +334,7 @@ def test_a_resumed_run_keeps_its_limit(target: float, then: float, kept: bool, t
     first = nas.search(
         SPACE, latency_target=target_ms, device=cost_ms, evaluate=capacity, trials=2, guard=0.1, run=run
     )  # fmt: skip
-    assert first.options["admitted_ms"] == pytest.approx(target_ms / (1.1 if kept else 1))
+    assert first.info.admitted_ms == pytest.approx(target_ms / (1.1 if kept else 1))
 
     def later(arch: Arch) -> float:
         return then * cost_ms(arch)
@@ -340,11 +342,11 @@ def test_a_resumed_run_keeps_its_limit(target: float, then: float, kept: bool, t
     anew = feasibility(SPACE, nas.device(later), target_ms, guard=0.1)
     assert (anew.dropped_guard is None) != kept, "found anew it would change"
     second = nas.resume(run, trials=4, evaluate=capacity, device=later)
-    for name in ("admitted_ms", "feasibility"):
-        assert json.loads(json.dumps(second.options[name])) == json.loads(json.dumps(first.options[name]))
+    assert second.info.admitted_ms == first.info.admitted_ms
+    assert json.loads(json.dumps(second.info.feasibility)) == json.loads(json.dumps(first.info.feasibility))
     content = json.loads((run / "run.json").read_text())
     for bad in (2 * target_ms, 0, "8", True, math.nan):
-        content["options"]["admitted_ms"] = bad
+        content["admitted_ms"] = bad
         (run / "run.json").write_text(json.dumps(content))
         with pytest.raises(nas.InputError, match="from a copy"):
             nas.resume(run, trials=6, evaluate=capacity, device=later)
@@ -355,9 +357,11 @@ def test_a_measured_run_does_not_go_on_elsewhere(spec: str, tmp_path: Path, monk
     """On another machine, or with fewer cores, nothing could be measured as before: one line that names both machines,
     and the run is left as it is. Back on its own machine it goes on."""
 
-    def stand_on(name: str) -> None:
-        for module in ("nas.system.machine", "nas.latency.devices"):
-            monkeypatch.setattr(f"{module}.host", lambda: name)
+    def move_to(cores: int, node: str = "a") -> None:
+        machine.here.cache_clear()
+        monkeypatch.setattr("nas.system.machine.cpu", lambda: "CPU")
+        monkeypatch.setattr("nas.system.machine.usable_cores", lambda: cores)
+        monkeypatch.setattr("platform.node", lambda: node)
 
     def timed(arch: Arch, runtime: str, threads: int) -> Latency:
         return times(table(arch).ms)
@@ -369,21 +373,22 @@ def test_a_measured_run_does_not_go_on_elsewhere(spec: str, tmp_path: Path, monk
     monkeypatch.setattr("nas.latency.devices.cached_table", lambda *_: replace(table, device=machine.host()))
     monkeypatch.setattr("nas.latency.devices.measure", timed)
 
-    stand_on("CPU, 8 cores")
+    move_to(8)
     run, target_ms = tmp_path / "run", float(np.median(table.many([SPACE.sample(seed) for seed in range(100)])))
     device = f"table:{tmp_path / 'table.json'}" if spec == "table" else "host"
     nas.search(SPACE, latency_target=target_ms, device=device, evaluate=capacity, trials=3, run=run)
     if spec == "host without its table":
         (run / "latency_table.json").unlink()
     before = (run / "run.json").read_text()
-    assert json.loads(before)["options"]["modelled"] is False
-    stand_on("CPU, 2 cores")
-    with pytest.raises(nas.InputError, match=r"measured on CPU, 8 cores, but this is CPU, 2 cores .*start a new run"):
-        nas.resume(run, trials=6, evaluate=capacity)
-    assert (run / "run.json").read_text() == before
-    stand_on("CPU, 8 cores")
+    assert json.loads(before)["device"]["modelled"] is False
+    for cores, node, what in ((2, "a", "8.*2"), (8, "b", "'?a'?.*'?b'?")):
+        move_to(cores, node)
+        with pytest.raises(nas.InputError, match=what):
+            nas.resume(run, trials=6, evaluate=capacity)
+        assert json.loads((run / "run.json").read_text()) == json.loads(before)
+    move_to(8)
     record = nas.resume(run, trials=6, evaluate=capacity)
-    assert not record.modelled
+    assert not record.info.modelled
     assert all(c.measured for c in record.front)
 
 
@@ -536,9 +541,9 @@ def test_a_function_answers_for_itself() -> None:
     """Someone's own cost is the cost: no guard is kept below it unless one is asked for."""
     target_ms = target_of(0.5)
     record = nas.search(SPACE, latency_target=target_ms, device=cost_ms, evaluate=capacity, trials=20)
-    assert record.options["admitted_ms"] == target_ms
+    assert record.info.admitted_ms == target_ms
     asked = nas.search(SPACE, latency_target=target_ms, device=cost_ms, evaluate=capacity, trials=20, guard="10%")
-    assert asked.options["admitted_ms"] == pytest.approx(target_ms / 1.1)
+    assert asked.info.admitted_ms == pytest.approx(target_ms / 1.1)
     assert all(c.predicted.ms <= target_ms / 1.1 for c in asked.front)
 
 
@@ -569,7 +574,7 @@ def modelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
     )  # fmt: skip
     assert any("fastest network of the space" in text and "ms modelled" in text for text in heard.said)
     assert not any("predicted" in text for text in heard.said)
-    assert all("ms modelled" in line(one.latest, one.modelled) for one in heard.seen if one.latest)
+    assert all("ms modelled" in line(one.latest, one.latency_word) for one in heard.seen if one.latest)
     return found, folder
 
 
@@ -577,12 +582,13 @@ def test_a_modelled_device_says_so_everywhere(modelled: tuple[Record, Path]) -> 
     """Title, sentences, table, axis and files call its latencies modelled, and none of them predicted or measured; the
     guard is that of the model's own error."""
     record, folder = modelled
-    told = contents(record)
+    told = report_data(record)
     assert record.front
-    assert record.modelled
+    assert record.info.modelled
     assert all(c.predicted.source == "predicted" and c.measured is None for c in record.candidates)
-    assert record.options["admission"]["source"] == "held-out"
-    assert 0.005 < record.options["admission"]["guard"] < 0.1
+    assert record.info.margin is not None
+    assert record.info.margin.source == "held-out"
+    assert 0.005 < record.info.margin.guard < 0.1
     assert told.headline.title.endswith("ms modelled")
     assert "Modelled, ms" in told.networks.header
     assert {row.cells[told.networks.header.index("Target")] for row in told.networks.rows} <= {
@@ -602,8 +608,8 @@ def test_a_modelled_device_says_so_everywhere(modelled: tuple[Record, Path]) -> 
 def test_a_modelled_run_goes_on_modelled(modelled: tuple[Record, Path]) -> None:
     """Nothing of it was measured anywhere, so that it can be resumed anywhere."""
     record, folder = modelled
-    assert nas.resume(folder, trials=6, evaluate=capacity).modelled
-    assert record.modelled
+    assert nas.resume(folder, trials=6, evaluate=capacity).info.modelled
+    assert record.info.modelled
 
 
 def test_an_export_of_a_modelled_run_says_so(modelled: tuple[Record, Path]) -> None:
@@ -635,8 +641,8 @@ def test_an_export_close_to_its_target_is_measured_again(
     monkeypatch.setattr("nas.latency.measure.measure_onnx", again)
     done = Exported(arch, 10, (), 0.0, times(first))
     found = check_against_target(done, ExportSource(arch, Path("x"), target_ms=10.0, threads=2), Path("x"))
-    assert found.held is not None
-    assert (found.held.ms, found.target_ms) == (told, 10.0)
+    assert found.checked is not None
+    assert (found.checked.ms, found.target_ms) == (told, 10.0)
     assert asked_for == [("model.onnx", 2)] * len(later)
 
 

@@ -1,20 +1,21 @@
 """A search in a process of its own, to be killed:
 ``python -m tests.engine.search_child FOLDER LOG TRIALS WORKERS SECONDS``.
 
-Begins the run, or goes on with it. Prints one line per finished network.
+Begins the run, or continues it. Prints one line per finished network.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from nas.engine.executors.base import ProcessExecutor, SerialExecutor
 from nas.engine.loop import SearchProgress, run_search
 from nas.engine.run.store import Store
 from nas.engine.samplers import make_sampler
-from tests.engine.search_toys import SPACE, Model, Traced, target_of
+from tests.engine.search_toys import SPACE, Model, Traced, info_of, target_of
 
 
 def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> None:
@@ -23,7 +24,7 @@ def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> 
             print(progress.latest.key, flush=True)
 
     begun = (folder / "run.json").exists()
-    with Store.open(folder) if begun else Store.create(folder, {"target_ms": target_of(0.5)}, SPACE) as store:
+    with Store.open(folder) if begun else Store.create(folder, info_of(target_of(0.5))) as store:
         evaluator = Traced(log, seconds)
         sampler = make_sampler("auto", 3, parallel=workers > 1, stored=len(store.load()[0]))
         with ProcessExecutor(evaluator, workers) if workers > 1 else SerialExecutor(evaluator) as executor:
@@ -31,13 +32,10 @@ def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> 
             run_search(
                 SPACE,
                 Model(),
-                target_ms=store.target_ms,
-                executor=executor,
-                sampler=sampler,
+                replace(store.info.options, trials=trials, seed=3),
+                executor,
+                sampler,
                 references=references,
-                trials=trials,
-                budget_s=None,
-                seed=3,
                 store=store,
                 watch=watch,
             )

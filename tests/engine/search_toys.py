@@ -7,13 +7,17 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nas.arch.arch import Arch
+from nas.arch.space import Space
 from nas.arch.space_yaml import parse_space
+from nas.engine.options import SearchOptions
+from nas.engine.run.info import RunInfo
 from nas.latency.record import Latency
 from nas.training.evaluate import Evaluation
 
@@ -53,6 +57,11 @@ class Model:
 
     def many(self, archs: Sequence[Arch]) -> np.ndarray:
         return np.array([cost_ms(arch) for arch in archs])
+
+
+def info_of(target_ms: float | None = None, space: Space = SPACE, **changes: Any) -> RunInfo:
+    """What ``run.json`` says of a toy run."""
+    return replace(RunInfo(SearchOptions(target_ms=target_ms, references=()), space, "toy"), **changes)
 
 
 def target_of(share: float) -> float:

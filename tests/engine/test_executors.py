@@ -12,10 +12,11 @@ import pytest
 from nas.engine.executors.base import Executor, ProcessExecutor, SerialExecutor
 from nas.engine.executors.ray import RayExecutor
 from nas.engine.loop import Outcome, run_search
+from nas.engine.options import SearchOptions
 from nas.engine.run.store import Store
 from nas.engine.samplers import make_sampler
 from nas.system.errors import InputError, NasError
-from tests.engine.search_toys import SPACE, Deadly, Model, Traced, evaluated, evaluation, target_of
+from tests.engine.search_toys import SPACE, Deadly, Model, Traced, evaluated, evaluation, info_of, target_of
 
 Make = Callable[[Any], Executor]
 
@@ -46,13 +47,10 @@ def search(executor: Executor, store: Store | None = None, trials: int = 12) -> 
         return run_search(
             SPACE,
             Model(),
-            target_ms=target_of(0.5),
-            executor=executor,
-            sampler=make_sampler("random", 2),
+            SearchOptions(target_ms=target_of(0.5), trials=trials, seed=2),
+            executor,
+            make_sampler("random", 2),
             references={"ref": SPACE.sample(77)},
-            trials=trials,
-            budget_s=None,
-            seed=2,
             store=store,
         )
 
@@ -88,7 +86,7 @@ def test_training_gives_the_same_scores_everywhere(make: Make, tmp_path: Path, m
 
 def test_killed_worker_costs_one_retry(make: Make, tmp_path: Path) -> None:
     """SIGKILL in the middle of a candidate: that one is evaluated once more, all are there, the scores are the same."""
-    with Store.create(tmp_path / "run", {"target_ms": target_of(0.5)}, SPACE) as store:
+    with Store.create(tmp_path / "run", info_of(target_of(0.5))) as store:
         outcome = search(make(Deadly(tmp_path / "log", once=tmp_path / "died")), store)
     assert (tmp_path / "died").exists()
     assert scores(outcome) == scores(search(SerialExecutor(evaluation)))
@@ -123,7 +121,7 @@ class Unloadable:
 
 def test_unloadable_evaluator_is_one_line() -> None:
     """An evaluator that workers cannot load is an error of the whole search, not of each candidate."""
-    with pytest.raises(NasError, match="cannot load what it shall run: ValueError: invalid literal"):
+    with pytest.raises(NasError, match="ValueError: invalid literal"):
         search(ProcessExecutor(Unloadable(), 1))  # type: ignore[arg-type]
 
 

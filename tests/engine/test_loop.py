@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
 from nas.engine.loop import Outcome, SearchProgress, run_search
+from nas.engine.options import SearchOptions
 from nas.engine.proposals import USED
 from nas.engine.run.record import Record
 from nas.engine.run.store import Store
@@ -30,6 +31,7 @@ from tests.engine.search_toys import (
     cost_ms,
     evaluated,
     evaluation,
+    info_of,
     noise,
     raising,
     target_of,
@@ -37,9 +39,12 @@ from tests.engine.search_toys import (
 
 
 def search(evaluator: Any = evaluation, sampler: Any = "random", space: Any = SPACE, **changes: Any) -> Outcome:
-    options: dict[str, Any] = {"target_ms": None, "trials": 20, "budget_s": None, "seed": 0, "references": {}}
-    chosen = make_sampler(sampler, changes.get("seed", 0))
-    return run_search(space, Model(), executor=SerialExecutor(evaluator), sampler=chosen, **options | changes)
+    names = {one.name for one in fields(SearchOptions)} - {"references"}
+    given = {name: changes.pop(name) for name in list(changes) if name in names}
+    options = SearchOptions(**{"trials": 20, "references": (), **given})
+    return run_search(
+        space, Model(), options, SerialExecutor(evaluator), make_sampler(sampler, options.seed), **changes
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -83,7 +88,7 @@ def test_tpe_finds_better_fronts_than_random() -> None:
         volumes = []
         for seed in range(3):
             outcome = search(smooth, sampler, target_ms=target_of(0.5), trials=40, seed=seed)
-            volumes.append(Record({}, SPACE, target_of(0.5), outcome.candidates).hypervolume())
+            volumes.append(Record(info_of(target_of(0.5)), outcome.candidates).hypervolume())
         return float(np.mean(volumes))
 
     assert mean("tpe") > mean("random")
@@ -147,8 +152,7 @@ def test_twin_of_a_running_candidate_waits_for_its_result(tmp_path: Path) -> Non
     executor = SerialExecutor(Traced(tmp_path / "log"))
     executor.slots = 5  # a queue: submitted ones stay running until `wait`
     sampler = Listening()
-    options: dict[str, Any] = {"target_ms": None, "trials": 12, "budget_s": None, "seed": 0, "references": {}}
-    run_search(TINY, Model(), executor=executor, sampler=sampler, **options)
+    run_search(TINY, Model(), SearchOptions(trials=12), executor, sampler)
     assert len(evaluated(tmp_path / "log")) == len(set(evaluated(tmp_path / "log"))) == 12
     assert sampler.begun == len(sampler.told) > 12
 
@@ -191,8 +195,8 @@ def test_budget_ends_the_search() -> None:
 
 def test_resumed_search_goes_on(tmp_path: Path) -> None:
     """A second call evaluates what is missing to `trials`; one whose budget earlier calls spent evaluates nothing."""
-    with Store.create(tmp_path / "run", {"target_ms": target_of(0.5)}, SPACE) as store:
-        options: dict[str, Any] = {"target_ms": store.target_ms, "store": store, "references": {"ref": SPACE.sample(9)}}
+    with Store.create(tmp_path / "run", info_of(target_of(0.5))) as store:
+        options: dict[str, Any] = {"target_ms": target_of(0.5), "store": store, "references": {"ref": SPACE.sample(9)}}
         traced = Traced(tmp_path / "log")
         first = search(traced, trials=5, **options)
         second = search(traced, trials=8, seed=1, **options)
@@ -209,7 +213,7 @@ def test_progress_agrees_with_the_record() -> None:
     seen: list[SearchProgress] = []
     target = target_of(0.5)
     outcome = search(sampler="tpe", target_ms=target, watch=seen.append)
-    record, last = Record({}, SPACE, target, outcome.candidates), seen[-1]
+    record, last = Record(info_of(target), outcome.candidates), seen[-1]
     assert last.best is not None
     assert last.best.arch == record.best
     assert last.hypervolume == pytest.approx(record.hypervolume(), rel=1e-12)

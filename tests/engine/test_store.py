@@ -19,9 +19,9 @@ from nas.engine.run.record import Candidate, State
 from nas.engine.run.store import Store
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError, RunBusyError
-from tests.engine.search_toys import SPACE, Model, target_of
+from tests.engine.search_toys import SPACE, Model, info_of, target_of
 
-OPTIONS = {"target_ms": 30.0, "seed": 1, "feasibility": {"share": 0.5}}
+INFO = info_of(30.0, feasibility={"share": 0.5})
 
 
 def candidate(seed: int, state: State = "COMPLETE", name: str | None = None) -> Candidate:
@@ -41,7 +41,7 @@ REFERENCES = [candidate(5, name="a"), candidate(6, "FAILED", name="b")]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store") / "deep" / "run"
-    with Store.create(folder, OPTIONS, SPACE) as store:
+    with Store.create(folder, INFO) as store:
         for at, found in enumerate(CANDIDATES):
             store.append(found, float(at))
         for found in REFERENCES:
@@ -58,14 +58,15 @@ def test_reads_back_what_was_written(run: Path) -> None:
     """Candidates, references, options, space and time spent come back equal; measured latencies join the record."""
     with Store.open(run) as store:
         assert store.load() == (CANDIDATES, REFERENCES)
-        assert (store.spent_s, store.target_ms, store.space.key) == (9.5, 30.0, SPACE.key)
+        assert (store.spent_s, store.info, store.space.key) == (9.5, INFO, SPACE.key)
         measured = Latency(12.5, 0.1, 30, "host", "onnxruntime", 1, 1, "measured")
         store.write_measured({CANDIDATES[3].key: measured, REFERENCES[0].key: measured})
         store.finish(stopped_because="trials")
     record = Store.open(run, read_only=True).record()
-    assert record.options["stopped_because"] == "trials"
-    assert record.options["finished"] >= record.options["started"]
-    assert record.feasibility == {"share": 0.5}
+    assert record.info.stopped_because == "trials"
+    assert record.info.finished
+    assert record.info.finished >= record.info.started
+    assert record.info.feasibility == {"share": 0.5}
     assert record.candidates[3] == replace(CANDIDATES[3], measured=measured)
     assert record.references[0].latency_ms == 12.5
     assert record.candidates[0].measured is None
@@ -164,7 +165,9 @@ DAMAGE = {
     "unknown gene": (lambda line: line.replace(b'"resolution"', b'"colour"'), "no gene 'colour'"),
     "other network": (lambda line: line.replace(b'"key":"', b'"key":"0'), "its genes decode to network"),
     "bad latency": (lambda line: line.replace(b'"source":"predicted"', b'"source":"guessed"'), "source is not one of"),
-    "no accuracy": (lambda line: line.replace(b'"state":1', b'"state":2'), "a COMPLETE network has an accuracy"),
+    "no accuracy": (lambda line: line.replace(b'"state":1', b'"state":2'), "COMPLETE"),
+    "not a number": (lambda line: line.replace(b'"values":[0.0', b'"values":[NaN'), "NaN"),
+    "infinite": (lambda line: line.replace(b'"values":[0.0', b'"values":[-Infinity'), "Infinity"),
     "negative": (lambda line: line.replace(b'"macs":2', b'"macs":-2'), "macs must be a whole number"),
 }
 
@@ -190,9 +193,10 @@ def test_damaged_journal_line_is_named(run: Path, kind: str) -> None:
     ("name", "content", "text"),
     [
         ("run.json", "{", r"run.json:1: broken JSON"),
-        ("run.json", '{"schema": 99}', "reads schema 1, got 99"),
-        ("run.json", '{"schema": 1, "options": {}}', "needs objects options and space"),
-        ("run.json", '{"schema": 1, "options": {}, "space": {"text": "name: x"}}', "target_ms must be"),
+        ("run.json", '{"schema": 99}', "schema 2, got 99"),
+        ("run.json", '{"schema": 1, "options": {}}', "space"),
+        ("run.json", '{"schema": 2, "options": {}, "space": {"text": "name: x"}}', "target_ms"),
+        ("run.json", '{"schema": 2, "options": {"target_ms": "8"}, "space": {"text": "name: x"}}', "target_ms.*'8'"),
         (
             "run.json",
             '{"schema": 1, "options": {"target_ms": null}, "space": {"text": "name: x"}}',
@@ -216,14 +220,14 @@ def test_missing_and_taken_folders(run: Path, tmp_path: Path) -> None:
     """Opening what is no run, creating over a run, or where nothing can be written: one line that says what to do."""
     with pytest.raises(InputError, match="is not a run folder"):
         Store.open(tmp_path / "nothing")
-    with pytest.raises(InputError, match="already holds a run; `nas resume"):
-        Store.create(run, OPTIONS, SPACE)
+    with pytest.raises(InputError, match="nas resume"):
+        Store.create(run, INFO)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot use run folder .*: Not a directory"):
-        Store.create(tmp_path / "file" / "run", OPTIONS, SPACE)
+        Store.create(tmp_path / "file" / "run", INFO)
     (run / "run.json").unlink()
-    with pytest.raises(InputError, match=r"holds a study.journal but no run.json"):
-        Store.create(run, OPTIONS, SPACE)
+    with pytest.raises(InputError, match=r"study\.journal.*run\.json"):
+        Store.create(run, INFO)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -231,4 +235,4 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     """A folder without write permission is refused."""
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="Permission denied"):
-        Store.create(tmp_path / "run", {"target_ms": target_of(0.5)}, SPACE)
+        Store.create(tmp_path / "run", info_of(target_of(0.5)))

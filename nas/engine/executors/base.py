@@ -1,4 +1,4 @@
-"""Where candidates are evaluated: this process, or others beside it (``ray_executor.py``: a Ray cluster)."""
+"""Where candidates are evaluated: this process, or worker processes (``ray.py``: a Ray cluster)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from typing import Protocol, Self
 import cloudpickle
 
 from nas.arch.arch import Arch
+from nas.engine.options import MAX_WORKERS
 from nas.system.errors import InputError, NasError
 from nas.system.machine import usable_cores
+from nas.system.validate import whole_number
 from nas.training.evaluate import Evaluation, Evaluator, guarded
-
-MAX_WORKERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,7 @@ class ProcessExecutor(_Closing):
     """
 
     def __init__(self, evaluator: Evaluator, workers: int, threads: int | None = None) -> None:
-        if not 1 <= workers <= MAX_WORKERS:
-            raise InputError(f"workers must be a whole number from 1 to {MAX_WORKERS}, got {workers!r}")
-        self.slots = workers
+        self.slots = whole_number("workers", workers, 1, MAX_WORKERS)
         self._threads = threads or max(1, usable_cores() // workers)
         self._payload = pickled(threaded(evaluator, self._threads))
         self._workers: list[_Worker] = []
@@ -207,7 +205,7 @@ class ProcessExecutor(_Closing):
             self._drop(worker)
             return died
         if kind == "broken":
-            raise NasError(f"a worker process cannot load what it shall run: {content}")
+            raise NasError(f"a worker process cannot load what it is to run: {content}")
         if kind == "ready":
             return None
         finished = Finished(worker.ticket, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nas.arch.arch import Arch
 from nas.engine.executors.base import Finished, _Closing, threaded
 from nas.system.errors import InputError, NasError
 from nas.system.machine import usable_cores
+from nas.system.text import one_line
 from nas.training.evaluate import Evaluation, Evaluator, guarded
 
 CONNECT_SECONDS = 10
@@ -58,6 +60,8 @@ class RayExecutor(_Closing):
         if not ray.is_initialized():
             self._init(address)
             self._started = True
+        elif address is not None:
+            self._check_joined(address)
         try:
             self.slots = self._count_slots(cpus_per_trial, gpus_per_trial)
             in_memory = getattr(evaluator, "in_memory", None)
@@ -80,7 +84,18 @@ class RayExecutor(_Closing):
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _unreachable(address, str(error)) from None
 
+    def _check_joined(self, address: str) -> None:
+        """Ray was initialised before, by whoever calls: raise `InputError` unless it is with the cluster asked for."""
+        joined: str = self._ray.get_runtime_context().gcs_address
+        own: str = self._ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        if _host_and_port(address, own) != _host_and_port(joined, own):
+            raise InputError(
+                f"Ray is initialised with the cluster at {joined}, got the address {address}; call ray.shutdown() "
+                "first, or give ray='auto' to use that cluster"
+            )
+
     def _count_slots(self, cpus: float, gpus: float) -> int:
+        """How many candidates can run at once beside what others run on the cluster now; at least one, which waits."""
         every: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node["Resources"] for node in every if node["Alive"]]
         fits = [
@@ -93,7 +108,9 @@ class RayExecutor(_Closing):
                 f"no Ray node has {cpus:g} cpus and {gpus:g} gpus for a trial; the largest has {most['CPU']:g} cpus, "
                 f"the most gpus are {most['GPU']:g}; lower --cpus-per-trial or --gpus-per-trial"
             )
-        return sum(fits)
+        free: dict[str, float] = self._ray.available_resources()  # type: ignore[no-untyped-call]
+        now = min(free.get("CPU", 0) / cpus, free.get("GPU", 0) / gpus if gpus else float("inf"))
+        return max(1, min(sum(fits), int(now + 1e-9)))
 
     def submit(self, ticket: int, arch: Arch, seed: int) -> None:
         self._tickets[self._task.remote(self._evaluator, arch, seed)] = ticket
@@ -109,9 +126,9 @@ class RayExecutor(_Closing):
         try:
             return Finished(ticket, self._ray.get(ready[0]))
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:  # not of the evaluation: that is guarded
-            raise NasError(f"Ray workers cannot load what they shall run: {_one_line(error)}") from None
+            raise NasError(f"Ray workers cannot load what they are to run: {_cause(error)}") from None
         except errors.RayError as error:
-            return Finished(ticket, None, f"{type(error).__name__}: {_one_line(error)}")
+            return Finished(ticket, None, f"{type(error).__name__}: {_cause(error)}")
 
     def cancel(self) -> None:
         for reference in self._tickets:
@@ -122,15 +139,23 @@ class RayExecutor(_Closing):
             self._started = False
 
 
-def _one_line(error: Exception) -> str:
+def _cause(error: Exception) -> str:
+    """Ray's errors are tracebacks of several lines, of which the first says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = str(getattr(error, "cause", None) or (lines[0] if lines else type(error).__name__))
-    return " ".join(cause.split())[:200]
+    return one_line(getattr(error, "cause", None) or (lines[0] if lines else error))
+
+
+def _host_and_port(address: str, own: str) -> tuple[str, str]:
+    """An address with its host as a number; this machine, however it is called, as `own`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with suppress(OSError):
+        host = socket.gethostbyname(host)
+    return own if host.startswith("127.") else host, port
 
 
 def _unreachable(address: str, why: str) -> InputError:
-    way_out = "start one with `ray start --head`, or use --ray without an address"
-    return InputError(f"cannot reach a Ray cluster at {address}: {' '.join(why.split())[:160]}; {way_out}")
+    remedy = "start one with `ray start --head`, or use --ray without an address"
+    return InputError(f"cannot reach a Ray cluster at {address}: {one_line(why, 160)}; {remedy}")
 
 
 def check_reachable(address: str) -> None:

@@ -1,4 +1,4 @@
-"""``study.journal``: Optuna's journal of the run, read line by line so that damage is told with its place.
+"""``study.journal``: Optuna's journal of the run, read line by line, so that errors name the damaged line.
 
 The search itself runs on a study in memory. A proposal through a journal costs a locked, synced write per gene
 (110 ms and more for 45 genes); this file gets one record per finished candidate instead.
@@ -45,7 +45,7 @@ class Journal:
                     storage=storage, study_name=STUDY, directions=DIRECTIONS, load_if_exists=True
                 )
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-            raise InputError(f"{path}: {error!r:.80}; {_WAY_OUT}") from None
+            raise InputError(f"{path}: {error!r:.80}; {_REMEDY}") from None
 
     def append(self, trial: FrozenTrial) -> None:
         """Write one record, synced to the disk."""
@@ -53,7 +53,7 @@ class Journal:
             self._study.add_trial(trial)
 
 
-_WAY_OUT = "restore it from a copy, or start a new run"
+_REMEDY = "restore it from a copy, or start a new run"
 
 
 def repair(path: Path) -> None:
@@ -92,23 +92,28 @@ def read(path: Path, space: Space) -> list[tuple[Candidate, float]]:
     if not path.exists():
         return []
     if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: at most {MAX_BYTES} bytes; {_WAY_OUT}")
+        raise InputError(f"{path}: at most {MAX_BYTES} bytes; {_REMEDY}")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break
             try:
-                log = json.loads(line)
+                log = json.loads(line, parse_constant=_no_constant)
                 if not isinstance(log, dict):
                     raise InputError("a record is an object")
                 if log.get("op_code") == _CREATE_TRIAL and "user_attrs" in log:
                     candidate, elapsed_s = candidate_of(log, space)
                     found.setdefault(candidate.key, (candidate, elapsed_s))
             except InputError as error:
-                raise InputError(f"{path}:{number}: {error}; {_WAY_OUT}") from None
+                raise InputError(f"{path}:{number}: {error}; {_REMEDY}") from None
             except (ValueError, RecursionError):
-                raise InputError(f"{path}:{number}: broken JSON; {_WAY_OUT}") from None
+                raise InputError(f"{path}:{number}: broken JSON; {_REMEDY}") from None
     return list(found.values())
+
+
+def _no_constant(name: str) -> None:
+    """NaN and infinities, which Python's reader takes and Optuna refuses with a ValueError later on."""
+    raise InputError(f"{name} is not a number")
 
 
 def _is_object(line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a search leaves behind: candidates, references, the facts of the run. The report is drawn from this alone."""
+"""What a search leaves behind: candidates, references, facts of the run. Reports are drawn from this alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
+from nas.engine.run.info import RunInfo
 from nas.engine.run.pareto import front_mask, hypervolume
 from nas.latency.record import Latency
 
@@ -38,8 +39,8 @@ class Candidate:
 
     Args:
         arch: the network.
-        state: ``COMPLETE`` scored; ``FAILED`` its training failed, see `reason`; ``TOO_SLOW`` predicted above the
-            target, less the guard, and therefore never trained.
+        state: ``COMPLETE``: scored; ``FAILED``: its training failed, see `reason`; ``TOO_SLOW``: its prediction does
+            not clear the target by the safety margin, so it was never trained.
         predicted: latency by the device's model, as the search saw it.
         params: trainable parameters at 1000 classes.
         macs: multiply-accumulates at 1000 classes.
@@ -72,15 +73,14 @@ class Candidate:
         return self.arch.key
 
     @property
-    def latency_ms(self) -> float:
-        """The latency to judge by: measured where it was, else predicted."""
-        return (self.measured or self.predicted).ms
+    def latency(self) -> Latency:
+        """The latency to judge by: measured if it was, else predicted."""
+        return self.measured or self.predicted
 
     @property
-    def at_most_ms(self) -> float:
-        """What a target is held against: of a network that was measured several times, what further measurements are
-        to stay within."""
-        return (self.measured or self.predicted).at_most_ms
+    def latency_ms(self) -> float:
+        """Milliseconds of `latency`."""
+        return self.latency.ms
 
     def row(self) -> dict[str, Any]:
         """One line of ``trials.csv``; `latency_ms` is the predicted one there."""
@@ -96,35 +96,38 @@ def with_measured(candidates: Sequence[Candidate], measured: Mapping[str, Latenc
 
 @dataclass(frozen=True)
 class Record:
-    """A run, complete enough to be reported.
+    """A run, complete enough to be reported; what `nas.search` returns.
 
     Args:
-        options: what ``run.json`` holds: name, seed, sampler, workers, trials, budget_s, data, proxy, device, versions,
-            started, finished, seconds.
-        space: the searched space.
-        target_ms: latency target, or None.
-        candidates: in the order in which they were finished; without references.
+        info: what ``run.json`` holds: options, space, device, versions, times.
+        candidates: in the order in which they finished; without references.
         references: the fixed networks, scored and measured in the same way.
-        feasibility: `nas.latency.feasibility.Feasibility.to_dict()`, or None.
-        table_error: held-out error of the latency model, or None.
     """
 
-    options: Mapping[str, Any]
-    space: Space
-    target_ms: float | None
+    info: RunInfo
     candidates: Sequence[Candidate]
     references: Sequence[Candidate] = ()
-    feasibility: Mapping[str, Any] | None = None
-    table_error: Mapping[str, Any] | None = None
+
+    @property
+    def space(self) -> Space:
+        """The searched space."""
+        return self.info.space
+
+    @property
+    def target_ms(self) -> float | None:
+        """Latency target, or None."""
+        return self.info.options.target_ms
 
     def meets(self, candidate: Candidate) -> bool:
         """Whether its latency, measured if it was, is within the target."""
-        return self.target_ms is None or candidate.at_most_ms <= self.target_ms
+        return candidate.latency.meets(self.target_ms)
 
     @property
     def front(self) -> list[Candidate]:
         """The scored candidates within the target that no other dominates, fastest first."""
         scored = [c for c in self.candidates if c.proxy_accuracy is not None and self.meets(c)]
+        if self.info.measured_only:
+            scored = [c for c in scored if c.measured is not None]
         mask = front_mask([c.proxy_accuracy or 0.0 for c in scored], [c.latency_ms for c in scored])
         return sorted((c for c, on in zip(scored, mask, strict=True) if on), key=lambda c: c.latency_ms)
 
@@ -155,7 +158,11 @@ class Record:
         """Scored candidates predicted within the target and measured above it, or too close to it to hold, the most
         accurate first: they were on the front, and those they hid took their places."""
         limit = self.target_ms
-        late = [c for c in self.candidates if limit and c.measured and c.predicted.ms <= limit < c.measured.at_most_ms]
+        late = [
+            c
+            for c in self.candidates
+            if limit and c.measured and c.predicted.ms <= limit and not c.measured.meets(limit)
+        ]
         scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
         return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
 
@@ -163,11 +170,6 @@ class Record:
     def measured(self) -> int:
         """How many candidates were measured after the search, references not counted."""
         return sum(c.measured is not None for c in self.candidates)
-
-    @property
-    def modelled(self) -> bool:
-        """Whether its latencies are those of a model of a device that is not at hand, so that none can be checked."""
-        return self.options.get("modelled") is True
 
     def with_measured(self, measured: Mapping[str, Latency]) -> Record:
         """The same run with latencies measured after the search, by architecture key."""

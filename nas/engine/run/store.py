@@ -1,11 +1,12 @@
 """The run folder: everything a search has finished, on disk at once, whole after ``kill -9`` at any moment.
 
 ======================  ===================================================================================
-``run.json``            options, space, start and end; replaced atomically
+``run.json``            what was asked for, the space, start and end (`RunInfo`); replaced atomically
 ``study.journal``       Optuna journal, one record per finished candidate; `optuna-dashboard` opens it
 ``references.json``     the fixed networks; replaced atomically
 ``measured.json``       latencies measured after the search, by architecture key; replaced atomically
-``nas.lock``            held (flock) and filled with the process id by the one process that works on the run
+``latency_table.json``  the latency table that the run predicts with
+``nas.lock``            locked (flock) by the one process that works on the run; holds its process id
 ======================  ===================================================================================
 """
 
@@ -13,23 +14,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from nas.arch.space import Space
-from nas.arch.space_yaml import parse_space
 from nas.engine.run import journal
+from nas.engine.run.info import SCHEMA, RunInfo, now
 from nas.engine.run.lock import NAME as LOCK
 from nas.engine.run.lock import acquire
 from nas.engine.run.record import Candidate, Record, with_measured
-from nas.engine.run.trials import frozen, now, reference_from_dict, reference_to_dict
+from nas.engine.run.trials import frozen, reference_from_dict, reference_to_dict
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
 from nas.system.files import write_atomic
 
-SCHEMA = 1
 MAX_JSON_BYTES = 64 << 20
+TABLE = "latency_table.json"
+_FILE_SCHEMA = 1  # of references.json and measured.json
+_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE)
 
 
 class Store:
@@ -37,54 +41,56 @@ class Store:
 
     Attributes:
         folder: of the run.
-        options: what ``run.json`` holds besides the space.
-        space: the searched space.
-        target_ms: latency target, or None.
+        info: what ``run.json`` holds; change it with `update`.
         spent_s: search time of the calls so far, up to the last finished candidate.
     """
 
-    def __init__(self, folder: Path, lock: IO[str] | None, options: dict[str, Any], space: Space) -> None:
+    def __init__(self, folder: Path, lock: IO[str] | None, info: RunInfo) -> None:
         self.folder = folder
-        self.options = options
-        self.space = space
-        self.target_ms: float | None = options["target_ms"]
+        self.info = info
         self.spent_s = 0.0
-        self._was_empty = False
         self._lock = lock
         self._candidates: list[Candidate] = []
         self._references: list[tuple[Candidate, float]] = []
         self._journal: journal.Journal | None = None
 
+    @property
+    def space(self) -> Space:
+        """The searched space."""
+        return self.info.space
+
+    @property
+    def table_path(self) -> Path:
+        """Where the run keeps its latency table, whether it is there already or not."""
+        return self.folder / TABLE
+
     @staticmethod
-    def create(folder: Path | str, options: Mapping[str, Any], space: Space) -> Store:
-        """Begin a run in `folder`, which is made if absent.
+    def create(folder: Path | str, info: RunInfo) -> Store:
+        """Begin a run.
 
         Args:
-            folder: ``results/<run>``.
-            options: plain values for ``run.json``; must hold ``target_ms`` (None or a number).
-            space: the space to be searched.
+            folder: ``results/<run>``; is made if absent.
+            info: of the run.
 
         Raises:
-            InputError: the folder holds a run already, or cannot be written to.
+            InputError: the folder holds a run or files of one, or cannot be written to.
             RunBusyError: another process works on it.
         """
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            was_empty = not any(folder.iterdir())
             lock = acquire(folder)
         except OSError as error:
             raise _unwritable(folder, error) from None
         try:
             if (folder / "run.json").exists():
                 raise InputError(f"{folder} already holds a run; `nas resume {folder}` continues it, or name another")
-            if (folder / journal.NAME).exists():  # run.json is written first, so somebody took it away
+            if stale := [name for name in _READ_BACK if (folder / name).exists()]:  # run.json is written first
                 raise InputError(
-                    f"{folder} holds a {journal.NAME} but no run.json; restore that, or name another folder"
+                    f"{folder} holds {stale[0]} of another run but no run.json; restore that, or name another folder"
                 )
-            store = Store(folder, lock, {"started": now(), "finished": None, **options}, space)
-            store._was_empty = was_empty
-            store._save_options()
+            store = Store(folder, lock, info)
+            store.update()
             store._journal = journal.Journal(folder / journal.NAME)
         except OSError as error:
             lock.close()
@@ -96,14 +102,14 @@ class Store:
 
     @staticmethod
     def open(folder: Path | str, read_only: bool = False) -> Store:
-        """Open a run to go on with it.
+        """Open a run to continue it, or to look at it.
 
         Args:
             folder: of the run.
-            read_only: to look at it only, maybe while it runs: takes no lock, repairs nothing, refuses to write.
+            read_only: look only, even while it runs: takes no lock, repairs nothing, refuses to write.
 
         Raises:
-            InputError: not a run folder, or one of its files is broken; the text names file, line and way out.
+            InputError: not a run folder, or one of its files is broken; the text names the file, the line and a remedy.
             RunBusyError: another process works on it.
         """
         folder = Path(folder)
@@ -126,12 +132,11 @@ class Store:
 
     @staticmethod
     def _read(folder: Path, lock: IO[str] | None) -> Store:
-        options, space = _read_options(folder / "run.json")
-        store = Store(folder, lock, options, space)
+        store = Store(folder, lock, _read_info(folder / "run.json"))
         path = folder / journal.NAME
         if lock:
             journal.repair(path)
-        found = journal.read(path, space)
+        found = journal.read(path, store.space)
         store._candidates = [candidate for candidate, _ in found]
         store._references = _read_references(folder / "references.json")
         store.spent_s = max((elapsed for _, elapsed in [*found, *store._references]), default=0.0)
@@ -140,30 +145,33 @@ class Store:
         return store
 
     def append(self, candidate: Candidate, elapsed_s: float = 0.0) -> None:
-        """Keep a finished candidate; on disk when this returns. `elapsed_s` is search time so far, all calls together.
+        """Keep a finished candidate; it is on disk when this returns.
+
+        Args:
+            candidate: to keep.
+            elapsed_s: search time so far, of all calls together.
 
         Raises:
             NasError: the disk is full or gone.
         """
         if self._journal is None:
             raise NasError(f"{self.folder} was opened to be read only")
-        limit_ms = self.options.get("admitted_ms") or self.target_ms
         try:
-            self._journal.append(frozen(candidate, self.space, limit_ms, elapsed_s))
+            self._journal.append(frozen(candidate, self.space, self.info.limit_ms, elapsed_s))
         except OSError as error:
             raise NasError(f"cannot write {self._journal.path}: {error.strerror}; free the disk, then resume") from None
         self._candidates.append(candidate)
         self.spent_s = max(self.spent_s, elapsed_s)
 
     def append_reference(self, candidate: Candidate, elapsed_s: float = 0.0) -> None:
-        """Keep a finished reference; on disk when this returns."""
+        """Keep a finished reference; it is on disk when this returns."""
         self._references.append((candidate, elapsed_s))
         data = [reference_to_dict(reference, elapsed) for reference, elapsed in self._references]
-        self._write("references.json", {"schema": SCHEMA, "references": data})
+        self._write("references.json", {"schema": _FILE_SCHEMA, "references": data})
         self.spent_s = max(self.spent_s, elapsed_s)
 
     def load(self) -> tuple[list[Candidate], list[Candidate]]:
-        """The finished candidates in the order in which they finished, and the finished references, with what was
+        """The finished candidates and the finished references, each in the order in which they finished, with what was
         measured after an earlier search.
 
         Raises:
@@ -177,7 +185,7 @@ class Store:
         """Keep latencies measured after the search, by architecture key, besides those kept before."""
         both = self.measured() | dict(measured)
         data = {key: latency.to_dict() for key, latency in both.items()}
-        self._write("measured.json", {"schema": SCHEMA, "measured": data})
+        self._write("measured.json", {"schema": _FILE_SCHEMA, "measured": data})
 
     def measured(self) -> dict[str, Latency]:
         """Latencies measured after the search, by architecture key; empty before.
@@ -185,46 +193,35 @@ class Store:
         Raises:
             InputError: ``measured.json`` is broken.
         """
-        path = self.folder / "measured.json"
+        path, remedy = self.folder / "measured.json", "delete it; it can be measured again"
         if not path.exists():
             return {}
-        found = _load_json(path, "delete it; it can be measured again").get("measured")
+        found = _load_json(path, remedy, _FILE_SCHEMA).get("measured")
         try:
             if not isinstance(found, dict):
                 raise InputError("measured must be an object")
             return {key: Latency.from_dict(value) for key, value in found.items()}
         except InputError as error:
-            raise InputError(f"{path}: {error}; delete it; it can be measured again") from None
+            raise InputError(f"{path}: {error}; {remedy}") from None
 
-    def update(self, facts: Mapping[str, Any]) -> None:
-        """Add plain values to the options in ``run.json``, e.g. `feasibility` or `table_error`."""
-        self.options.update(facts)
-        self.target_ms = self.options["target_ms"]
-        self._save_options()
+    def update(self, **changes: Any) -> None:
+        """Change fields of `info`, on disk when this returns."""
+        self.info = replace(self.info, **changes)
+        self._write("run.json", self.info.to_dict(self.folder))
 
-    def finish(self, **facts: Any) -> None:
-        """Note the end, the search time spent, and `facts` in ``run.json``."""
-        self.update({"finished": now(), "seconds": self.spent_s, **facts})
+    def finish(self, **changes: Any) -> None:
+        """Note the end, the search time spent, and other fields of `info`."""
+        self.update(finished=now(), spent_s=self.spent_s, **changes)
 
     def record(self) -> Record:
-        """The run as a report reads it, with measured latencies where there are some."""
-        candidates, references = self.load()
-        return Record(
-            options=dict(self.options),
-            space=self.space,
-            target_ms=self.target_ms,
-            candidates=candidates,
-            references=references,
-            feasibility=self.options.get("feasibility"),
-            table_error=self.options.get("table_error"),
-        )
+        """The run as a report reads it, with latencies measured after the search."""
+        return Record(self.info, *self.load())
 
     def discard(self) -> None:
-        """Take a run that came to nothing away again: its files are deleted, and the folder if that leaves it empty."""
+        """Delete the files of a run that came to nothing, and the folder if that leaves it empty."""
         if self._candidates or self._references or self._lock is None:
             raise NasError(f"{self.folder} holds finished candidates and is not discarded")
-        table = ["latency_table.json"] if self._was_empty else []  # else it may be the user's
-        for name in ("run.json", journal.NAME, *table, LOCK):  # with the lock held to the last
+        for name in ("run.json", *_READ_BACK, LOCK):  # the lock last, while it is held
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -245,10 +242,6 @@ class Store:
     ) -> None:
         self.close()
 
-    def _save_options(self) -> None:
-        space = {"name": self.space.name, "key": self.space.key, "text": self.space.text}
-        self._write("run.json", {"schema": SCHEMA, "options": self.options, "space": space})
-
     def _write(self, name: str, data: Mapping[str, Any]) -> None:
         if self._lock is None:
             raise NasError(f"{self.folder} was opened to be read only")
@@ -263,42 +256,38 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"cannot use run folder {folder}: {error.strerror}; choose a folder you can write to")
 
 
-def _load_json(path: Path, way_out: str) -> dict[str, Any]:
+def _load_json(path: Path, remedy: str, *schemas: int) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path}: at most {MAX_JSON_BYTES} bytes; {way_out}")
+            raise InputError(f"{path}: at most {MAX_JSON_BYTES} bytes; {remedy}")
         data = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {way_out}") from None
+        raise InputError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {remedy}") from None
     except (UnicodeDecodeError, RecursionError):
-        raise InputError(f"{path}: not JSON text; {way_out}") from None
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise InputError(f"{path}: this program reads schema {SCHEMA}, got {found!r:.40}; {way_out}")
+        raise InputError(f"{path}: not JSON text; {remedy}") from None
+    found = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or found not in schemas:
+        raise InputError(f"{path}: this program reads schema {max(schemas)}, got {found!r:.40}; {remedy}")
     return data
 
 
-def _read_options(path: Path) -> tuple[dict[str, Any], Space]:
-    way_out = "restore it from a copy, or start a new run"
-    data = _load_json(path, way_out)
-    options, space = data.get("options"), data.get("space")
-    if not isinstance(options, dict) or not isinstance(space, dict) or not isinstance(space.get("text"), str):
-        raise InputError(f"{path}: needs objects options and space, and space.text; {way_out}")
-    target = options.get("target_ms")
-    good = isinstance(target, (int, float)) and not isinstance(target, bool) and 0 < target < float("inf")
-    if "target_ms" not in options or not (target is None or good):
-        raise InputError(f"{path}: target_ms must be null or a positive number, got {target!r:.40}; {way_out}")
-    return options, parse_space(space["text"], f"{path} (space)")
+def _read_info(path: Path) -> RunInfo:
+    remedy = "restore it from a copy, or start a new run"
+    data = _load_json(path, remedy, 1, SCHEMA)
+    try:
+        return RunInfo.from_dict(data, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from None
 
 
 def _read_references(path: Path) -> list[tuple[Candidate, float]]:
     if not path.exists():
         return []
-    way_out = "delete it; references are evaluated again"
-    found: Sequence[Any] | None = _load_json(path, way_out).get("references")
+    remedy = "delete it; references are evaluated again"
+    found: Sequence[Any] | None = _load_json(path, remedy, _FILE_SCHEMA).get("references")
     try:
         if not isinstance(found, list):
             raise InputError("references must be a list")
         return [reference_from_dict(item) for item in found]
     except InputError as error:
-        raise InputError(f"{path}: {error}; {way_out}") from None
+        raise InputError(f"{path}: {error}; {remedy}") from None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from nas.arch.space import Space
 from nas.engine.run.record import Candidate, State
 from nas.latency.record import Latency
 from nas.system.errors import InputError, known
+from nas.system.validate import is_number, whole_number
 
 CONSTRAINT = "latency"  # ms above what is admitted; positive is infeasible
 STATES: Mapping[State, TrialState] = {
@@ -40,7 +40,7 @@ def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = N
     much, however it was predicted."""
     over_ms = candidate.predicted.ms - limit_ms
     if candidate.measured is not None and target_ms is not None:
-        over_ms = max(over_ms, candidate.at_most_ms - target_ms)
+        over_ms = max(over_ms, candidate.measured.at_most_ms - target_ms)
     return over_ms
 
 
@@ -146,11 +146,10 @@ def _candidate(
     accuracy: Any,
     name: str | None = None,
 ) -> Candidate:
-    if (state == "COMPLETE") != isinstance(accuracy, (int, float)):
-        raise InputError(f"a COMPLETE network has an accuracy and no other has; got {state} and {accuracy!r:.40}")
+    if (state == "COMPLETE") != is_number(accuracy):
+        raise InputError(f"a COMPLETE network, and no other, has a finite accuracy; got {state} and {accuracy!r:.40}")
     for count in _COUNTS:
-        if not isinstance(facts.get(count), int) or facts[count] < 0:
-            raise InputError(f"{count} must be a whole number from 0, got {facts.get(count)!r:.40}")
+        whole_number(count, facts.get(count), 0)
     return Candidate(
         arch=arch,
         state=state,
@@ -176,8 +175,8 @@ def _number(data: Mapping[str, Any], name: str) -> float | None:
     found = data.get(name)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or math.isinf(found):
-        raise InputError(f"{name} must be a number, got {found!r:.40}")
+    if not is_number(found):
+        raise InputError(f"{name} must be a finite number, got {found!r:.40}")
     return found
 
 
@@ -191,8 +190,3 @@ def _choices(text: str) -> tuple[Any, ...]:
     if not isinstance(distribution, CategoricalDistribution):
         raise InputError(f"a gene has a categorical distribution, got {text!r:.60}")
     return tuple(distribution.choices)
-
-
-def now() -> str:
-    """The time, UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Networks as strips of cells, one cell per block, and what can be counted on them: shares by depth."""
+"""Networks as diagrams of cells, one cell per block, and what can be counted on them: shares by depth."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from nas.arch.arch import Arch
 from nas.arch.block import BLOCK_OPS, CELLS, Block, usual_norm
 from nas.engine.run.record import Record
-from nas.reports.formatting import listed, ms, percent
-from nas.reports.palette import ACT_NAMES, NORM_NAMES, OP_NAMES
+from nas.reports.formatting import and_list, ms, percent
+from nas.reports.names import ACT_NAMES, NORM_NAMES, OP_NAMES
 from nas.reports.run.tables import Entry, Row, Table, score_of
 
 THIRDS = ("first", "middle", "last")
@@ -25,13 +25,13 @@ _HAS: Mapping[str, Callable[[Cell], bool]] = {
     "groups": lambda cell: cell.row.groups > 1,
 }
 MEASURES = tuple(_HAS)
-USUAL = MEASURES[:4]  # shown even where no network has them
-MOST_STRIPS = 40  # of a picture; report.html draws all
+ALWAYS_SHOWN = MEASURES[:4]  # shown even where no network has them
+MAX_DIAGRAMS = 40  # of a picture; report.html draws all
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One block of a strip.
+    """One block of a diagram.
 
     Args:
         row: its choices.
@@ -91,7 +91,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Strip:
+class Diagram:
     """One network: what it is called, its figures in words, its cells."""
 
     name: str
@@ -102,11 +102,11 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Strips on common columns: each group is as wide as its longest strip, so equal depths stand above each other."""
+class DiagramSheet:
+    """Diagrams on common columns: a group is as wide as its longest diagram, which aligns blocks of equal depth."""
 
     columns: tuple[tuple[str, int], ...]
-    strips: tuple[Strip, ...]
+    diagrams: tuple[Diagram, ...]
 
 
 def cells(arch: Arch) -> tuple[Cell, ...]:
@@ -129,30 +129,30 @@ def cells(arch: Arch) -> tuple[Cell, ...]:
     return tuple(found)
 
 
-def sheet(record: Record, listed: Sequence[Entry]) -> Sheet:
-    """The strips of these networks; `Entry.kind` sets them apart."""
+def diagram_sheet(record: Record, entries: Sequence[Entry]) -> DiagramSheet:
+    """The diagrams of these networks; `Entry.kind` sets them apart."""
     score = score_of(record)
-    strips = []
-    for entry in listed:
+    diagrams = []
+    for entry in entries:
         c = entry.candidate
         latency = f"{ms(c.latency_ms)} ms {entry.source}"
         figures = f"{score.name} {score.text(c.proxy_accuracy)}, {latency}, {c.arch.resolution} px"
-        strips.append(Strip(entry.name, entry.kind, c.key, figures, cells(c.arch)))
+        diagrams.append(Diagram(entry.name, entry.kind, c.key, figures, cells(c.arch)))
     slots: dict[str, int] = {}
-    for strip in strips:
-        for cell in strip.cells:
+    for diagram in diagrams:
+        for cell in diagram.cells:
             slots[cell.group] = max(slots.get(cell.group, 0), cell.slot + 1)
-    return Sheet(tuple(sorted(slots.items(), key=lambda item: _order(item[0]))), tuple(strips))
+    return DiagramSheet(tuple(sorted(slots.items(), key=lambda item: _order(item[0]))), tuple(diagrams))
 
 
-def thinned(sheet: Sheet, most: int = MOST_STRIPS) -> Sheet:
-    """At most `most` strips: all but the rest of the front stay, and of that an even share, ends included."""
-    front = [strip for strip in sheet.strips if strip.kind == "front"]
-    room = max(2, most - (len(sheet.strips) - len(front)))
+def thinned(sheet: DiagramSheet, most: int = MAX_DIAGRAMS) -> DiagramSheet:
+    """At most `most` diagrams: all but the rest of the front stay, and of that an even share, ends included."""
+    front = [diagram for diagram in sheet.diagrams if diagram.kind == "front"]
+    room = max(2, most - (len(sheet.diagrams) - len(front)))
     if len(front) <= room:
         return sheet
     kept = {front[round(at)].key for at in np.linspace(0, len(front) - 1, room)}
-    return Sheet(sheet.columns, tuple(s for s in sheet.strips if s.kind != "front" or s.key in kept))
+    return DiagramSheet(sheet.columns, tuple(s for s in sheet.diagrams if s.kind != "front" or s.key in kept))
 
 
 def _order(group: str) -> int:
@@ -161,18 +161,18 @@ def _order(group: str) -> int:
     return int(group.removeprefix("1/"))
 
 
-def body(arch: Arch) -> list[Cell]:
+def main_blocks(arch: Arch) -> list[Cell]:
     """The blocks (`nas.arch.block.BLOCK_OPS`); of a network without any, its convolutions."""
     found = cells(arch)
     return [cell for cell in found if cell.is_block] or [cell for cell in found if cell.row.op == "conv"]
 
 
-def shares(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
+def shares_by_depth(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
     """For each of `MEASURES` the share of blocks that have it in the first, middle and last third of the blocks.
 
     Block i of n is in third ``3 * i // n``; None for a third without blocks.
     """
-    blocks = body(arch)
+    blocks = main_blocks(arch)
     thirds: list[list[Cell]] = [[], [], []]
     for at, cell in enumerate(blocks):
         thirds[3 * at // len(blocks)].append(cell)
@@ -183,9 +183,9 @@ def shares(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
     return tuple(tuple(share(third, measure) for third in thirds) for measure in MEASURES)
 
 
-def mean_shares(archs: Sequence[Arch]) -> tuple[tuple[float | None, ...], ...]:
+def mean_shares_by_depth(archs: Sequence[Arch]) -> tuple[tuple[float | None, ...], ...]:
     """The mean of `shares` over networks, each network counting once."""
-    per_network = [shares(arch) for arch in archs]
+    per_network = [shares_by_depth(arch) for arch in archs]
 
     def mean(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -197,7 +197,7 @@ def mean_shares(archs: Sequence[Arch]) -> tuple[tuple[float | None, ...], ...]:
 
 
 @dataclass(frozen=True)
-class Shares:
+class DepthShares:
     """A line of the comparison by depth: `values` of `MEASURES` by `THIRDS`."""
 
     name: str
@@ -205,25 +205,31 @@ class Shares:
     values: tuple[tuple[float | None, ...], ...]
 
 
-def share_lines(listed: Sequence[Entry]) -> list[Shares]:
+def depth_comparison(entries: Sequence[Entry]) -> list[DepthShares]:
     """The best network, the mean of the front if it has more than one, each reference."""
-    lines = [Shares(f"Best, {e.name}", "best", shares(e.candidate.arch)) for e in listed if e.kind == "best"]
-    front = [e.candidate.arch for e in listed if e.kind in ("best", "front")]
+    lines = [
+        DepthShares(f"Best, {e.name}", "best", shares_by_depth(e.candidate.arch)) for e in entries if e.kind == "best"
+    ]
+    front = [e.candidate.arch for e in entries if e.kind in ("best", "front")]
     if len(front) > 1:
-        lines.append(Shares(f"Front, mean of {len(front)}", "front", mean_shares(front)))
-    return lines + [Shares(e.name, e.kind, shares(e.candidate.arch)) for e in listed if e.kind == "reference"]
-
-
-def met_measures(lines: Sequence[Shares]) -> list[int]:
-    """Which of `MEASURES` to show: the usual ones, and those some network has."""
-    return [
-        at for at, measure in enumerate(MEASURES) if measure in USUAL or any(any(line.values[at]) for line in lines)
+        lines.append(DepthShares(f"Front, mean of {len(front)}", "front", mean_shares_by_depth(front)))
+    return lines + [
+        DepthShares(e.name, e.kind, shares_by_depth(e.candidate.arch)) for e in entries if e.kind == "reference"
     ]
 
 
-def share_table(lines: Sequence[Shares]) -> Table:
+def shown_measures(lines: Sequence[DepthShares]) -> list[int]:
+    """Which of `MEASURES` to show: the usual ones, and those some network has."""
+    return [
+        at
+        for at, measure in enumerate(MEASURES)
+        if measure in ALWAYS_SHOWN or any(any(line.values[at]) for line in lines)
+    ]
+
+
+def depth_table(lines: Sequence[DepthShares]) -> Table:
     """`lines` as text, one column per measure: first · middle · last third."""
-    shown = met_measures(lines)
+    shown = shown_measures(lines)
     rows = []
     for line in lines:
         texts = (" · ".join(percent(value) for value in line.values[at]) for at in shown)
@@ -231,9 +237,9 @@ def share_table(lines: Sequence[Shares]) -> Table:
     return Table(("Network", *(MEASURES[at] for at in shown)), tuple(rows))
 
 
-def cell_words(sheet: Sheet) -> str:
+def cell_words(sheet: DiagramSheet) -> str:
     """How the letters in and below the cells of these networks read, as far as their blocks need it."""
-    ops = {cell.row.op for strip in sheet.strips for cell in strip.cells}
+    ops = {cell.row.op for diagram in sheet.diagrams for cell in diagram.cells}
     below = {
         "fused_mbconv": "f×4 as a fused block with expansion 4",
         "dwsep": "ds as a depthwise separable convolution",
@@ -242,7 +248,7 @@ def cell_words(sheet: Sheet) -> str:
         "shuffle_v2": "v2 as a ShuffleNetV2 unit",
     }
     units = [text for op, text in below.items() if op in ops]
-    told = [f"Below a cell, read {listed(units)}."] if units else []
+    told = [f"Below a cell, read {and_list(units)}."] if units else []
     if "uib" in ops:
         told.append("In a cell, 3·5 are the kernels before and after the expansion, and – is no depthwise.")
     return " ".join(told)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas.arch.block import Block
-from nas.reports.formatting import listed
-from nas.reports.palette import ACT_NAMES, ACTS, DARK_ACTS, FAINT, FRONT, INK, MUTED, PAPER, REFERENCE, SHADE
-from nas.reports.run.block_diagram import MEASURES, Cell, Shares, Sheet, Strip, met_measures
+from nas.reports.formatting import and_list
+from nas.reports.names import ACT_NAMES
+from nas.reports.palette import ACTS, DARK_ACTS, FAINT, FRONT, INK, MUTED, PAPER, REFERENCE, SHADE
+from nas.reports.run.block_diagram import MEASURES, Cell, DepthShares, Diagram, DiagramSheet, shown_measures
 from nas.reports.shapes import Drawing, Line, Rect, Shape, Text
 
 SLOT = 37.0
 GAP = 14.0  # between groups
-STRIP_HEIGHT = 96.0
-CELLS_FOOT = 68.0  # of the cells, below the top of their strip
+DIAGRAM_HEIGHT = 96.0
+CELLS_FOOT = 68.0  # of the cells, below the top of their diagram
 LEGEND_HEIGHT = 62.0
 MIN_WIDTH = 700.0
 MARGIN = 8.0
@@ -37,7 +38,7 @@ def foot_note(cell: Cell) -> str:
     return {"shuffle_v1": f"v1 g{row.groups}", "shuffle_v2": "v2", "dwsep": "ds", "spatial_sep": "sp"}.get(row.op, "")
 
 
-def _columns(sheet: Sheet) -> dict[str, float]:
+def _columns(sheet: DiagramSheet) -> dict[str, float]:
     """Left edge of each group."""
     edges, x = {}, MARGIN
     for group, slots in sheet.columns:
@@ -46,20 +47,20 @@ def _columns(sheet: Sheet) -> dict[str, float]:
     return edges
 
 
-def strips_drawing(sheet: Sheet) -> Drawing:
-    """Legend, then one strip per network, all on the same columns."""
+def diagrams_drawing(sheet: DiagramSheet) -> Drawing:
+    """Legend, then one diagram per network, all on the same columns."""
     edges = _columns(sheet)
     right = MARGIN + sum(slots * SLOT + GAP for _, slots in sheet.columns)
     width = max(right, MIN_WIDTH)
-    height = LEGEND_HEIGHT + 22 + STRIP_HEIGHT * len(sheet.strips) + 4
+    height = LEGEND_HEIGHT + 22 + DIAGRAM_HEIGHT * len(sheet.diagrams) + 4
     shapes: list[Shape] = [*_bands(sheet, edges, height), *_legend(sheet)]
-    for at, strip in enumerate(sheet.strips):
-        shapes += _strip(strip, edges, LEGEND_HEIGHT + 22 + at * STRIP_HEIGHT, width)
-    names = ", ".join(strip.name for strip in sheet.strips)
+    for at, diagram in enumerate(sheet.diagrams):
+        shapes += _diagram(diagram, edges, LEGEND_HEIGHT + 22 + at * DIAGRAM_HEIGHT, width)
+    names = ", ".join(diagram.name for diagram in sheet.diagrams)
     return Drawing(width, height, tuple(shapes), f"Blocks of {names}")
 
 
-def _bands(sheet: Sheet, edges: dict[str, float], height: float) -> list[Shape]:
+def _bands(sheet: DiagramSheet, edges: dict[str, float], height: float) -> list[Shape]:
     """A faint band and a heading per group: where the feature map halves."""
     shapes: list[Shape] = []
     for at, (group, slots) in enumerate(sheet.columns):
@@ -71,19 +72,19 @@ def _bands(sheet: Sheet, edges: dict[str, float], height: float) -> list[Shape]:
     return shapes
 
 
-def _strip(strip: Strip, edges: dict[str, float], top: float, width: float) -> list[Shape]:
+def _diagram(diagram: Diagram, edges: dict[str, float], top: float, width: float) -> list[Shape]:
     foot = top + CELLS_FOOT
-    colour = REFERENCE if strip.kind == "reference" else FRONT
-    prefix = {"best": "Best: ", "missed": "Over the target: "}.get(strip.kind, "")
-    name = _cut(prefix + strip.name, 46)
+    colour = REFERENCE if diagram.kind == "reference" else FRONT
+    prefix = {"best": "Best: ", "missed": "Over the target: "}.get(diagram.kind, "")
+    name = _cut(prefix + diagram.name, 46)
     shapes: list[Shape] = [
         Line(MARGIN - 4, top + 1, width - MARGIN, top + 1, FAINT),
-        Text(MARGIN, top + 16, name, 11.5, colour, bold=True, ident=f"net-{strip.key}"),
-        Text(MARGIN + 7.6 * len(name) + 14, top + 16, _cut(strip.figures, 90), 10.5, MUTED),
+        Text(MARGIN, top + 16, name, 11.5, colour, bold=True, ident=f"net-{diagram.key}"),
+        Text(MARGIN + 7.6 * len(name) + 14, top + 16, _cut(diagram.figures, 90), 10.5, MUTED),
     ]
-    for cell in strip.cells:
+    for cell in diagram.cells:
         shapes += _cell(cell, edges[cell.group] + cell.slot * SLOT, foot)
-    return shapes + _widths(strip, edges, foot)
+    return shapes + _widths(diagram, edges, foot)
 
 
 def _cell(cell: Cell, left: float, foot: float) -> list[Shape]:
@@ -105,15 +106,15 @@ def _cell(cell: Cell, left: float, foot: float) -> list[Shape]:
     return shapes
 
 
-def _widths(strip: Strip, edges: dict[str, float], foot: float) -> list[Shape]:
+def _widths(diagram: Diagram, edges: dict[str, float], foot: float) -> list[Shape]:
     """A bracket under neighbours of equal width, with the channels: the stages."""
     shapes: list[Shape] = []
     start = 0
-    for at, cell in enumerate(strip.cells):
-        following = strip.cells[at + 1] if at + 1 < len(strip.cells) else None
+    for at, cell in enumerate(diagram.cells):
+        following = diagram.cells[at + 1] if at + 1 < len(diagram.cells) else None
         if following and (following.group, following.channels) == (cell.group, cell.channels):
             continue
-        first = strip.cells[start]
+        first = diagram.cells[start]
         left = edges[first.group] + first.slot * SLOT + 4
         right = edges[cell.group] + (cell.slot + 1) * SLOT - 4
         label = str(cell.channels)
@@ -127,9 +128,9 @@ def _widths(strip: Strip, edges: dict[str, float], foot: float) -> list[Shape]:
     return shapes
 
 
-def _legend(sheet: Sheet) -> list[Shape]:
+def _legend(sheet: DiagramSheet) -> list[Shape]:
     """What the cells mean; two kernels and GELU only where they occur."""
-    met = [cell for strip in sheet.strips for cell in strip.cells]
+    met = [cell for diagram in sheet.diagrams for cell in diagram.cells]
     shapes: list[Shape] = []
     foot = 42.0
     x = MARGIN
@@ -168,10 +169,10 @@ def _legend(sheet: Sheet) -> list[Shape]:
     return shapes
 
 
-def shares_drawing(lines: Sequence[Shares]) -> Drawing:
+def depth_shares_drawing(lines: Sequence[DepthShares]) -> Drawing:
     """Small bars: for each network and measure the share in the first, middle and last third of its blocks."""
     name_width, column, line, bar = 190.0, 118.0, 40.0, 24.0
-    shown = met_measures(lines)
+    shown = shown_measures(lines)
     width = MARGIN * 2 + name_width + column * len(shown)
     shapes: list[Shape] = []
     for at, measure in enumerate(shown):
@@ -192,7 +193,7 @@ def shares_drawing(lines: Sequence[Shares]) -> Drawing:
         middle = MARGIN + name_width + t * (bar + 4) + bar / 2
         shapes.append(Text(middle, height - 10, third, 9.5, MUTED, "middle"))
     shapes.append(Text(MARGIN, height - 10, "third of the blocks", 9.5, MUTED))
-    return Drawing(width, height, tuple(shapes), f"Shares of {listed(MEASURES[at] for at in shown)} by depth")
+    return Drawing(width, height, tuple(shapes), f"Shares of {and_list(MEASURES[at] for at in shown)} by depth")
 
 
 def _cut(text: str, letters: int) -> str:

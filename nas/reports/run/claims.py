@@ -4,37 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from nas.engine.run.record import Candidate, Record
-from nas.reports.formatting import big, counted, listed, ms, percent, target
+from nas.reports.formatting import and_list, counted, large_number, ms, percent, target
 from nas.reports.run.headline import noise
-from nas.reports.run.similarity import Nearest
-from nas.reports.run.tables import Counts, Entry, number, score_of, section, settings, unmeasured
+from nas.reports.run.similarity import NearestReference
+from nas.reports.run.tables import Counts, Entry, distinct_conditions, latency_word, number, score_of
 from nas.system.units import clock
 
 
-def likeness_sentences(near: Nearest | None) -> list[str]:
+def similarity_sentences(near: NearestReference | None) -> list[str]:
     """How far the best network resembles a reference, beside what chance gives."""
     if near is None:
         return []
     beyond = near.share > near.random_high
     verdict = "more than chance explains" if beyond else "no more than chance explains"
     return [
-        f"Nearest reference of the best network: {near.name}, with {percent(near.share)} of the choices equal "
+        f"NearestReference reference of the best network: {near.name}, with {percent(near.share)} of the choices equal "
         f"({near.choices} of every block, compared at the same depth of the feature map).",
         f"A random network of the space has {percent(near.random_mean)} in common with the reference nearest to it, "
         f"and one in twenty more than {percent(near.random_high)}; so the likeness is {verdict}.",
     ]
 
 
-def can_claim(record: Record, found: Sequence[Entry]) -> list[str]:
+def findings(record: Record, entries: Sequence[Entry]) -> list[str]:
     """What the run shows."""
     claims = []
-    measured = [e.candidate for e in found if e.candidate.measured is not None]
-    front = [e for e in found if e.kind in ("best", "front")]
+    measured = [e.candidate for e in entries if e.candidate.measured is not None]
+    front = [e for e in entries if e.kind in ("best", "front")]
     if measured:
-        where = listed(settings([c.measured for c in measured if c.measured]))
+        where = and_list(distinct_conditions([c.measured for c in measured if c.measured]))
         judged = sum(e.source == "measured" for e in front)
         if record.target_ms is None:
             text = f"{judged} of {counted(len(front), 'front network')} measured after the search"
@@ -46,13 +45,13 @@ def can_claim(record: Record, found: Sequence[Entry]) -> list[str]:
                 "What came close to the target was measured several times: 95 of 100 further measurements are to stay "
                 "within the figure behind ≤, which is held against the target."
             )
-        errors = [abs(e.error) for e in found if e.error is not None]
+        errors = [abs(e.error) for e in entries if e.error is not None]
         claims.append(
             f"Predicted latency of the {counted(len(errors), 'network')} measured after the search was off by "
             f"{percent(sum(errors) / len(errors), 1)} on average and {percent(max(errors), 1)} at worst."
         )
     claims += [*_table_error(record), *_admitted(record)]
-    if any(e.kind == "reference" and e.candidate.proxy_accuracy is not None for e in found):
+    if any(e.kind == "reference" and e.candidate.proxy_accuracy is not None for e in entries):
         same = (
             "trained by the same recipe on the same data" if score_of(record).percent else "scored by the same function"
         )
@@ -63,7 +62,7 @@ def can_claim(record: Record, found: Sequence[Entry]) -> list[str]:
 
 
 def _table_error(record: Record) -> list[str]:
-    error = record.table_error or {}
+    error = record.info.table_error or {}
     parts = []
     if (mape := number(error.get("mape"))) is not None:
         parts.append(f"mean error {percent(mape, 1)}")
@@ -85,37 +84,34 @@ def _admitted(record: Record) -> list[str]:
 
 
 def _guard(record: Record) -> list[str]:
-    facts, limit = section(record.options, "admission"), number(record.options.get("admitted_ms"))
-    guard = number(facts.get("guard"))
-    if record.target_ms is None or limit is None or not guard or facts.get("source") == "none":
+    margin, limit = record.info.margin, record.info.admitted_ms
+    if record.target_ms is None or limit is None or margin is None or not margin.guard or margin.source == "none":
         return []
+    guard = percent(margin.guard, 1)
     if limit >= record.target_ms:
-        return [f"No guard was kept: not even the fastest network leaves the {percent(guard, 1)} that one would take."]
-    given = facts.get("source") == "given"
-    why = "as asked for" if given else "so wide that about 9 in 10 networks keep it if they err as those tested did"
-    return [
-        f"Candidates were admitted up to {ms(limit)} ms {unmeasured(record)}, a guard of {percent(guard, 1)}, {why}."
-    ]
+        return [f"The fastest network is within {guard} of the target, so the safety margin was off."]
+    given = margin.source == "given"
+    why = "as given" if given else "wide enough for about 9 in 10 networks that err as those tested did"
+    return [f"Candidates were trained up to {ms(limit)} ms {latency_word(record)}: a safety margin of {guard}, {why}."]
 
 
 def _correction(record: Record) -> list[str]:
-    facts = section(record.options, "admission")
-    pairs, factor = facts.get("pairs_ms"), number(facts.get("correction"))
-    if not isinstance(pairs, (list, tuple)) or not pairs or factor is None:
+    margin = record.info.margin
+    if margin is None or not margin.pairs_ms:
         return []
     return [
-        f"{counted(len(pairs), 'network')} around the target, measured before the search, took {factor:.3f} times what "
-        "the latency model had said, in the median; predictions are corrected by that."
+        f"{counted(len(margin.pairs_ms), 'network')} around the target, measured before the search, took "
+        f"{margin.correction:.3f} times the predicted latency in the median; predictions are corrected by that."
     ]
 
 
 def _feasible(record: Record) -> list[str]:
-    facts = record.feasibility or {}
+    facts = record.info.feasibility or {}
     fastest, slowest = number(facts.get("fastest_ms")), number(facts.get("slowest_ms"))
     share = number(facts.get("share"))
     if fastest is None or slowest is None:
         return []
-    word = unmeasured(record)
+    word = latency_word(record)
     text = f"Networks of the space take from about {ms(fastest)} to about {ms(slowest)} ms on this device ({word})."
     if record.target_ms is not None:
         text += f" The target of {target(record.target_ms)} {'binds' if facts.get('binds') else 'does not bind'}"
@@ -131,23 +127,23 @@ def _share(share: float) -> str:
     return "less than 0.1 %" if 0 < share < 0.001 else percent(share, 1 if share < 0.1 or 0.99 < share < 1 else 0)
 
 
-def cannot_claim(record: Record, found: Sequence[Entry], counts: Counts) -> list[str]:
+def limitations(record: Record, entries: Sequence[Entry], counts: Counts) -> list[str]:
     """Where the run's word ends."""
     claims = [*_data(record), *_proxy(record), *_sampling(record), *_seed(record), *_coverage(record, counts)]
-    latencies = [e.candidate.measured or e.candidate.predicted for e in found]
-    where = listed(settings(latencies))
+    latencies = [e.candidate.measured or e.candidate.predicted for e in entries]
+    where = and_list(distinct_conditions(latencies))
     if where:
         claims.append(
             f"Latency holds for {where}; another device, runtime, thread count or batch may order networks otherwise."
         )
-    bare = [e for e in found if e.kind != "missed" and e.candidate.measured is None]
+    bare = [e for e in entries if e.kind != "missed" and e.candidate.measured is None]
     if bare:
-        names = listed(e.name for e in bare[:6]) + (", …" if len(bare) > 6 else "")
+        names = and_list(e.name for e in bare[:6]) + (", …" if len(bare) > 6 else "")
         claims.append(
-            f"Not measured after the search, so that only a {unmeasured(record)} latency is given: "
+            f"Not measured after the search, so that only a {latency_word(record)} latency is given: "
             f"{counted(len(bare), 'network')} of the tables ({names})."
         )
-    noisy = [e for e in found if e.candidate.measured is not None and e.candidate.measured.warning]
+    noisy = [e for e in entries if e.candidate.measured is not None and e.candidate.measured.warning]
     for entry in noisy[:6]:
         warning = entry.candidate.measured.warning if entry.candidate.measured else None
         claims.append(f"Measurement of {entry.name} (marked * in the table) deserves less trust: {warning}.")
@@ -157,41 +153,27 @@ def cannot_claim(record: Record, found: Sequence[Entry], counts: Counts) -> list
 
 
 def _data(record: Record) -> list[str]:
-    data = section(record.options, "data")
-    if not score_of(record).percent and not data:
+    data = record.info.data
+    if data is None:
         return ["The score comes from the caller's own function; this report cannot say how far it can be trusted."]
     facts = [
-        counted(number_of, noun, plural)
-        for key, noun, plural in (
-            ("classes", "class", "classes"),
-            ("train", "training image", "training images"),
-            ("val", "held-out image", "held-out images"),
-        )
-        if (number_of := _how_many(data.get(key))) is not None
+        counted(len(data.classes), "class", "classes"),
+        counted(data.train, "training image", "training images"),
+        counted(data.val, "held-out image", "held-out images"),
     ]
-    text = f"Data: {data.get('name') or 'unknown'}{f' ({listed(facts)})' if facts else ''}."
-    if data.get("generated"):
+    text = f"Data: {data.name} ({and_list(facts)})."
+    if data.generated:
         text += (
             " The images are generated, not photographs: they rank networks only roughly. For a decision, search on "
             "images of the task."
         )
-    notes = data.get("notes")
-    notes = [notes] if isinstance(notes, str) else notes if isinstance(notes, (list, tuple)) else []
-    return [text, *(f"Data: {note}." for note in map(str, notes) if "rank networks only roughly" not in note)]
-
-
-def _how_many(value: Any) -> int | None:
-    """A count, or the length of a list of names."""
-    if isinstance(value, (list, tuple)):
-        return len(value)
-    count = number(value)
-    return None if count is None else int(count)
+    return [text, *(f"Data: {note}." for note in data.notes if "rank networks only roughly" not in note)]
 
 
 def _proxy(record: Record) -> list[str]:
-    if record.options.get("proxy") is None:
+    proxy = record.info.proxy
+    if proxy is None:
         return []
-    proxy = section(record.options, "proxy")
     width, side, full = (number(proxy.get(name)) for name in ("width", "resolution", "full_resolution"))
     steps, batch = number(proxy.get("steps")), number(proxy.get("batch"))
     reduced = [f"{width:g} of the channels"] if width is not None else []
@@ -199,7 +181,7 @@ def _proxy(record: Record) -> list[str]:
         reduced.append(f"{side:.0f} px input" + (f" for a network of {full:.0f} px" if full is not None else ""))
     how = f" of {steps:,.0f} steps" if steps is not None else ""
     how += f" of {batch:.0f} images" if steps is not None and batch is not None else ""
-    how += f" at reduced width and resolution ({listed(reduced)})" if reduced else ""
+    how += f" at reduced width and resolution ({and_list(reduced)})" if reduced else ""
     return [
         f"Proxy accuracy is the result of a short training{how}, not the accuracy a network reaches when it is fully "
         "trained: full training may order the networks otherwise, and published accuracies of the references are not "
@@ -228,24 +210,22 @@ def _sampling(record: Record) -> list[str]:
 
 
 def _seed(record: Record) -> list[str]:
-    seed = record.options.get("seed")
-    which = "" if seed is None else f" (seed {seed})"
-    return [f"One run{which}: how much a second seed would change is not known."]
+    return [f"One run (seed {record.info.options.seed}): how much a second seed would change is not known."]
 
 
 def _coverage(record: Record, counts: Counts) -> list[str]:
     distinct, size = len({c.key for c in record.candidates}), record.space.size
     if distinct >= size:
-        return [f"All {big(size)} networks of space {record.space.name} were looked at."]
+        return [f"The search looked at all {large_number(size)} networks of space {record.space.name}."]
     return [
-        f"{counted(distinct, 'distinct network')} looked at ({counts.complete:,} of them scored) of {big(size)} in "
-        f"space {record.space.name}. The front is the best that was found, not the best there is."
+        f"The search looked at {counted(distinct, 'distinct network')} ({counts.complete:,} scored) of the "
+        f"{large_number(size)} in space {record.space.name}. The front is the best found, not the best possible."
     ]
 
 
 def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
     """How the search went, as pairs."""
-    options = record.options
+    info, options = record.info, record.info.options
     facts = [
         ("Candidates", f"{counts.total:,}"),
         ("Scored", f"{counts.complete:,}"),
@@ -254,17 +234,24 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
         ("Failed", f"{counts.failed:,}{_reasons(record.candidates)}"),
         ("Time in evaluations", clock(counts.seconds)),
     ]
-    if (spent := number(options.get("seconds"))) is not None:
-        facts.append(("Time of the run", clock(spent)))
-    facts.append(("Space", f"{record.space.name}, {big(record.space.size)} networks"))
-    for name in ("sampler", "seed", "workers", "trials", "started", "finished"):
-        if options.get(name) is not None:
-            facts.append((name.capitalize(), str(options[name])))
-    if (budget := number(options.get("budget_s"))) is not None:
-        facts.append(("Budget", clock(budget)))
-    for name in ("device", "data", "proxy", "versions"):
-        if pairs := [f"{k} {_plain(v)}" for k, v in section(options, name).items() if v or (v == 0 and v is not False)]:
-            facts.append((name.capitalize(), ", ".join(pairs).removeprefix("name ")))
+    if info.spent_s is not None:
+        facts.append(("Time of the run", clock(info.spent_s)))
+    facts.append(("Space", f"{record.space.name}, {large_number(record.space.size)} networks"))
+    plain = options.to_dict()
+    facts += [(name.capitalize(), str(plain[name])) for name in ("sampler", "seed", "workers")]
+    if options.trials is not None:
+        facts.append(("Trials", str(options.trials)))
+    facts += [(name, time) for name, time in (("Started", info.started), ("Finished", info.finished)) if time]
+    if options.budget_s is not None:
+        facts.append(("Budget", clock(options.budget_s)))
+    facts.append(("Device", info.device.name if info.device else str(plain["device"])))
+    if info.data is not None:
+        classes = " / ".join(info.data.classes)
+        facts.append(("Data", f"{info.data.name}, key {info.data.key}, classes {classes}"))
+    for name, about in (("Proxy", info.proxy), ("Versions", info.versions), ("Resumed with", info.resumed_with)):
+        if about:
+            known = [f"{key} {_plain(value)}" for key, value in about.items() if value is not None]
+            facts.append((name, ", ".join(known)))
     return facts
 
 

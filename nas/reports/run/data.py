@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from nas.engine.run.record import Record
 from nas.reports.formatting import Score, target
-from nas.reports.run.block_diagram import Shares, Sheet, share_lines, sheet, thinned
-from nas.reports.run.claims import can_claim, cannot_claim, likeness_sentences, search_facts
+from nas.reports.run.block_diagram import DepthShares, DiagramSheet, depth_comparison, diagram_sheet, thinned
+from nas.reports.run.claims import findings, limitations, search_facts, similarity_sentences
 from nas.reports.run.headline import Headline, headline
 from nas.reports.run.pareto_view import ParetoView, pareto_view
-from nas.reports.run.similarity import nearest
+from nas.reports.run.similarity import nearest_reference
 from nas.reports.run.tables import (
     Counts,
     Entry,
-    Step,
+    SearchState,
     Table,
-    counts,
-    course,
-    entries,
+    counts_of,
+    distinct_conditions,
+    entries_of,
     network_table,
     score_of,
-    settings,
+    search_history,
 )
 
 
@@ -30,24 +30,24 @@ class ReportData:
     """The report before it is drawn. Texts are plain: whoever draws them escapes them.
 
     Args:
-        title: of the report.
-        subtitle: run, target, circumstances of the latencies.
-        score: how the score is called and written.
-        entries: networks of the tables.
+        title: title of the report.
+        subtitle: run, target, and where the latencies hold.
+        score: name and format of the score.
+        entries: the networks listed in the tables.
         headline: the result.
-        networks: the table of front, missed and references.
-        circumstances: of the latencies in the table.
+        networks: table of the front, the networks that missed the target, and the references.
+        conditions: where the latencies of the table hold; one text unless runs were mixed.
         latency_note: which latency is drawn.
         view: the Pareto plot.
-        sheet: strips of the front and the references.
-        picture: the same with fewer of the front if they are many.
-        shares: kernel, SE and activations by depth.
-        likeness: sentences about the nearest reference.
+        sheet: block diagrams of the front and the references.
+        picture_sheet: the same for a PNG, with part of a long front left out.
+        depth_shares: use of large kernels, SE and activations by depth.
+        similarity: sentences about the nearest reference.
         counts: candidates by outcome.
-        course: the search, step by step.
-        search: how it went, as pairs.
-        can: what the run shows.
-        cannot: where its word ends.
+        history: state of the search after each candidate.
+        search_facts: names and values that describe the search.
+        findings: what the run shows.
+        limitations: what the run cannot show.
     """
 
     title: str
@@ -56,54 +56,53 @@ class ReportData:
     entries: tuple[Entry, ...]
     headline: Headline
     networks: Table
-    circumstances: tuple[str, ...]
+    conditions: tuple[str, ...]
     latency_note: str
     view: ParetoView
-    sheet: Sheet
-    picture: Sheet
-    shares: tuple[Shares, ...]
-    likeness: tuple[str, ...]
+    sheet: DiagramSheet
+    picture_sheet: DiagramSheet
+    depth_shares: tuple[DepthShares, ...]
+    similarity: tuple[str, ...]
     counts: Counts
-    course: tuple[Step, ...]
-    search: tuple[tuple[str, str], ...]
-    can: tuple[str, ...]
-    cannot: tuple[str, ...]
+    history: tuple[SearchState, ...]
+    search_facts: tuple[tuple[str, str], ...]
+    findings: tuple[str, ...]
+    limitations: tuple[str, ...]
 
 
-def contents(record: Record) -> ReportData:
+def report_data(record: Record) -> ReportData:
     """Compute the report of a run."""
-    found = entries(record)
-    tally = counts(record)
-    strips = [e for e in found if e.kind == "best"] + [e for e in found if e.kind == "reference"]
-    strips += [e for e in found if e.kind == "front"]
-    drawn = sheet(record, strips)
+    entries = entries_of(record)
+    counts = counts_of(record)
+    drawn = [e for kind in ("best", "reference", "front") for e in entries if e.kind == kind]
+    sheet = diagram_sheet(record, drawn)
     goal = "no latency target" if record.target_ms is None else f"latency target {target(record.target_ms)}"
-    name = record.options.get("name")
-    modelled = "modelled: " if record.modelled else ""
-    where = settings([e.candidate.measured or e.candidate.predicted for e in found])
+    name = record.info.name
+    modelled = "modelled: " if record.info.modelled else ""
+    where = distinct_conditions([e.candidate.measured or e.candidate.predicted for e in entries])
     return ReportData(
         title=f"Architecture search in {record.space.name}",
         subtitle=", ".join([*([f"run {name}"] if name else []), goal, *(f"{modelled}{one}" for one in where[:1])]),
         score=score_of(record),
-        entries=tuple(found),
-        headline=headline(record, found, tally),
-        networks=network_table(record, found),
-        circumstances=tuple(f"{modelled}{one}" for one in where),
+        entries=tuple(entries),
+        headline=headline(record, entries, counts),
+        networks=network_table(record, entries),
+        conditions=tuple(f"{modelled}{one}" for one in where),
         latency_note=_latency_note(record),
-        view=pareto_view(record, found),
-        sheet=drawn,
-        picture=thinned(drawn),
-        shares=tuple(share_lines(found)),
-        likeness=tuple(likeness_sentences(nearest(record, found))),
-        counts=tally,
-        course=tuple(course(record)),
-        search=tuple(search_facts(record, tally)),
-        can=tuple(can_claim(record, found)),
-        cannot=tuple(cannot_claim(record, found, tally)),
+        view=pareto_view(record, entries),
+        sheet=sheet,
+        picture_sheet=thinned(sheet),
+        depth_shares=tuple(depth_comparison(entries)),
+        similarity=tuple(similarity_sentences(nearest_reference(record, entries))),
+        counts=counts,
+        history=tuple(search_history(record)),
+        search_facts=tuple(search_facts(record, counts)),
+        findings=tuple(findings(record, entries)),
+        limitations=tuple(limitations(record, entries, counts)),
     )
 
 
 def _latency_note(record: Record) -> str:
-    if record.modelled:
+    if record.info.modelled:
         return "Latency is modelled: it comes from a model of the device, which is not at hand to be measured."
     return "Latency is the measured one for networks measured after the search, else the predicted one."

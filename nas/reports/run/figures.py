@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.reports.formatting import Score, markup, target
+from nas.reports.formatting import Score, escape_html, target
 from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
 from nas.reports.run.pareto_view import Mark, ParetoView
-from nas.reports.run.tables import Step
+from nas.reports.run.tables import SearchState
 
 SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star")
 X_ANCHORS = {-1: "right", 0: "center", 1: "left"}
@@ -34,8 +34,8 @@ def pareto_figure(view: ParetoView) -> Figure:
         data += _front(view)
     for at, mark in enumerate(view.references):
         marker = {"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 11, "color": REFERENCE, "line": _rim()}
-        data.append(_marks(markup(mark.name), [mark], marker) | {"showlegend": False})
-    layout = _layout(markup(view.x_title), markup(view.y_title), view.x_range, view.y_range)
+        data.append(_marks(escape_html(mark.name), [mark], marker) | {"showlegend": False})
+    layout = _layout(escape_html(view.x_title), escape_html(view.y_title), view.x_range, view.y_range)
     layout |= {"shapes": _target(view), "annotations": _notes(view)}
     layout |= {"height": 540, "hovermode": "closest", "showlegend": True}
     layout["legend"] = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
@@ -54,7 +54,9 @@ def _marks(name: str, marks: Sequence[Mark], marker: dict[str, Any]) -> dict[str
         "x": [mark.x for mark in marks],
         "y": [mark.y for mark in marks],
         "customdata": [mark.key for mark in marks],
-        "hovertext": ["<br>".join([f"<b>{markup(m.hover[0])}</b>", *map(markup, m.hover[1:])]) for m in marks],
+        "hovertext": [
+            "<br>".join([f"<b>{escape_html(m.hover[0])}</b>", *map(escape_html, m.hover[1:])]) for m in marks
+        ],
         "hoverinfo": "text",
         "marker": marker,
         "cliponaxis": False,
@@ -97,7 +99,7 @@ def _notes(view: ParetoView) -> list[dict[str, Any]]:
         place = {"x": mark.x, "y": mark.y, "xanchor": X_ANCHORS[right], "yanchor": Y_ANCHORS[up]}
         shift = {"xshift": reach * right, "yshift": reach * up, "showarrow": False, "bgcolor": "rgba(255,255,255,0.65)"}
         notes.append(
-            place | shift | {"text": markup(mark.name), "font": {"size": 12, "color": REFERENCE}, "borderpad": 1}
+            place | shift | {"text": escape_html(mark.name), "font": {"size": 12, "color": REFERENCE}, "borderpad": 1}
         )
     if view.target_ms is not None:
         place = {
@@ -129,10 +131,10 @@ def _layout(x_title: str, y_title: str, x_range: Sequence[float], y_range: Seque
     }
 
 
-def course_figures(course: Sequence[Step], score: Score) -> list[tuple[str, Figure]]:
+def history_figures(history: Sequence[SearchState], score: Score) -> list[tuple[str, Figure]]:
     """How the search went: the best score so far, and the hypervolume where it has a meaning."""
-    best = [(step.finished, score.shown(step.best)) for step in course if step.best is not None]
-    volume = [(step.finished, step.hypervolume) for step in course if step.hypervolume is not None]
+    best = [(step.finished, score.shown(step.best)) for step in history if step.best is not None]
+    volume = [(step.finished, step.hypervolume) for step in history if step.hypervolume is not None]
     unit = ", %" if score.percent else ""
     figures = []
     for name, title, points in (("best", f"Best {score.name}{unit}", best), ("volume", "Hypervolume", volume)):
@@ -150,7 +152,7 @@ def course_figures(course: Sequence[Step], score: Score) -> list[tuple[str, Figu
             }
             span = max(max(ys) - min(ys), 0.02 * abs(max(ys)), 1e-6)
             limits = (min(ys) - 0.08 * span, max(ys) + 0.08 * span)
-            layout = _layout("candidates finished", title, (0, len(course) + 0.5), limits)
+            layout = _layout("candidates finished", title, (0, len(history) + 0.5), limits)
             data = [trace | {"hovertemplate": "after %{x}: %{y:.4~g}<extra></extra>"}]
             figures.append((name, {"data": data, "layout": layout | {"height": 260, "showlegend": False}}))
     return figures

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from nas.arch.arch import Arch
 from nas.engine.run.record import Candidate, Record
 from nas.reports.formatting import Score, counted, megabytes, millions, ms, target
-from nas.reports.run.tables import Entry, score_of, settings, unmeasured
+from nas.reports.run.tables import Entry, distinct_conditions, latency_word, score_of
 
 _ROWS_IN_WORDS = (
     "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation "
@@ -131,12 +131,12 @@ def _hover(c: Candidate, name: str, score: Score, word: str) -> tuple[str, ...]:
     return (name, first, latency, costs, f"{c.arch.resolution} px input", *rows_in_short(c.arch))
 
 
-def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
+def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
     """Lay out the plot; `listed` as `nas.reports.run.tables.entries` gives it."""
     score = score_of(record)
-    names = {e.candidate.key: e.kind for e in listed if e.kind != "reference"}
+    names = {e.candidate.key: e.kind for e in entries if e.kind != "reference"}
 
-    word = unmeasured(record)
+    word = latency_word(record)
 
     def mark(c: Candidate, name: str, foot: float = 0.0) -> Mark:
         height = foot if c.proxy_accuracy is None else score.shown(c.proxy_accuracy)
@@ -145,9 +145,9 @@ def pareto_view(record: Record, listed: Sequence[Entry]) -> ParetoView:
     scored = [c for c in record.candidates if c.proxy_accuracy is not None]
     others = tuple(mark(c, c.key) for c in scored if c.key not in names)
     front = tuple(mark(c, c.key) for c in record.front)
-    missed = tuple(mark(e.candidate, e.name) for e in listed if e.kind == "missed")
+    missed = tuple(mark(e.candidate, e.name) for e in entries if e.kind == "missed")
     references = tuple(
-        mark(e.candidate, e.name) for e in listed if e.kind == "reference" and e.candidate.proxy_accuracy is not None
+        mark(e.candidate, e.name) for e in entries if e.kind == "reference" and e.candidate.proxy_accuracy is not None
     )
     slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
     shown = [*others, *front, *missed, *references]
@@ -188,8 +188,8 @@ def _y_range(values: Sequence[float], rug: bool) -> tuple[float, float]:
 
 def _x_title(record: Record) -> str:
     latencies = [(c.measured or c.predicted) for c in (*record.candidates, *record.references)]
-    found = settings(latencies)
-    modelled = ["modelled"] if record.modelled else []
+    found = distinct_conditions(latencies)
+    modelled = ["modelled"] if record.info.modelled else []
     where = ", ".join([*modelled, *(found if len(found) == 1 else [])])
     return f"Latency, ms ({where})" if where else "Latency, ms"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.engine.run.record import Candidate, Record
-from nas.reports.run.data import contents
+from nas.reports.run.data import report_data
 from nas.reports.run.tables import Table
 
 _TERMINAL_COLUMNS = 5  # name, score, predicted, measured and its error; the report has the rest
@@ -14,11 +14,11 @@ _TERMINAL_COLUMNS = 5  # name, score, predicted, measured and its error; the rep
 
 def summary_text(record: Record, folder: Path) -> str:
     """The headline, the front beside the references, and what to do next."""
-    told = contents(record)
-    best = next((entry.candidate for entry in told.entries if entry.kind == "best"), None)
-    lines = [told.headline.title, *told.headline.sentences]
-    if told.networks.rows:
-        lines += ["", *aligned(told.networks, _TERMINAL_COLUMNS)]
+    data = report_data(record)
+    best = next((entry.candidate for entry in data.entries if entry.kind == "best"), None)
+    lines = [data.headline.title, *data.headline.sentences]
+    if data.networks.rows:
+        lines += ["", *aligned(data.networks, _TERMINAL_COLUMNS)]
     lines += ["", f"report   {folder / 'report.html'}"]
     if best is not None:
         lines.append(f"ship it  nas export {folder}")
@@ -46,9 +46,9 @@ def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
         "best": _facts(front[-1]) if front else None,
         "missed": [candidate.key for candidate in record.missed],
         "measured": record.measured,
-        "modelled": record.modelled,
-        "admission": record.options.get("admission"),
-        "admitted_ms": record.options.get("admitted_ms"),
+        "modelled": record.info.modelled,
+        "safety_margin": None if record.info.margin is None else record.info.margin.to_dict(),
+        "admitted_ms": record.info.admitted_ms,
         "front": [_facts(candidate) for candidate in front],
         "references": [_facts(candidate) for candidate in record.references],
         "candidates": {
@@ -56,8 +56,8 @@ def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
             for state in ("COMPLETE", "FAILED", "TOO_SLOW")
         },
         "hypervolume": record.hypervolume(),
-        "feasibility": record.feasibility,
-        "table_error": record.table_error,
+        "feasibility": record.info.feasibility,
+        "table_error": record.info.table_error,
     }
 
 

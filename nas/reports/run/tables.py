@@ -1,39 +1,38 @@
-"""What the report says, as plain data: the networks, the counts, the course of the search. No drawing here."""
+"""The tables of the report as plain data: networks, counts, and the history of the search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nas.engine.run.pareto import front_mask, hypervolume
 from nas.engine.run.record import Candidate, Record
 from nas.latency.record import Latency
-from nas.reports.formatting import NONE, Score, circumstances, measured_ms, megabytes, millions, ms, relative
-from nas.reports.palette import reference_name
+from nas.reports.formatting import NONE, Score, conditions, measured_ms, megabytes, millions, ms, relative
+from nas.reports.names import reference_name
 
 Kind = Literal["best", "front", "missed", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A network that stands in the tables.
+    """A network that the tables list.
 
     Args:
         candidate: the network and its figures.
-        kind: ``best`` and ``front`` are on the front, best is its most accurate; ``missed`` was predicted within the
+        kind: ``best`` is the most accurate network of the front, ``front`` another; ``missed`` was predicted within the
             target and measured above it; ``reference`` is a fixed network.
-        name: what it is called; of a found network its key.
+        name: name of a reference; key of any other network.
         meets: whether it is within the target; None without a target.
-        unmeasured: what its latency is called as long as it was not measured: ``predicted``, or ``modelled`` of a
-            device that is not at hand.
+        latency_word: word for its latency if it was not measured (`nas.engine.run.info.RunInfo.latency_word`).
     """
 
     candidate: Candidate
     kind: Kind
     name: str
     meets: bool | None
-    unmeasured: str = "predicted"
+    latency_word: str = "predicted"
 
     @property
     def error(self) -> float | None:
@@ -43,14 +42,19 @@ class Entry:
 
     @property
     def source(self) -> str:
-        """Where `Candidate.latency_ms` comes from."""
-        source = (self.candidate.measured or self.candidate.predicted).source
-        return source if source == "measured" else self.unmeasured
+        """Origin of the latency: ``measured``, or `latency_word`."""
+        return "measured" if self.candidate.measured is not None else self.latency_word
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its cells as text, and what it is about."""
+    """One line of a table.
+
+    Args:
+        cells: texts, the name of the row first.
+        kind: kind of the network (`Entry.kind`), which decides how the row looks.
+        key: key of the network; empty if the row is about several.
+    """
 
     cells: tuple[str, ...]
     kind: str = ""
@@ -59,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text. The first column names the row, the others are figures."""
+    """A table as text. The first column holds names, the others figures."""
 
     header: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -67,7 +71,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Counts:
-    """Candidates by what became of them, and the seconds they took."""
+    """Number of candidates by outcome, and the seconds spent on all of them."""
 
     complete: int
     failed: int
@@ -80,20 +84,18 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The state of the search after `finished` candidates, by predicted latency, as the search saw it."""
+class SearchState:
+    """The state of the search after a candidate, by predicted latency, as the search saw it.
+
+    Args:
+        finished: number of candidates finished so far.
+        best: best score within the target; None if there is none yet.
+        hypervolume: share that the front dominates; see `search_history`.
+    """
 
     finished: int
     best: float | None
     hypervolume: float | None
-
-
-def section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of the options; one that is not a mapping is only a name."""
-    value = options.get(name)
-    if isinstance(value, Mapping):
-        return value
-    return {} if value is None else {"name": value}
 
 
 def number(value: Any) -> float | None:
@@ -105,32 +107,32 @@ def number(value: Any) -> float | None:
 def score_of(record: Record) -> Score:
     """Percent for the proxy's accuracy, plain for a custom evaluation (``options["proxy"]`` is None)."""
     scores = [c.proxy_accuracy for c in (*record.candidates, *record.references) if c.proxy_accuracy is not None]
-    return Score(record.options.get("proxy") is not None and all(0 <= score <= 1 for score in scores))
+    return Score(record.info.proxy is not None and all(0 <= score <= 1 for score in scores))
 
 
-def entries(record: Record) -> list[Entry]:
-    """The front from the most accurate down, then what missed the target when measured, then the references."""
-    word = unmeasured(record)
+def entries_of(record: Record) -> list[Entry]:
+    """The front, most accurate first; then networks that missed the target when measured; then the references."""
+    word = latency_word(record)
     found = [
-        Entry(c, "front" if at else "best", c.key, meets(record, c), word)
+        Entry(c, "front" if at else "best", c.key, meets_target(record, c), word)
         for at, c in enumerate(reversed(record.front))
     ]
     late = [Entry(c, "missed", c.key, False, word) for c in record.missed]
-    fixed = [Entry(c, "reference", reference_name(c.name or c.key), meets(record, c), word) for c in record.references]
+    fixed = [Entry(c, "reference", reference_name(c.name or c.key), meets_target(record, c), word) for c in record.references]
     return [*found, *late, *fixed]
 
 
-def unmeasured(record: Record) -> str:
+def latency_word(record: Record) -> str:
     """What a latency of this run that was not measured is called."""
-    return "modelled" if record.modelled else "predicted"
+    return record.info.latency_word
 
 
-def meets(record: Record, candidate: Candidate) -> bool | None:
-    """Within the target, by the measured latency if there is one; None without a target."""
+def meets_target(record: Record, candidate: Candidate) -> bool | None:
+    """Whether a network is within the target, by its measured latency if there is one; None without a target."""
     return None if record.target_ms is None else record.meets(candidate)
 
 
-def counts(record: Record) -> Counts:
+def counts_of(record: Record) -> Counts:
     states = [c.state for c in record.candidates]
     return Counts(
         complete=states.count("COMPLETE"),
@@ -140,33 +142,33 @@ def counts(record: Record) -> Counts:
     )
 
 
-def settings(latencies: Sequence[Latency]) -> list[str]:
-    """The distinct circumstances of these latencies: one, unless runs were mixed."""
-    return list(dict.fromkeys(circumstances(latency) for latency in latencies))
+def distinct_conditions(latencies: Sequence[Latency]) -> list[str]:
+    """Where these latencies hold; one text unless runs were mixed."""
+    return list(dict.fromkeys(conditions(latency) for latency in latencies))
 
 
 def front_at(record: Record, limit_ms: float) -> Candidate | None:
-    """The most accurate front member that takes at most `limit_ms`."""
+    """The most accurate network of the front that takes at most `limit_ms`."""
     within = [c for c in record.front if c.latency_ms <= limit_ms]
     return within[-1] if within else None
 
 
 def verdict(entry: Entry) -> str:
-    """The target, judged by the measured latency where there is one."""
+    """Whether the target is met, in words; a latency that was not measured is marked."""
     if entry.meets is None:
         return NONE
     return ("met" if entry.meets else "missed") + ("" if entry.source == "measured" else f" ({entry.source})")
 
 
-def network_table(record: Record, listed: Sequence[Entry]) -> Table:
-    """Front, missed and references with predicted and measured latency side by side."""
+def network_table(record: Record, entries: Sequence[Entry]) -> Table:
+    """Front, missed networks and references, with measured and predicted latency side by side."""
     score = score_of(record)
     goal = record.target_ms is not None
-    other = f"{unmeasured(record).capitalize()}, ms"
+    other = f"{latency_word(record).capitalize()}, ms"
     header = ["Network", score.name.capitalize(), "Measured, ms", other, "Prediction error"]
     header += [*(["Target"] if goal else []), "Parameters", "MACs", "Memory access", "Input"]
     rows = []
-    for entry in listed:
+    for entry in entries:
         c = entry.candidate
         noisy = "*" if c.measured is not None and c.measured.warning else ""
         cells = [entry.name, score.text(c.proxy_accuracy)]
@@ -177,16 +179,16 @@ def network_table(record: Record, listed: Sequence[Entry]) -> Table:
     return Table(tuple(header), tuple(rows))
 
 
-def course(record: Record) -> list[Step]:
-    """After each finished candidate: the best score within the target and the hypervolume of the front so far.
+def search_history(record: Record) -> list[SearchState]:
+    """The best score within the target and the hypervolume of the front after each finished candidate.
 
-    The hypervolume is the share of score 0..1 by latency 0..(target, else the slowest candidate) that is dominated;
-    None where a score lies outside 0..1 and the share means nothing.
+    The hypervolume is the share of the box (score 0..1, latency 0..target, or 0..slowest candidate without a target)
+    that the front dominates; None if scores lie outside 0..1.
     """
     limit = record.target_ms or max((c.predicted.ms for c in record.candidates), default=0.0)
     scores = [c.proxy_accuracy for c in record.candidates if c.proxy_accuracy is not None]
     bounded = all(0 <= score <= 1 for score in scores) and limit > 0
-    steps: list[Step] = []
+    steps: list[SearchState] = []
     best: float | None = None
     share = 0.0
     accuracy: list[float] = []
@@ -201,5 +203,5 @@ def course(record: Record) -> list[Step]:
                 share = hypervolume(accuracy, latency, limit) or 0.0
             accuracy = [a for a, on in zip(accuracy, mask, strict=True) if on]
             latency = [c for c, on in zip(latency, mask, strict=True) if on]
-        steps.append(Step(at, best, share if bounded and best is not None else None))
+        steps.append(SearchState(at, best, share if bounded and best is not None else None))
     return steps

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nas.engine.run.record import Record
 from nas.reports.png import drawings_png
-from nas.reports.run.block_drawing import shares_drawing, strips_drawing
-from nas.reports.run.data import ReportData, contents
+from nas.reports.run.block_drawing import depth_shares_drawing, diagrams_drawing
+from nas.reports.run.data import ReportData, report_data
 from nas.reports.run.markdown import markdown_page
 from nas.reports.run.page import html_page
 from nas.reports.run.plots import pareto_png
@@ -24,15 +24,15 @@ def write_report(record: Record, folder: Path) -> dict[str, Path]:
         the path of every file by its name relative to `folder`. ``architectures.png`` is left out if there is no
         network to draw.
     """
-    told = contents(record)
-    pareto = pareto_png(told.view, told.title)
-    files: dict[str, str | bytes] = {"pareto.png": pareto, "report.html": html_page(told, pareto)}
-    if drawings := _drawings(told):
+    data = report_data(record)
+    pareto = pareto_png(data.view, data.title)
+    files: dict[str, str | bytes] = {"pareto.png": pareto, "report.html": html_page(data, pareto)}
+    if drawings := _drawings(data):
         files["architectures.png"] = drawings_png(drawings)
-    files["report.md"] = markdown_page(told)
+    files["report.md"] = markdown_page(data)
     files["pareto.csv"] = record.pareto.to_csv(index=False)
     files["trials.csv"] = record.trials.to_csv(index=False)
-    for entry in told.entries:
+    for entry in data.entries:
         files[f"arch/{entry.candidate.key}.json"] = entry.candidate.arch.to_json() + "\n"
     try:
         (folder / "arch").mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,10 @@ def write_report(record: Record, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in files}
 
 
-def _drawings(told: ReportData) -> list[Drawing]:
-    if not told.sheet.strips:
+def _drawings(data: ReportData) -> list[Drawing]:
+    if not data.sheet.diagrams:
         return []
-    return [strips_drawing(told.picture), *([shares_drawing(told.shares)] if told.shares else [])]
+    return [
+        diagrams_drawing(data.picture_sheet),
+        *([depth_shares_drawing(data.depth_shares)] if data.depth_shares else []),
+    ]

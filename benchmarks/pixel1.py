@@ -6,8 +6,8 @@ Truth, all of a single large core under TensorFlow Lite in float:
   for each choice. All have 224 px.
 - The nine networks of the MobileNetV3 paper's table 3 (early versions, of the same years as TuNAS).
 - The published sizes of MobileNetV2 (slim, 22) and MnasNet-A1 (25), from 96 to 224 px. Networks of one resolution
-  cannot tell a constant from work: without these sizes, networks under 10 ms came out up to 56 % too slow. Sources
-  differ by 5 to 10 % on the same network, so each grid is scaled to the early figure of its full-size network.
+  cannot tell a constant from work: without these sizes, the smallest networks came out 48 to 61 % too slow.
+  Sources differ by 5 to 10 % on the same network, so each grid is scaled to the early figure of its full-size network.
 
     python benchmarks/pixel1.py ../shared/data/pixel1 [--write]
 """

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import re
-import urllib.request
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
+from nas.references.download import MAX_BYTES, download, sha256_of
 from nas.references.table import reference
-from nas.system.errors import InputError, NasError
-from nas.system.files import cache_folder, write_atomic
+from nas.system.errors import InputError
 from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LIBRARIES = ("torchvision", "timm")
-MAX_BYTES = 1 << 31
-TIMEOUT_S = 30.0
 
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")  # averaged weights first, as timm reads them
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -102,12 +96,14 @@ class Pretrained:
         arch: the network as these weights were trained: with their epsilon and activation.
         state_dict: tensors by name, for `nas.load_weights`.
         source: what they are, for people.
+        sha256: SHA-256 of the file they were read from.
         normalisation: of the images they were trained on, as far as is known; of a file, the usual one.
     """
 
     arch: Arch
     state_dict: Mapping[str, Tensor]
     source: str
+    sha256: str
     normalisation: str = "imagenet"
 
 
@@ -123,11 +119,12 @@ def find_weights(arch: Arch, weights: str | Path) -> Pretrained:
         NasError: they could not be downloaded.
     """
     if str(weights) not in LIBRARIES:
-        return Pretrained(arch, read_state(weights), str(weights))
+        return Pretrained(arch, read_state(weights), str(weights), sha256_of(Path(weights)))
     library = str(weights)
     twin = twin_of(arch, library)
     url, what = _torchvision_url(twin.model) if library == "torchvision" else _timm_url(twin.model)
-    return Pretrained(twin.as_trained(arch), read_state(downloaded(url)), what, twin.normalisation)
+    file = download(url)
+    return Pretrained(twin.as_trained(arch), read_state(file.path), what, file.sha256, twin.normalisation)
 
 
 def twin_of(arch: Arch, library: str) -> Twin:
@@ -184,36 +181,6 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} holds no tensors by name; {way_out}")
     return dict(content)
-
-
-def downloaded(url: str) -> Path:
-    """The file at `url`, downloaded once into the cache; a checksum in its name, as torchvision writes it, must hold.
-
-    Raises:
-        NasError: there is no network, or what came is not what should have.
-    """
-    folder = cache_folder("weights") / hashlib.sha256(url.encode()).hexdigest()[:12]
-    path = folder / url.rpartition("/")[2]
-    if path.is_file():
-        return path
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "nas"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            data = response.read(MAX_BYTES + 1)
-            announced = response.headers.get("Content-Length")
-        if len(data) > MAX_BYTES or (announced is not None and int(announced) != len(data)):
-            raise NasError(f"weights at {url} are too large, or came in part only; nothing was kept")
-        digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", path.name)
-        if digest and not hashlib.sha256(data).hexdigest().startswith(digest[1]):
-            raise NasError(f"weights at {url} do not have the checksum in their name; nothing was kept")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise NasError(
-            f"weights could not be downloaded from {url} ({type(error).__name__}: {one_line(error, 160)}); "
-            "check the network, or give a file"
-        ) from None
-    return path
 
 
 def _torchvision_url(model: str) -> tuple[str, str]:

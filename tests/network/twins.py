@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas.system.compat import torchvision as torchvision
 
+State = dict[str, Tensor]
 Norms = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -53,3 +54,11 @@ def make_up(network: nn.Module, seed: int = 0) -> nn.Module:
         last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
         last.weight.div_(network(torch.randn(2, 3, 64, 64, generator=generator)).std())
     return network
+
+
+def copied(network: nn.Module) -> State:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def equal(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

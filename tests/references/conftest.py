@@ -1,0 +1,15 @@
+"""A hub of weights, and an empty cache to download into."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.references.hub import Hub, serve
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    with serve() as running:
+        yield running

@@ -9,7 +9,7 @@ activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nas.arch.arch import Arch
@@ -55,23 +55,24 @@ def row_cost(placed: PlacedBlock) -> Cost:
 
 def head_cost(arch: Arch, num_classes: int = 1000) -> Cost:
     """The cost of the classifier after the rows; with those of all rows it adds up to `cost_of`."""
-    return _sum([_head(arch, num_classes)])
+    return _sum([_head(list(arch.places()), num_classes)])
 
 
-def _head(arch: Arch, num_classes: int) -> Layer:
-    return linear(list(arch.places())[-1].out_channels, num_classes, "none", num_classes)
+def _head(places: Sequence[PlacedBlock], num_classes: int) -> Layer:
+    return linear(places[-1].out_channels, num_classes, "none", num_classes)
 
 
 def cost_of(arch: Arch, num_classes: int = 1000) -> Cost:
     """The cost of a whole network.
 
     Args:
-        arch: to count; its own resolution is the side of the image.
+        arch: network to count; its own resolution is the side of the image.
         num_classes: outputs of the classifier.
 
     >>> from nas.references.table import reference
     >>> cost_of(reference("mobilenet_v2")).params
     3504872
     """
-    layers = [layer for placed in arch.places() for layer in layers_of(placed)]
-    return _sum([*layers, _head(arch, num_classes)])
+    places = list(arch.places())
+    layers = [layer for placed in places for layer in layers_of(placed)]
+    return _sum([*layers, _head(places, num_classes)])

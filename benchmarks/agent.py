@@ -71,7 +71,7 @@ def attack(port: int, requests: int, link: Link) -> tuple[int, float]:
             connection.shutdown(socket.SHUT_WR)
             connection.recv(4096)
         if at % 10 == 9:
-            link.ask("GET", "/v1/device")
+            link.request("GET", "/v1/device")
             good += 1
     return good, time.monotonic() - begun
 
@@ -101,7 +101,7 @@ def main() -> None:
                 here.append(nas.measure(arch).ms)
                 far.append(agent.measure_onnx(model).ms)
                 begun = time.monotonic()
-                told = link.ask("POST", "/v1/measure", model, patience_s=300)
+                told = link.request("POST", "/v1/measure", model, timeout_s=300)
                 over.append(time.monotonic() - begun - told["sampling_s"])
             ratios.append(float(np.median(far) / np.median(here)))
             overheads.append(float(np.median(over)))

@@ -1,4 +1,4 @@
-"""What the processor of this machine is called. Needs the standard library alone; agents carry a copy."""
+"""The name of this machine's processor. Needs only the standard library; agents carry a copy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CPU_FILES = (  # Raspberry Pi and other boards; x86; Android
     ("/proc/cpuinfo", r"(?m)^model name\s*:\s*(\S.*)$"),
     ("/proc/cpuinfo", r"(?m)^(?:Hardware|Model)\s*:\s*(\S.*)$"),
 )
-ASK_MACOS = ("sysctl", "-n", "machdep.cpu.brand_string")
+MACOS_COMMAND = ("sysctl", "-n", "machdep.cpu.brand_string")
 
 
 def cpu() -> str:
-    """Its processor, or the board it is soldered to."""
+    """The name of the processor, or of the board it is part of; at most 120 characters."""
     for path, pattern in CPU_FILES:
         try:
             found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
@@ -28,5 +28,5 @@ def cpu() -> str:
     name = ""
     if platform.system() == "Darwin":
         with suppress(OSError, subprocess.SubprocessError):
-            name = subprocess.run(ASK_MACOS, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+            name = subprocess.run(MACOS_COMMAND, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
     return (name or platform.processor() or platform.machine() or "unknown CPU")[:120]

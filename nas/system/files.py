@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the folder for what can be made again."""
+"""Files that are either complete or absent, and the cache folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a power cut, sees the old content or the new, never a part."""
+    """Write a file in one step: a reader, or a power cut, finds the old content or the new, never a part of it."""
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -23,9 +23,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def cache_root() -> Path:
+    """The cache folder, which may not exist: ``$NAS_CACHE``, else ``$XDG_CACHE_HOME/nas``, else ``~/.cache/nas``."""
+    own = os.environ.get("NAS_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas"
+
+
 def cache_folder(kind: str) -> Path:
-    """``$NAS_CACHE/kind`` (default ``~/.cache/nas/kind``), made if absent: latency tables, decoded images."""
-    root = os.environ.get("NAS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas"
-    folder = Path(root) / kind
+    """The folder of one kind of cache entry (`nas.system.cache.KINDS`), created if absent."""
+    folder = cache_root() / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder

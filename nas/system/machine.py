@@ -1,4 +1,4 @@
-"""Facts about the machine this process runs on. Needs the standard library alone; agents carry a copy."""
+"""Facts about the machine this process runs on. Needs only the standard library; agents carry a copy."""
 
 from __future__ import annotations
 

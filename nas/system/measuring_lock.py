@@ -1,4 +1,4 @@
-"""One measurement at a time on a machine. Needs the standard library alone; agents carry a copy."""
+"""One measurement at a time on a machine. Needs only the standard library; agents carry a copy."""
 
 from __future__ import annotations
 

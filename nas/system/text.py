@@ -1,4 +1,4 @@
-"""Text of others on one line. Needs the standard library alone; agents carry a copy."""
+"""Text from outside on one line. Needs only the standard library; agents carry a copy."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*(
 _MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*")
 MAX_GUARD = 0.5  # "50%" in error texts
-_S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "ms": 1e-3}
+_S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "ms": 1e-3}
 
 
 def _parse(value: object, scale: dict[str, float], what: str, forms: str) -> float:
@@ -56,8 +56,8 @@ def above(ms: float, limit: float) -> str:
 def seconds(value: str | float) -> float:
     """A duration in s. A bare number is s.
 
-    >>> seconds("10m"), seconds("90s"), seconds("1.5h"), seconds(30)
-    (600.0, 90.0, 5400.0, 30.0)
+    >>> seconds("10m"), seconds("90s"), seconds("1.5h"), seconds("30d"), seconds(30)
+    (600.0, 90.0, 5400.0, 2592000.0, 30.0)
 
     Raises:
         InputError: anything else, zero, negative or not finite.

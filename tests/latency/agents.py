@@ -1,4 +1,4 @@
-"""An agent in a process of its own, and models to send it."""
+"""An agent in a separate process, and models to send to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nas.latency.remote.agent_file import agent_source
 
 TOKEN = "a token that nobody guesses".replace(" ", "-")
-LIMIT_S = 4
+LIMIT_S = 3
 BLOCKER = """
 import sys
 
@@ -47,8 +48,11 @@ class RunningAgent:
         for old, new in (
             ("from __future__ import annotations\n", f"from __future__ import annotations\n{BLOCKER}"),
             ("HEAD_S, HEAD_BYTES = 8.0,", "HEAD_S, HEAD_BYTES = 1.0,"),
-            ("IDLE_S, BODY_S = 10.0, 180.0", "IDLE_S, BODY_S = 2.0, 4.0"),
-            ("MAX_SECONDS = 4.0", "MAX_SECONDS = 1.0"),
+            ("IDLE_S, BODY_S = 10.0, 180.0", "IDLE_S, BODY_S = 1.5, 4.0"),
+            ("MAX_SECONDS = 4.0", "MAX_SECONDS = 0.5"),
+            ("MIN_SECONDS = 0.3", "MIN_SECONDS = 0.1"),
+            ("WARM_UP_SECONDS = 0.75", "WARM_UP_SECONDS = 0.2"),
+            ("POLL_S = 0.25", "POLL_S = 0.05"),
             ("DRAIN_S, DRAIN_BYTES = 2.0,", "DRAIN_S, DRAIN_BYTES = 0.3,"),
             *changes.items(),
         ):
@@ -98,9 +102,19 @@ class RunningAgent:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def spooled(self) -> list[Path]:
-        """Bodies kept, the anchor left out."""
+        """The bodies it keeps as files, without the anchor."""
         files = self.path.parent.glob("nas-agent-*/*")
         return [file for file in files if not re.fullmatch("[0-9a-f]{64}", file.name)]
+
+
+def eventually(condition: Callable[[], object], patience_s: float = 20) -> bool:
+    """Whether a condition becomes true; it is checked again and again."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def model_of(
@@ -124,7 +138,7 @@ def small_model(channels: int = 8) -> bytes:
 
 
 def endless_model() -> bytes:
-    """A loop that takes years."""
+    """A loop that runs for years."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["going"], ["go"]),
@@ -147,7 +161,7 @@ def endless_model() -> bytes:
 
 
 def hungry_model() -> bytes:
-    """A few bytes that ask for a terabyte."""
+    """A few bytes that require a terabyte of memory."""
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["large"]),
         helper.make_node("Add", ["large", "large"], ["doubled"]),
@@ -158,7 +172,7 @@ def hungry_model() -> bytes:
 
 
 def external_model(folder: Path) -> bytes:
-    """One whose weights lie in a file that exists."""
+    """A model with weights in another file, which exists."""
     (folder / "weights.bin").write_bytes(np.ones(216, np.float32).tobytes())
     model = onnx.load_from_string(small_model())
     tensor = model.graph.initializer[0]

@@ -1,1 +1,1 @@
-"""Measuring on another device: the agent that runs there and its client here."""
+"""Measuring on another device: the agent that runs there, and its client that runs here."""

@@ -1,4 +1,4 @@
-"""The agent as one file, to be copied to a device: the modules it is made of, one after the other."""
+"""The agent as one file to copy to a device: its modules, one after the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-MODULES = (
+MODULES = (  # of nas, each after those it uses
     "system.cpu",
     "system.machine",
     "system.measuring_lock",
@@ -20,21 +20,21 @@ MODULES = (
     "latency.remote.http",
     "latency.remote.server",
     "latency.remote.main",
-)  # of nas
+)
 HEADER = '''#!/usr/bin/env python3
-"""Agent of nas: times networks on this device for a search that runs elsewhere. Written by `nas agent --write`.
+"""Agent of nas: times networks on this device for a search that runs on another machine.
 
-It needs Python 3.9 or later, numpy and onnxruntime, and nothing else:
+Written by `nas agent --write`. It needs Python 3.9 or later, numpy and onnxruntime, and nothing else:
 
     pip install numpy onnxruntime
     python agent.py --host 0.0.0.0
 
-It prints a token (or takes --token, or $NAS_AGENT_TOKEN). At home, then:
+It prints a token, unless you set one with --token or $NAS_AGENT_TOKEN. On the machine that runs the search:
 
     nas search --device http://THIS-DEVICE:8421 --token TOKEN --latency-target 25ms
 
-It listens at 127.0.0.1 alone unless told otherwise. It runs nothing but ONNX models of standard operators, one at a
-time, each in a process that is ended when it takes too long.
+Without --host it accepts connections from this device only. It runs nothing but ONNX models of standard operators, one
+at a time, in a separate process that is ended when it takes too long.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ if __name__ == "__main__":
 
 
 def agent_source() -> str:
-    """The whole agent as readable Python that imports the standard library, numpy and onnxruntime."""
+    """The agent as readable Python that imports nothing but the standard library, numpy and onnxruntime."""
     imports: dict[str, set[str]] = {}
     parts = []
     for name in MODULES:
         spec = importlib.util.find_spec(f"nas.{name}")
-        assert spec is not None and spec.origin is not None  # noqa: PT018  # they are installed with this one
+        assert spec is not None and spec.origin is not None  # noqa: PT018  # they are installed with this file
         source = Path(spec.origin).read_text(encoding="utf-8")
         tree = ast.parse(source)
-        _gather(tree, imports)
+        _add_imports(tree, imports)
         parts.append(f"# --- nas/{name.replace('.', '/')}.py ---\n# {_first_line(tree)}\n\n{_body(source, tree)}")
     return HEADER + "\n".join(_statements(imports)) + "\n\n\n" + "\n\n\n".join(parts) + "\n" + FOOTER
 
@@ -65,8 +65,9 @@ def _first_line(tree: ast.Module) -> str:
     return (ast.get_docstring(tree) or "").splitlines()[0]
 
 
-def _gather(tree: ast.Module, imports: dict[str, set[str]]) -> None:
-    """Add the imports at the top of a module: by module, the names taken from it; none is the module itself."""
+def _add_imports(tree: ast.Module, imports: dict[str, set[str]]) -> None:
+    """Add the imports at the top of a module to `imports`: by module, the names taken from it, or none if the module
+    itself is imported."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -84,6 +85,6 @@ def _statements(imports: dict[str, set[str]]) -> Iterator[str]:
 
 
 def _body(source: str, tree: ast.Module) -> str:
-    """A module's text after its docstring and imports."""
+    """The text of a module after its docstring and imports."""
     head = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     return "\n".join(source.splitlines()[head[-1].end_lineno or 0 :]).strip("\n")

@@ -1,8 +1,8 @@
-"""What an agent agrees to run: an ONNX model whole in itself, of standard operators alone. Needs nothing but Python.
+"""What an agent agrees to run: a self-contained ONNX model of standard operators. Needs nothing but Python.
 
-ONNX Runtime would open the files that a model names (external data), load what a vendor's operator asks for, and take
-its own binary format for ONNX. So a model's protocol buffers are walked first, without building anything from them:
-lengths are checked, tensors kept in other files and operators outside the ONNX standard are refused.
+ONNX Runtime would open the files that a model names (external data), load what a vendor's operator requests, and accept
+its own binary format as ONNX. Therefore the protocol buffers of a model are walked first, without building anything
+from them: lengths are checked, and tensors in other files and operators outside the ONNX standard are refused.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 STANDARD = (b"", b"ai.onnx")
-DEEPEST = 64  # messages within messages; a network needs six
-MOST_MESSAGES = 300_000  # EfficientNet-B7 has 10,000
-MESSAGES = {  # by kind of message and number of field: the kind inside, of those that can hold tensors or operators
+MAX_DEPTH = 64  # of messages within messages; a network needs six
+MAX_MESSAGES = 300_000  # EfficientNet-B7 has 10,000
+MESSAGES = {  # by kind of message and field number: the kind inside, where it can hold tensors or operators
     ("model", 7): "graph",
     ("graph", 1): "node",
     ("graph", 5): "tensor",
@@ -28,53 +28,53 @@ MESSAGES = {  # by kind of message and number of field: the kind inside, of thos
     ("sparse", 2): "tensor",
 }
 REFUSED = {
-    ("model", 20): "training graphs are not run",
-    ("model", 25): "functions of its own are not run; export it with standard operators",
-    ("tensor", 13): "its tensors lie in other files (external data); export it as one file",
+    ("model", 20): "the model contains training graphs, which are not run; export it for inference",
+    ("model", 25): "the model defines functions, which are not run; export it with standard operators",
+    ("tensor", 13): "the model keeps tensors in other files (external data); export it as one file",
 }
 DOMAIN, DATA_LOCATION = ("node", 7), ("tensor", 14)
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-VARINT_BYTES = 10
-MOST_KEY = (1 << 32) - 1  # of a field: what is larger, parsers cut to 32 bits, and find another field than is read here
+MAX_VARINT_BYTES = 10
+MAX_KEY = (1 << 32) - 1  # of a field: parsers cut a larger one to 32 bits, and would find another field than this walk
 
 
-class Refused(ValueError):
-    """A model that is not run; one line says why."""
+class ModelRefused(ValueError):
+    """The model is not run; one line says why."""
 
 
 def check_model(model: bytes) -> None:
-    """Raises `Refused` unless `model` can be an ONNX model whole in itself, of standard operators alone."""
-    waiting = [("model", 0, len(model), 0)]
-    graphs = seen = 0
-    while waiting:
-        kind, start, stop, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise Refused(f"its graphs are nested more than {DEEPEST} deep")
+    """Raises `ModelRefused` unless `model` can be a self-contained ONNX model of standard operators."""
+    pending = [("model", 0, len(model), 0)]
+    graphs = messages = 0
+    while pending:
+        kind, start, stop, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ModelRefused(f"the model nests graphs more than {MAX_DEPTH} deep")
         for number, wire, begin, end in _fields(model, start, stop):
             place = (kind, number)
             if place in REFUSED:
-                raise Refused(REFUSED[place])
+                raise ModelRefused(REFUSED[place])
             if place == DOMAIN and model[begin:end] not in STANDARD:
                 domain = model[begin : min(end, begin + 60)].decode("ascii", "backslashreplace")
-                raise Refused(f"operators of {domain!r} are not run, those of the ONNX standard alone")
+                raise ModelRefused(f"the model has operators of {domain!r}; export it with standard ONNX operators")
             if place == DATA_LOCATION and (wire != VARINT or any(model[begin:end])):
-                raise Refused(REFUSED["tensor", 13])
+                raise ModelRefused(REFUSED["tensor", 13])
             if place in MESSAGES and wire == BYTES:
                 graphs += place == ("model", 7)
-                seen += 1
-                if seen > MOST_MESSAGES:
-                    raise Refused("it has more operators and tensors than any network")
-                waiting.append((MESSAGES[place], begin, end, depth + 1))
+                messages += 1
+                if messages > MAX_MESSAGES:
+                    raise ModelRefused(f"the model has more than {MAX_MESSAGES} operators and tensors")
+                pending.append((MESSAGES[place], begin, end, depth + 1))
     if not graphs:
-        raise Refused("this is no ONNX model")
+        raise ModelRefused("this is not an ONNX model")
 
 
 def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, begin and end of the content of each field of a message."""
+    """For each field of a message: its number, its wire type, and where its content begins and ends."""
     while at < stop:
         key, at = _varint(data, at, stop)
-        if key > MOST_KEY:
-            raise Refused("this is no ONNX model")
+        if key > MAX_KEY:
+            raise ModelRefused("this is not an ONNX model")
         number, wire, begin = key >> 3, key & 7, at
         if wire == VARINT:
             _, at = _varint(data, at, stop)
@@ -86,16 +86,16 @@ def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, in
             length, begin = _varint(data, at, stop)
             at = begin + length
         else:
-            raise Refused("this is no ONNX model")
+            raise ModelRefused("this is not an ONNX model")
         if number == 0 or at > stop:
-            raise Refused("this is no ONNX model, or only a part of one")
+            raise ModelRefused("this is not a complete ONNX model")
         yield number, wire, begin, at
 
 
 def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """A number stored as seven bits a byte, and the position after it."""
     value = 0
-    for shift in range(VARINT_BYTES):
+    for shift in range(MAX_VARINT_BYTES):
         if at >= stop:
             break
         byte = data[at]
@@ -103,4 +103,4 @@ def _varint(data: bytes, at: int, stop: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * shift)
         if byte < 0x80:
             return value, at
-    raise Refused("this is no ONNX model, or only a part of one")
+    raise ModelRefused("this is not a complete ONNX model")

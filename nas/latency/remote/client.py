@@ -1,4 +1,4 @@
-"""Asking an agent over HTTP: the address and the answers are checked, lost connections are tried again."""
+"""Requests to an agent over HTTP: addresses and answers are checked, and lost connections are retried."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from nas.system.text import one_line
 from nas.system.validate import is_number, is_whole
 
 TRIES = 8
-CRASHES = 2  # of the agent's measuring process, over one model
+MAX_CRASHES = 2  # of the agent's measuring process, for one model
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 CONNECT_S = 10.0
 MAX_ANSWER = 32 << 20
 MAX_SAMPLES = 1_000_000
 MAX_CORES = 4096
-NOT_HERE, REFUSED = 409, (400, 404, 411, 413, 422, 504, 507)
+MAX_TEXT = 150  # characters of a name or version
+NO_ANCHOR, REFUSED = 409, (400, 404, 411, 413, 422, 504, 507)  # HTTP status
+CHECK_ADDRESS = "check the address (nas agent prints it)"
+CONNECTION_ERRORS = (OSError, http.client.HTTPException)
 
-Lost = (OSError, http.client.HTTPException)
 
-
-class NoAnchor(Exception):
-    """The agent does not have the anchor (any more)."""
+class AnchorMissing(Exception):
+    """The agent does not have the anchor, or no longer has it."""
 
 
 class Link:
-    """How one agent is reached.
+    """The connection to one agent.
 
     Args:
-        url: ``http://HOST:PORT``, or ``https`` where a proxy adds it.
-        token: None is that of ``NAS_AGENT_TOKEN``.
-        sleep: waits between two tries.
+        url: ``http://HOST:PORT``, or ``https`` behind a proxy that adds TLS.
+        token: the agent's token; None takes ``NAS_AGENT_TOKEN``.
+        sleep: waits so many seconds between two tries.
 
     Raises:
-        InputError: not such an address, or no token.
+        InputError: the address is invalid, or there is no token.
     """
 
     def __init__(self, url: str, token: str | None = None, sleep: Callable[[float], object] = time.sleep) -> None:
@@ -58,157 +59,164 @@ class Link:
         self._token, self._sleep = token or os.environ.get(TOKEN_VARIABLE, ""), sleep
         if not re.fullmatch("[!-~]{1,200}", self._token):
             raise InputError(
-                f"the agent at {self.url} wants its token, printed when it started; give it with --token or in "
+                f"the agent at {self.url} requires the token it printed when it started; give it with --token or in "
                 f"{TOKEN_VARIABLE}"
             )
 
-    def ask(
-        self, method: str, path: str, body: bytes = b"", about: str = "its device", patience_s: float = CONNECT_S
+    def request(
+        self, method: str, path: str, body: bytes = b"", about: str = "its device", timeout_s: float = CONNECT_S
     ) -> dict[str, Any]:
-        """The answer, an object.
+        """The agent's answer, a JSON object.
 
         Args:
-            method: of HTTP.
-            path: with the query.
-            body: to send.
-            about: what is affected if it fails, for people.
-            patience_s: for the answer, once the body is sent.
+            method: method of HTTP.
+            path: path with the query.
+            body: content to send.
+            about: what the request is about, for errors.
+            timeout_s: how long to wait for the answer once the body is sent.
 
         Raises:
             InputError: the token is wrong.
-            NoAnchor: the anchor has to be sent first.
-            NasError: it refused, or it was not reached within `TRIES` tries; names `about` and the way out.
+            AnchorMissing: the anchor must be sent first.
+            NasError: the agent refused, or did not answer within `TRIES` tries; names `about` and says what to do.
         """
         crashes = 0
         for attempt in range(TRIES):
-            after = 0.0
+            retry_after_s = 0.0
             try:
-                status, told, after = self._once(method, path, body, patience_s)
-            except Lost as error:
+                status, answer, retry_after_s = self._try(method, path, body, timeout_s)
+            except CONNECTION_ERRORS as error:
                 status, reason = 0, one_line(error, 100)
             else:
-                reason = one_line(told.get("error") or f"HTTP status {status}", MAX_ERROR)
+                reason = one_line(answer.get("error") or f"HTTP status {status}", MAX_ERROR)
                 if status == 200:
-                    return told
-            self._give_up_on(status, reason, about)
+                    return answer
+            self._raise_if_final(status, reason, about)
             crashes += status == 500
-            if attempt == TRIES - 1 or crashes == CRASHES:
+            if attempt == TRIES - 1 or crashes == MAX_CRASHES:
                 break
-            wait = min(LONGEST_WAIT_S, max(FIRST_WAIT_S * 2**attempt, after))
-            self._sleep(wait * random.uniform(0.75, 1.25))
+            wait_s = min(LONGEST_WAIT_S, max(FIRST_WAIT_S * 2**attempt, retry_after_s))
+            self._sleep(wait_s * random.uniform(0.75, 1.25))
         raise NasError(
-            f"the agent at {self.url} did not answer for {about} after {attempt + 1} tries ({reason}); see that it "
-            "runs there (python agent.py) and can be reached from here, then go on"
+            f"the agent at {self.url} did not answer for {about} after {attempt + 1} tries ({reason}); check that it "
+            "is running (python agent.py) and can be reached from this machine, then try again"
         )
 
-    def _give_up_on(self, status: int, reason: str, about: str) -> None:
+    def _raise_if_final(self, status: int, reason: str, about: str) -> None:
         """Raise for an answer that another try would not change."""
         if status == 401:
             raise InputError(
-                f"the agent at {self.url} does not take this token; give the one it printed when it started, with "
-                f"--token or in {TOKEN_VARIABLE}"
+                f"the agent at {self.url} rejects this token; give the one it printed when it started, with --token or "
+                f"in {TOKEN_VARIABLE}"
             )
-        if status == NOT_HERE:
-            raise NoAnchor
+        if status == NO_ANCHOR:
+            raise AnchorMissing
         if status in REFUSED:
             raise NasError(f"the agent at {self.url} refused {about}: {reason}")
         if status not in (0, 500, 503):
-            raise NasError(f"{self.url} does not answer as an agent does, for {about}: {reason}")
+            raise NasError(f"{self.url} does not answer like an agent, for {about}: {reason}; {CHECK_ADDRESS}")
 
-    def _once(self, method: str, path: str, body: bytes, patience_s: float) -> tuple[int, dict[str, Any], float]:
-        """Status, answer, and the seconds it asks to wait."""
+    def _try(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, dict[str, Any], float]:
+        """HTTP status, answer, and the seconds to wait before the next try."""
         kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
         connection = kind(self.host, self.port, timeout=CONNECT_S)
         try:
             connection.connect()
-            connection.sock.settimeout(max(patience_s, CONNECT_S))
-            with suppress(BrokenPipeError, ConnectionResetError):  # it answers before it has read all, perhaps
+            connection.sock.settimeout(max(timeout_s, CONNECT_S))
+            with suppress(BrokenPipeError, ConnectionResetError):  # the agent may answer before it has read all
                 connection.request(method, path, body or None, {"Authorization": f"Bearer {self._token}"})
             response = connection.getresponse()
             content = response.read(MAX_ANSWER + 1)
         finally:
             connection.close()
         if response.length or len(content) > MAX_ANSWER:
-            raise http.client.HTTPException("a part of an answer, or too large a one")
+            raise http.client.HTTPException("the answer is incomplete or too large")
         try:
-            told = json.loads(content)
+            answer = json.loads(content)
         except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
-            told = {}
+            answer = None
+        if not isinstance(answer, dict):
+            answer = {}
             if response.status == 200:
-                raise NasError(f"{self.url} does not answer as an agent does")
-        after = response.getheader("Retry-After", "")
-        return response.status, told, float(after) if re.fullmatch("[0-9]{1,2}", after) else 0.0
+                raise NasError(f"{self.url} does not answer like an agent; {CHECK_ADDRESS}")
+        retry_after = response.getheader("Retry-After", "")
+        return response.status, answer, float(retry_after) if re.fullmatch("[0-9]{1,2}", retry_after) else 0.0
 
 
 def check_address(url: str) -> tuple[SplitResult, int]:
-    """The parts of an agent's address, and its port; raises as `Link`."""
+    """The parts of an agent's address, and its port. Raises `InputError` if it is invalid."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise InputError(f"not an address of an agent: {url!r:.80}; give http://HOST:PORT") from None
+        raise InputError(f"an agent's address must be http://HOST:PORT, got {url!r:.80}") from None
     if parts.username is not None or parts.password is not None:
         raise InputError(
-            "an agent's address with user:password@ is not taken: it would be kept in run.json; give the token with "
-            f"--token or in {TOKEN_VARIABLE}"
+            "an agent's address must not contain user:password@, which would be stored in run.json; give the token "
+            f"with --token or in {TOKEN_VARIABLE}"
         )
     plain = parts.path in ("", "/") and not parts.query and not parts.fragment and url.isprintable()
     if parts.scheme not in ("http", "https") or not host or not plain or " " in url or port == 0:
-        shown = f"{parts.scheme}://{host}"
-        raise InputError(f"not an address of an agent: {shown!r:.80}, with nothing after it; give http://HOST:PORT")
+        shown = f"{parts.scheme}://{host}"  # what follows may be a secret
+        raise InputError(f"an agent's address must be http://HOST:PORT with nothing after it, got {shown!r:.80}")
     return parts, port or (443 if parts.scheme == "https" else PORT)
 
 
-def facts_of(told: Mapping[str, Any], url: str) -> dict[str, Any]:
-    """What an agent tells of itself, checked: threads, max_bytes, limit_s, places, name, identity, version, anchor.
+def check_facts(answer: Mapping[str, Any], url: str) -> dict[str, Any]:
+    """What an agent reports about itself, checked: threads, max_bytes, limit_s, places, name, identity, version,
+    machine, anchor.
 
     Raises:
-        NasError: it is of another version, or tells what cannot be.
+        NasError: the agent is of another version, or reports something impossible.
     """
-    if told.get("protocol") != PROTOCOL:
+    if answer.get("protocol") != PROTOCOL:
         raise NasError(
-            f"{url} is no agent of this version; write its file again (nas agent --write agent.py) and start that there"
+            f"the agent at {url} is of another version; write its file again (nas agent --write agent.py), copy it to "
+            "the device, and start it there"
         )
     facts: dict[str, Any] = {}
-    for name, most in (("threads", 1024), ("max_bytes", 1 << 40), ("limit_s", 3600), ("places", 64)):
-        value = told.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= most:
-            raise NasError(f"the agent at {url} tells of {name} {value!r:.40}; start it again")
+    for name, high in (("threads", 1024), ("max_bytes", 1 << 40), ("limit_s", 3600), ("places", 64)):
+        value = answer.get(name)
+        if not is_number(value) or not 1 <= value <= high:
+            raise _impossible(url, name, value)
         facts[name] = value
-    versions = told.get("versions")
-    texts = {"name": told.get("name"), "identity": told.get("identity")}
+    versions = answer.get("versions")
+    texts = {"name": answer.get("name"), "identity": answer.get("identity")}
     texts["version"] = versions.get("onnxruntime") if isinstance(versions, dict) else None
     for name, text in texts.items():
-        if not isinstance(text, str) or not one_line(text, 150).strip():
-            raise NasError(f"the agent at {url} does not tell its {name}; start it again")
-        facts[name] = one_line(text, 150)
-    anchor = told.get("anchor")
-    return facts | {"machine": _machine_of(told, url), "anchor": anchor if isinstance(anchor, str) else None}
+        if not isinstance(text, str) or not one_line(text, MAX_TEXT).strip():
+            raise _impossible(url, name, text)
+        facts[name] = one_line(text, MAX_TEXT)
+    anchor = answer.get("anchor")
+    return facts | {"machine": _machine_of(answer, url), "anchor": anchor if isinstance(anchor, str) else None}
 
 
-def _machine_of(told: Mapping[str, Any], url: str) -> Machine:
+def _machine_of(answer: Mapping[str, Any], url: str) -> Machine:
     """The machine an agent runs on; its host name may be empty."""
-    for name in ("cpu", "machine", "system", "node"):
-        if not isinstance(told.get(name), str):
-            raise NasError(f"the agent at {url} does not report its {name}; start it again")
-    if not is_whole(told.get("cores"), 1, MAX_CORES):
-        raise NasError(f"the agent at {url} reports cores {told.get('cores')!r:.40}; start it again")
-    cpu, machine, system, node = (one_line(told[name], 150) for name in ("cpu", "machine", "system", "node"))
-    return Machine(cpu, int(told["cores"]), machine, system, node)
+    names = ("cpu", "machine", "system", "node")
+    for name in names:
+        if not isinstance(answer.get(name), str):
+            raise _impossible(url, name, answer.get(name))
+    if not is_whole(answer.get("cores"), 1, MAX_CORES):
+        raise _impossible(url, "cores", answer.get("cores"))
+    cpu, machine, system, node = (one_line(answer[name], MAX_TEXT) for name in names)
+    return Machine(cpu, int(answer["cores"]), machine, system, node)
 
 
-def samples_of(told: Mapping[str, Any], url: str, about: str) -> Samples:
-    """Durations in an answer, checked; `about` is what was measured, for people. Raises `NasError`."""
+def _impossible(url: str, name: str, value: object) -> NasError:
+    return NasError(f"the agent at {url} reports {name} {value!r:.40}, which cannot be; start it again")
+
+
+def check_samples(answer: Mapping[str, Any], url: str, about: str) -> Samples:
+    """The durations in an answer, checked; `about` is what was measured, for errors. Raises `NasError`."""
     rows = {}
     for name in ("runs", "rounds", "anchors"):
-        values = told.get(name)
+        values = answer.get(name)
         if not isinstance(values, list) or not 1 <= len(values) <= MAX_SAMPLES or not all(map(is_duration, values)):
             raise NasError(f"the agent at {url} answered for {about} without durations ({name}); start it again")
         rows[name] = tuple(map(float, values))
     if len(rows["rounds"]) != len(rows["anchors"]):
-        raise NasError(f"the agent at {url} answered for {about} with rounds that have no anchors; start it again")
+        raise NasError(f"the agent at {url} answered for {about} with unequal rounds and anchors; start it again")
     return Samples(**rows)
 
 

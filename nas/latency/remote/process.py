@@ -1,4 +1,4 @@
-"""An agent's hold on the process that runs its models: asked, watched, ended and begun again."""
+"""The process that runs an agent's models, seen from the agent: it gets tasks, is watched, ended and restarted."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pathlib import Path
 from typing import Any
 
 START_S = 120.0  # for Python, numpy and ONNX Runtime to load on a slow card
-LOOK_S = 0.25  # between two looks at whether anybody still waits
-TASKS = 32  # then it begins anew, and memory with it
-LARGE = 64 << 20  # or after a model of this many bytes
+POLL_S = 0.25  # between two checks whether the client is still waiting
+MAX_TASKS = 32  # of one process; a new one starts with fresh memory
+LARGE_MODEL = 64 << 20  # bytes; a new process is started after one
 MAX_LINE = 64 << 20
 
 
-class Broken(RuntimeError):
-    """The process ended on its own, or does not start."""
+class AgentError(RuntimeError):
+    """The agent cannot work; one line says why."""
 
 
-class TooLong(RuntimeError):
-    """The task took more than its time; the process was ended."""
+class TaskTimeout(RuntimeError):
+    """The task took too long; its process was ended."""
 
 
-class Gone(RuntimeError):
-    """Nobody waits for the answer any more; the process was ended."""
+class ClientDisconnected(RuntimeError):
+    """The client no longer waits for its answer."""
 
 
 class Worker:
-    """Runs `nas.latency.remote.worker` in a process of its own. One thread uses it at a time.
+    """Runs `nas.latency.remote.worker` in a separate process. Only one thread may use it at a time.
 
     Args:
         folder: its working directory; nothing in it is imported.
-        log: called with one line if a measurement cannot be alone on the machine at once.
+        log: called with one line if a measurement has to wait for another one, or runs beside it.
 
     Raises:
-        Broken: it does not start; one line says why.
+        AgentError: it does not start.
     """
 
     def __init__(self, folder: Path, log: Callable[[str], None]) -> None:
@@ -52,13 +52,18 @@ class Worker:
         self._start()
         self.versions: dict[str, str] = self._greeting()
 
-    def ask(self, task: dict[str, Any], limit_s: float, gone: Callable[[], bool]) -> dict[str, Any]:
-        """The process's answer to a task.
+    def run(self, task: dict[str, Any], limit_s: float, is_disconnected: Callable[[], bool]) -> dict[str, Any]:
+        """The answer of the process to a task.
+
+        Args:
+            task: as `nas.latency.remote.worker` reads it.
+            limit_s: how long it may take, in seconds.
+            is_disconnected: whether the client has hung up.
 
         Raises:
-            Broken: it crashed over this task.
-            TooLong: after `limit_s` it was ended.
-            Gone: `gone` said so, and it was ended.
+            AgentError: the process crashed during this task.
+            TaskTimeout: the task took longer than `limit_s`; the process was ended.
+            ClientDisconnected: the client hung up; the process was ended.
         """
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -70,20 +75,20 @@ class Worker:
         try:
             process.stdin.write(json.dumps(task).encode() + b"\n")
             process.stdin.flush()
-            answer = self._answer(limit_s, gone)
+            answer = self._answer(limit_s, is_disconnected)
         except OSError:
             self.stop()
-            raise Broken("the measuring process ended before it began; try again") from None
+            raise AgentError("the measuring process ended before it began; try again") from None
         except BaseException:
             self.stop()
             raise
-        if self._tasks >= TASKS or os.path.getsize(task["model"]) > LARGE:
+        if self._tasks >= MAX_TASKS or os.path.getsize(task["model"]) > LARGE_MODEL:
             self.stop()
             self._start()
         return answer
 
     def stop(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -93,7 +98,7 @@ class Worker:
                     if pipe is not None and pipe is not process.stdout:
                         pipe.close()
                 except OSError:
-                    pass  # what was written last has no reader any more
+                    pass  # nobody reads what was written last
 
     def _start(self) -> None:
         self.stop()
@@ -104,48 +109,49 @@ class Worker:
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
             env=_environment(),
-            start_new_session=True,  # Ctrl-C is for the agent, which ends this one
+            start_new_session=True,  # Ctrl-C reaches the agent only, which ends this process
         )
         self._lines, self._tasks, self._started = queue.Queue(), 0, False
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
 
     def _greeting(self) -> dict[str, str]:
         try:
-            told = self._next(START_S, lambda: False)
-        except TooLong:
+            greeting = self._next(START_S, lambda: False)
+        except TaskTimeout:
             self.stop()
-            raise Broken(f"the measuring process did not start within {START_S:g} s") from None
-        if "failed" in told:
-            raise Broken(str(told["failed"]))
+            raise AgentError(f"the measuring process did not start within {START_S:g} s; try again") from None
+        if "failed" in greeting:
+            raise AgentError(str(greeting["failed"]))
         self._started = True
-        return dict(told["versions"])
+        return dict(greeting["versions"])
 
-    def _answer(self, limit_s: float, gone: Callable[[], bool]) -> dict[str, Any]:
+    def _answer(self, limit_s: float, is_disconnected: Callable[[], bool]) -> dict[str, Any]:
         """The next message that is not a note; notes are logged."""
         deadline = time.monotonic() + limit_s
-        while "note" in (message := self._next(deadline - time.monotonic(), gone)):
+        while "note" in (message := self._next(deadline - time.monotonic(), is_disconnected)):
             self._log(str(message["note"]))
         return message
 
-    def _next(self, limit_s: float, gone: Callable[[], bool]) -> dict[str, Any]:
-        end = time.monotonic() + limit_s
+    def _next(self, limit_s: float, is_disconnected: Callable[[], bool]) -> dict[str, Any]:
+        """The next message of the process."""
+        deadline = time.monotonic() + limit_s
         while True:
             try:
-                line = self._lines.get(timeout=LOOK_S)
+                line = self._lines.get(timeout=POLL_S)
                 break
             except queue.Empty:
-                if gone():
-                    raise Gone("the client hung up") from None
-                if time.monotonic() > end:
-                    raise TooLong from None
+                if is_disconnected():
+                    raise ClientDisconnected("the client hung up") from None
+                if time.monotonic() > deadline:
+                    raise TaskTimeout from None
         if not line.endswith(b"\n"):
-            raise Broken("the measuring process crashed over this model, or ran out of memory")
-        answer = json.loads(line)
-        return answer if isinstance(answer, dict) else {}
+            raise AgentError("the measuring process crashed on this model, or ran out of memory; send a smaller model")
+        message = json.loads(line)
+        return message if isinstance(message, dict) else {}
 
 
 def _read(pipe: Any, lines: queue.Queue[bytes]) -> None:
-    """Hand on the lines of a process, and an empty one at its end."""
+    """Pass on the lines of a process, and an empty or unfinished one when it ends."""
     with pipe:
         while True:
             line = pipe.readline(MAX_LINE)
@@ -155,7 +161,7 @@ def _read(pipe: Any, lines: queue.Queue[bytes]) -> None:
 
 
 def _command() -> list[str]:
-    """This very file again, or the module where it is part of a package."""
+    """Runs this file again, or the module if this is part of a package."""
     if __package__:
         return [sys.executable, "-c", "from nas.latency.remote.worker import work; work()"]
     isolated = ["-I"] if sys.flags.isolated else []
@@ -163,9 +169,9 @@ def _command() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, without the token; the package is found although the process stands elsewhere."""
+    """The environment of this process without the token; the package is found from another working directory."""
     environment = {name: value for name, value in os.environ.items() if name != "NAS_AGENT_TOKEN"}
     if __package__:
-        places = [str(Path(__file__).resolve().parents[3]), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+        folders = [str(Path(__file__).resolve().parents[3]), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
     return environment

@@ -1,9 +1,9 @@
 """The agent itself: an HTTP server that times ONNX models for whoever knows its token, one at a time.
 
-Nothing it is sent is trusted. Before the token is known to be right, at most `HEAD_BYTES` are read, for at most
-`HEAD_S`; connections, waiting measurements, bodies and their duration are bounded; bodies go to files, not to memory;
-models run in a process of their own (`nas.latency.remote.worker`) that is ended when it takes too long, or when nobody
-waits for its answer any more.
+Nothing it receives is trusted. Until the token has been checked, it reads at most `HEAD_BYTES`, for at most `HEAD_S`.
+Connections, waiting measurements, and the size and duration of bodies are bounded. Bodies go to files, not to memory.
+Models run in a separate process (`nas.latency.remote.worker`), which is ended when it takes too long, or when its
+client hangs up.
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
 from nas.latency.remote.bounds import LIMIT_S, MAX_BODY
-from nas.latency.remote.http import Fault, Request, Verb, log, remove
-from nas.latency.remote.process import Broken, Gone, TooLong, Worker
+from nas.latency.remote.http import Endpoint, Request, RequestError, log, remove
+from nas.latency.remote.process import POLL_S, AgentError, ClientDisconnected, TaskTimeout, Worker
 from nas.system.machine import here, host
 from nas.system.text import one_line
 
 PROTOCOL = 1
-PLACES = 4  # measurements under way: one runs, others upload or wait
+SLOTS = 4  # measurements at a time: one runs, the others upload or wait
 CONNECTIONS = 24
 MAX_ANCHOR = 16 << 20
 MAX_BATCH = 1024
 RETRY_AFTER_S = 2
-CANCEL_S = 0.25  # how often the one who waits is looked at
 
 
 class AgentServer(ThreadingMixIn, TCPServer):
-    """Holds what the connections share.
+    """The HTTP server, with the state that all connections share.
 
     Args:
-        address: host and port.
-        token: that every request must bring.
-        name: of the device, for people; None is its CPU.
-        threads: that a measurement may use at most; None is all cores.
-        limit_s: for one measurement.
-        max_body: bytes of a model.
+        address: host and port to listen on.
+        token: token that every request must carry.
+        name: name of the device for people; None takes that of its CPU.
+        threads: largest number of threads of a measurement; None allows all cores.
+        limit_s: longest duration of one measurement, in seconds.
+        max_body: largest size of a model, in bytes.
 
     Raises:
-        Broken: the address cannot be listened at, or ONNX Runtime does not load.
+        AgentError: the address is not available, or ONNX Runtime does not load.
     """
 
     daemon_threads = True
@@ -70,7 +69,7 @@ class AgentServer(ThreadingMixIn, TCPServer):
         self.threads = min(threads or here().cores, here().cores)
         self.name = name or f"{host()} (agent)"
         self.connections = threading.BoundedSemaphore(CONNECTIONS)
-        self.places = threading.BoundedSemaphore(PLACES)
+        self.slots = threading.BoundedSemaphore(SLOTS)
         self.turn = threading.Lock()
         self.anchor: str | None = None
         if ":" in address[0]:
@@ -79,8 +78,8 @@ class AgentServer(ThreadingMixIn, TCPServer):
             super().__init__(address, Handler)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or "no such address"
-            text = f"cannot listen at {address[0]}:{address[1]}: {why}; give another --host or --port"
-            raise Broken(one_line(text)) from None
+            text = f"cannot listen on {address[0]}:{address[1]}: {why}; give another --host or --port"
+            raise AgentError(one_line(text)) from None
         self.folder = Path(tempfile.mkdtemp(prefix="nas-agent-"))
         try:
             self.worker = Worker(self.folder, lambda text: log("-", text))
@@ -92,11 +91,11 @@ class AgentServer(ThreadingMixIn, TCPServer):
         super().server_close()
         if hasattr(self, "worker"):
             self.worker.stop()
-        if hasattr(self, "folder"):  # not where the address could not be listened at
+        if hasattr(self, "folder"):  # not if the address was not available
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def facts(self) -> dict[str, Any]:
-        """What ``GET /v1/device`` tells."""
+        """What ``GET /v1/device`` answers."""
         return {
             "protocol": PROTOCOL,
             "name": self.name,
@@ -108,14 +107,14 @@ class AgentServer(ThreadingMixIn, TCPServer):
             "anchor": self.anchor,
             "max_bytes": self.max_body,
             "limit_s": self.limit_s,
-            "places": PLACES,
+            "places": SLOTS,
         }
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self.connections.acquire(blocking=False):
             try:
                 super().process_request(request, client_address)
-            except BaseException:  # no thread to be had
+            except BaseException:  # no thread can be started
                 self.connections.release()
                 raise
             return
@@ -139,27 +138,29 @@ class AgentServer(ThreadingMixIn, TCPServer):
 
 
 class Handler(Request):
-    """What an agent answers."""
+    """The requests an agent answers."""
 
     server: AgentServer
 
-    def verbs(self) -> dict[tuple[str, str], Verb]:
+    def endpoints(self) -> dict[tuple[str, str], Endpoint]:
         return {
             ("GET", "/v1/device"): lambda query: self.server.facts(),
             ("PUT", "/v1/anchor"): self._take_anchor,
             ("POST", "/v1/measure"): self._measure,
         }
 
-    def check(self) -> None:
+    def authorise(self) -> None:
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self.server.token)
-        if scheme.lower() != "bearer" or not right:
-            raise Fault(401, "wrong token; it was printed when the agent started", WWW_Authenticate="Bearer")
+        correct = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self.server.token)
+        if scheme.lower() != "bearer" or not correct:
+            raise RequestError(
+                401, "wrong token; use the one the agent printed when it started", WWW_Authenticate="Bearer"
+            )
 
     def _take_anchor(self, query: dict[str, str]) -> dict[str, Any]:
-        length = self.length(MAX_ANCHOR)
-        with self._place():
-            path, digest = self.received(length, self.server.folder)
+        length = self.body_length(MAX_ANCHOR)
+        with self._slot():
+            path, digest = self.receive_body(length, self.server.folder)
             try:
                 with self._turn():
                     os.replace(path, self.server.folder / digest)
@@ -171,62 +172,68 @@ class Handler(Request):
         return {"anchor": digest}
 
     def _measure(self, query: dict[str, str]) -> dict[str, Any]:
-        threads = self._whole(query, "threads", self.server.threads)
-        batch = self._whole(query, "batch", MAX_BATCH)
+        threads = self._whole_number(query, "threads", self.server.threads)
+        batch = self._whole_number(query, "batch", MAX_BATCH)
         anchor = query.get("anchor")
         self._check_anchor(anchor)
-        length = self.length(self.server.max_body)
-        with self._place():
-            path, _ = self.received(length, self.server.folder)
+        length = self.body_length(self.server.max_body)
+        with self._slot():
+            path, _ = self.receive_body(length, self.server.folder)
             try:
                 with self._turn():
                     self._check_anchor(anchor)
-                    held = str(self.server.folder / anchor) if anchor else None
-                    task = {"model": str(path), "anchor": held, "threads": threads, "batch": batch}
-                    found = self._timed(task | {"patience_s": self.server.limit_s / 3})
+                    samples = self._run(
+                        {
+                            "model": str(path),
+                            "anchor": str(self.server.folder / anchor) if anchor else None,
+                            "threads": threads,
+                            "batch": batch,
+                            "patience_s": self.server.limit_s / 3,  # for other measurements on this machine to end
+                        }
+                    )
             finally:
                 remove(path)
-        return {**found, "threads": threads, "batch": batch}
+        return {**samples, "threads": threads, "batch": batch}
 
-    def _timed(self, task: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, task: dict[str, Any]) -> dict[str, Any]:
         try:
-            found = self.server.worker.ask(task, self.server.limit_s, self.gone)
-        except TooLong:
-            text = f"the measurement took more than {self.server.limit_s:g} s; start the agent with a longer --limit"
-            raise Fault(504, text) from None
-        except Broken as error:
-            raise Fault(500, str(error)) from None
-        if "refused" in found:
-            raise Fault(422, found["refused"])
-        return found
+            answer = self.server.worker.run(task, self.server.limit_s, self.is_disconnected)
+        except TaskTimeout:
+            text = f"the measurement took longer than {self.server.limit_s:g} s; start the agent with a longer --limit"
+            raise RequestError(504, text) from None
+        except AgentError as error:
+            raise RequestError(500, str(error)) from None
+        if "refused" in answer:
+            raise RequestError(422, answer["refused"])
+        return answer
 
     def _check_anchor(self, anchor: str | None) -> None:
         if anchor is not None and anchor != self.server.anchor:
-            raise Fault(409, "this anchor is not here (any more); send it with PUT /v1/anchor")
+            raise RequestError(409, "the agent does not have this anchor; send it with PUT /v1/anchor")
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the measurements that may be under way."""
-        if not self.server.places.acquire(blocking=False):
-            raise Fault(503, "other measurements are waiting; try again", Retry_After=str(RETRY_AFTER_S))
+    def _slot(self) -> Iterator[None]:
+        """Take one of the slots for measurements, or refuse the request."""
+        if not self.server.slots.acquire(blocking=False):
+            raise RequestError(503, "other measurements are waiting; try again later", Retry_After=str(RETRY_AFTER_S))
         try:
             yield
         finally:
-            self.server.places.release()
+            self.server.slots.release()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait for the others to end, as long as the client does."""
-        while not self.server.turn.acquire(timeout=CANCEL_S):
-            if self.gone():
-                raise Gone("the client hung up")
+        """Wait for the other measurements to end, unless the client hangs up."""
+        while not self.server.turn.acquire(timeout=POLL_S):
+            if self.is_disconnected():
+                raise ClientDisconnected("the client hung up")
         try:
             yield
         finally:
             self.server.turn.release()
 
-    def _whole(self, query: dict[str, str], name: str, most: int) -> int:
+    def _whole_number(self, query: dict[str, str], name: str, high: int) -> int:
         text = query.get(name, "1")
-        if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= most:
-            raise Fault(400, f"{name} must be a whole number from 1 to {most}, got {text:.20}")
+        if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= high:
+            raise RequestError(400, f"{name} must be a whole number from 1 to {high}, got {text:.20}")
         return int(text)

@@ -1,7 +1,7 @@
-"""The process of an agent that runs models: one at a time, in a memory of its own, to be ended at any moment.
+"""The process of an agent that runs models, one at a time. It can be ended at any moment.
 
-It reads tasks from its standard input and writes answers to its standard output, one JSON object a line. A model that
-crashes ONNX Runtime, never ends, or takes all memory takes this process with it and nothing else.
+It reads tasks from its standard input and writes messages to its standard output, one JSON object a line. A model that
+crashes ONNX Runtime, never ends, or takes all memory harms only this process.
 """
 
 from __future__ import annotations
@@ -17,61 +17,60 @@ from typing import Any
 import numpy as np
 
 from nas.latency.remote.bounds import MAX_ERROR
-from nas.latency.remote.check import Refused, check_model
+from nas.latency.remote.check import ModelRefused, check_model
 from nas.latency.sampling import sample
 from nas.system.measuring_lock import measuring_lock
 from nas.system.text import one_line
 
 SIDES = (8, 2048)
-MEMORY_SHARE = 0.75  # of the machine's
+MEMORY_SHARE = 0.75  # of the machine's memory
+LoadedAnchors = dict[tuple[str, int], Callable[[], object]]  # by file and number of threads
 
 
 def work() -> None:
     """Answer tasks until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not be mistaken for a message
 
-    def tell(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    def send(message: dict[str, Any]) -> None:
+        output.write(json.dumps(message) + "\n")
+        output.flush()
 
     try:
         import onnxruntime
     except Exception as error:
-        tell({"failed": f"onnxruntime does not load ({one_line(error)}); install it: pip install onnxruntime"})
+        send({"failed": f"onnxruntime does not load ({one_line(error)}); install it: pip install onnxruntime"})
         return
     _bound_memory()
     versions = {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__, "python": platform.python_version()}
-    tell({"versions": versions})
-    kept: dict[tuple[str, int], Callable[[], object]] = {}
+    send({"versions": versions})
+    anchors: LoadedAnchors = {}
     for line in sys.stdin:
-        tell(_answer(json.loads(line), kept, lambda text: tell({"note": text})))
+        send(_answer(json.loads(line), anchors, lambda text: send({"note": text})))
 
 
-def _answer(
-    task: dict[str, Any], kept: dict[tuple[str, int], Callable[[], object]], say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Measure the model of a task beside its anchor, which stays ready for the next."""
+def _answer(task: dict[str, Any], anchors: LoadedAnchors, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the model of a task in turn with its anchor, which stays loaded for the next task."""
     try:
         anchor = None
         if task["anchor"]:
-            place = (task["anchor"], task["threads"])
-            if place not in kept:
-                kept.clear()
-                kept[place] = prepared(_content(task["anchor"]), task["threads"], 1)
-            anchor = kept[place]
-        run = prepared(_content(task["model"]), task["threads"], task["batch"])
+            key = (task["anchor"], task["threads"])
+            if key not in anchors:
+                anchors.clear()
+                anchors[key] = load_model(_content(task["anchor"]), task["threads"], 1)
+            anchor = anchors[key]
+        run = load_model(_content(task["model"]), task["threads"], task["batch"])
         with measuring_lock(task["patience_s"], say):
             begun = time.perf_counter()
-            found = sample([run], anchor)
+            samples = sample([run], anchor)
             spent_s = time.perf_counter() - begun
-    except Refused as error:
+    except ModelRefused as error:
         return {"refused": one_line(error, MAX_ERROR)}
     except MemoryError:
-        return {"refused": "the model takes more memory than this device has"}
-    except Exception as error:  # whatever ONNX Runtime raises while a model runs; its kinds share no base
+        return {"refused": "the model needs more memory than this device has; send a smaller one"}
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
         return {"refused": one_line(f"ONNX Runtime cannot run this model: {error}", MAX_ERROR)}
-    return {"runs": found.runs, "rounds": found.rounds, "anchors": found.anchors, "sampling_s": spent_s}
+    return {"runs": samples.runs, "rounds": samples.rounds, "anchors": samples.anchors, "sampling_s": spent_s}
 
 
 def _content(path: str) -> bytes:
@@ -79,11 +78,11 @@ def _content(path: str) -> bytes:
         return file.read()
 
 
-def prepared(model: bytes, threads: int, batch: int) -> Callable[[], object]:
-    """`model` ready to run on `batch` images of noise.
+def load_model(model: bytes, threads: int, batch: int) -> Callable[[], object]:
+    """A function that runs `model` on `batch` images of noise.
 
     Raises:
-        Refused: not a model of one float image input (N, 3, side, side), or one that is not run here.
+        ModelRefused: the model does not have one float input (N, 3, side, side), or must not be run.
     """
     import onnxruntime
 
@@ -93,29 +92,29 @@ def prepared(model: bytes, threads: int, batch: int) -> Callable[[], object]:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # else the model's own bytes decide
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # otherwise the bytes of the model decide
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own kinds, which share no base
-        raise Refused(f"ONNX Runtime cannot read this model: {error}") from None
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ModelRefused(f"ONNX Runtime cannot read this model: {error}") from None
     inputs = session.get_inputs()
     shape = list(inputs[0].shape) if len(inputs) == 1 else []
     side = shape[-1] if len(shape) == 4 else None
     if not isinstance(side, int) or shape[1:] != [3, side, side] or not SIDES[0] <= side <= SIDES[1]:
-        shapes = ", ".join(f"{one.name} {one.shape}" for one in inputs)
-        raise Refused(
+        shapes = ", ".join(f"{value.name} {value.shape}" for value in inputs)
+        raise ModelRefused(
             f"the model must have one input (N, 3, side, side), side from {SIDES[0]} to {SIDES[1]}; got {shapes}"
         )
     if inputs[0].type != "tensor(float)":
-        raise Refused(f"the model's input must be float32, got {inputs[0].type}")
+        raise ModelRefused(f"the model's input must be float32, got {inputs[0].type}")
     if isinstance(shape[0], int) and shape[0] != batch:
-        raise Refused(f"the model was exported for batch {shape[0]}, got batch {batch}; export it with an open batch")
+        raise ModelRefused(f"the model is fixed to batch {shape[0]}, got batch {batch}; export it with an open batch")
     feed = {inputs[0].name: np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)}
     return lambda: session.run(None, feed)
 
 
 def _bound_memory() -> None:
-    """A model that asks for more than the machine has is told so, before the system has to end some process."""
+    """Make a model that needs too much memory fail here, before the system has to end some process."""
     try:
         import resource
 
@@ -123,6 +122,6 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # if one must go, then this one
+            file.write("1000")  # if the system ends a process, then this one
     except (ImportError, ValueError, OSError):
-        pass  # not Linux: the system's own bounds hold
+        pass  # not Linux: only the bounds of the system apply

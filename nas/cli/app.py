@@ -32,6 +32,7 @@ Examples, one for each command:
   nas references
   nas devices show pixel1
   nas agent --write agent.py
+  nas cache --clear --older-than 30d
 """,
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 no network can meet the target, 130 interrupted (resumable).",
 )

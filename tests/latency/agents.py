@@ -51,6 +51,7 @@ class RunningAgent:
             ("IDLE_S, BODY_S = 10.0, 180.0", "IDLE_S, BODY_S = 1.5, 4.0"),
             ("MAX_SECONDS = 4.0", "MAX_SECONDS = 0.5"),
             ("MIN_SECONDS = 0.3", "MIN_SECONDS = 0.1"),
+            ("\nGOAL = 0.01", "\nGOAL = 0.05"),
             ("WARM_UP_SECONDS = 0.75", "WARM_UP_SECONDS = 0.2"),
             ("POLL_S = 0.25", "POLL_S = 0.05"),
             ("DRAIN_S, DRAIN_BYTES = 2.0,", "DRAIN_S, DRAIN_BYTES = 0.3,"),

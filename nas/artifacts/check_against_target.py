@@ -30,7 +30,7 @@ def check_against_target(done: Exported, asked: ExportSource, folder: Path) -> E
         modelled=asked.modelled,
         elsewhere=asked.elsewhere,
     )
-    first = done.held
+    first = done.checked
     if first is None or asked.target_ms is None:
         return done
 

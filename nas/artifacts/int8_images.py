@@ -1,4 +1,4 @@
-"""The images that int8 is fitted to and judged on: a user's own, scaled as the network expects them."""
+"""Reads the images that int8 is fitted to and evaluated on, scaled as the network expects them."""
 
 from __future__ import annotations
 
@@ -6,48 +6,54 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.artifacts.quantize import Images
+from nas.artifacts.quantize import Int8Images
 from nas.data import generated
 from nas.data.load import MAX_SIZE, MIN_SIZE, load_data
 from nas.data.pixels import normalisation
 from nas.system.errors import InputError
-from nas.system.progress import Step
+from nas.system.progress import Step, no_step
 
-FOR_RANGES, HELD_OUT = 256, 1000  # images at most
+RANGE_IMAGES, HELD_OUT = 256, 1000  # at most
 
 
-def int8_images(data: str | Path | None, resolution: int, scaled: str, progress: Step | None = None) -> Images:
-    """Training images for the ranges, held-out ones for the accuracy.
+def int8_images(data: str | Path | None, resolution: int, scaling: str, progress: Step = no_step) -> Int8Images:
+    """Training images that set the ranges of activations, and held-out images for the accuracy.
 
     Args:
-        data: as `nas.data.load.load_data` takes it; None are generated images, whose accuracy says little.
-        resolution: of the network. Images are read at that size, at 256 pixels at most, then enlarged.
-        scaled: name of the normalisation (`nas.data.pixels.NORMALISATIONS`).
-        progress: told (done, total, text) while images are decoded.
+        data: folder or data set, as `nas.data.load.load_data` takes it; None for generated images.
+        resolution: side of the network's input in pixels. Images are read at that size, but at no more than 256 pixels,
+            and enlarged if need be.
+        scaling: name of the normalisation (`nas.data.pixels.NORMALISATIONS`).
+        progress: called as (done, total, text) while images are decoded.
 
     Raises:
         InputError: no such data or normalisation, or too few images.
         NasError: a download failed.
     """
-    how = normalisation(scaled)
+    how = normalisation(scaling)
     size = min(max(resolution, MIN_SIZE), MAX_SIZE)
     note = None
     if data is None:
         name, classes = "generated images", len(generated.CLASSES)
-        train, _ = generated.generate(FOR_RANGES, size, seed=1)
+        train, _ = generated.generate(RANGE_IMAGES, size, seed=1)
         held_out, labels = generated.generate(HELD_OUT, size, seed=2)
-        note = "they are generated: what int8 costs on real images may be more; give --data"
+        note = "on photographs int8 may lose more than on generated images; give --data"
     else:
-        found = load_data(data, size, progress, limit=HELD_OUT)
-        name, classes = found.name, len(found.classes)
-        spread = np.linspace(0, len(found.train_images), min(FOR_RANGES, len(found.train_images)), endpoint=False)
-        mixed = np.random.Generator(np.random.PCG64(0)).permutation(spread.astype(np.int64))  # they lie by class
-        train, held_out, labels = found.train_images[mixed], found.val_images, found.val_labels
-    return Images(name, classes, train, held_out, labels, lambda images: how(images, resolution), str(how), note)
+        loaded = load_data(data, size, progress, limit=HELD_OUT)
+        name, classes = loaded.name, len(loaded.classes)
+        spread = np.linspace(0, len(loaded.train_images), min(RANGE_IMAGES, len(loaded.train_images)), endpoint=False)
+        # Images are sorted by class; their ranges are averaged over groups, which should mix the classes.
+        mixed = np.random.Generator(np.random.PCG64(0)).permutation(spread.astype(np.int64))
+        train, held_out, labels = loaded.train_images[mixed], loaded.val_images, loaded.val_labels
+    return Int8Images(name, classes, train, held_out, labels, lambda images: how(images, resolution), str(how), note)
 
 
 def no_images(what: str) -> InputError:
-    """The refusal to quantise without images."""
+    """The error of int8 without images.
+
+    Args:
+        what: why there are none, e.g. ``the run trained on none``.
+    """
     return InputError(
-        f"int8 reads the ranges of activations off images, and {what}; give --data FOLDER or a data set's name"
+        f"int8 needs images to set the ranges of activations, and {what}; give --data FOLDER or the name of a data set"
     )

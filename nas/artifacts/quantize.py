@@ -1,8 +1,8 @@
-"""int8 after training: weights and activations in 8 bits, their ranges read off images, and what that costs.
+"""int8 after training: weights and activations in 8 bits, with ranges set from images, and the accuracy this costs.
 
-Each runtime has its own form. ONNX Runtime runs a model with QuantizeLinear and DequantizeLinear around its operators
-(QDQ), XNNPACK a program quantised before it is lowered. In both, weights have one scale per output channel, which the
-depthwise kernels of mobile networks need, and activations one per tensor.
+Each runtime has its own form: ONNX Runtime takes a model with QuantizeLinear and DequantizeLinear around its operators
+(QDQ), XNNPACK a program that was quantised before it was lowered. In both, weights have one scale per output channel,
+which the depthwise kernels of mobile networks need, and activations one per tensor.
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from numpy.typing import NDArray
 
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
-from nas.system.progress import Step
+from nas.system.progress import Step, no_step
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-BATCH = 16  # images at once, where a file takes several
-GROUP = 4  # images whose extremes are averaged with those of other groups
+BATCH = 16  # images at once, if a file takes several
+GROUP = 4  # images in a group; a range is the mean of the extremes of the groups
 LEAST_IMAGES = 8
 
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """What a network is quantised with and judged on.
+class Int8Images:
+    """The images that a network is quantised with and evaluated on.
 
     Args:
-        name: of the data, for people.
-        classes: number of them; labels are below it.
-        calibration: uint8 (N, S, S, 3), RGB: the ranges of activations are read off these.
-        held_out: uint8 (M, S, S, 3); none of them is used for the ranges.
-        labels: int64 (M,), of `held_out`.
-        to_input: uint8 (B, S, S, 3) to float32 (B, 3, side, side) as the network expects them.
-        normalisation: how `to_input` scales pixels, for people.
+        name: name of the data, to show.
+        classes: number of classes; labels are below it.
+        range_images: uint8 (N, S, S, 3), RGB; they set the ranges of activations.
+        held_out: uint8 (M, S, S, 3), RGB; none of them sets a range.
+        labels: int64 (M,), labels of `held_out`.
+        to_input: turns uint8 (B, S, S, 3) into the network's input, float32 (B, 3, side, side).
+        normalisation: how `to_input` scales pixels, to show.
         note: what a reader of the accuracy must know; None if nothing.
+
+    Raises:
+        InputError: fewer than 8 images of either kind, or labels that do not match the images.
     """
 
     name: str
     classes: int
-    calibration: NDArray[np.uint8]
+    range_images: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
     labels: NDArray[np.int64]
     to_input: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -61,37 +65,35 @@ class Images:
     note: str | None = None
 
     def __post_init__(self) -> None:
-        for what, images in (("calibration", self.calibration), ("held-out", self.held_out)):
+        for what, images in (("training", self.range_images), ("held-out", self.held_out)):
             if len(images) < LEAST_IMAGES:
                 raise InputError(f"int8 needs at least {LEAST_IMAGES} {what} images, got {len(images)}; give more")
         if len(self.labels) != len(self.held_out):
-            raise InputError(f"{len(self.held_out)} held-out images have {len(self.labels)} labels; give one for each")
+            count, labels = len(self.held_out), len(self.labels)
+            raise InputError(f"{count} held-out images have {labels} labels; give one label per image")
 
     def __str__(self) -> str:
-        """For people: which images, and how they were normalised."""
-        return (
-            f"{self.name}: {len(self.calibration)} images for the ranges, {len(self.labels)} others scored; "
-            f"{self.normalisation}" + (f"; {self.note}" if self.note else "")
-        )
+        counts = f"ranges from {len(self.range_images)} training images, accuracy on {len(self.labels)} held-out images"
+        return f"{self.name}: {counts}; {self.normalisation}" + (f"; {self.note}" if self.note else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """An int8 file beside the float file of the same runtime; the float file is what was before.
+    """An int8 file compared with the float file of the same runtime ("before").
 
     Args:
-        file: of the int8 network.
-        runtime: that ran both.
-        accuracy_before: share of held-out images classified rightly; None where the classes of the images are not
-            those of the network.
-        accuracy_after: likewise, in int8.
-        agreement: share of held-out images that both files put into the same class.
-        images: held-out images scored.
-        int8_images: images that the ranges were read off.
-        latency_before: of one image; None if it was not timed.
-        latency_after: likewise, in int8.
-        bytes_before: size of the file.
-        bytes_after: likewise, in int8.
+        file: path of the int8 file.
+        runtime: runtime of both files.
+        accuracy_before: share of held-out images that the float file classifies correctly; None if the images have
+            another number of classes than the network.
+        accuracy_after: the same for the int8 file.
+        agreement: share of held-out images for which both files predict the same class.
+        images: number of held-out images.
+        int8_images: number of images that set the ranges.
+        latency_before: latency of the float file for one image; None if it was not timed.
+        latency_after: the same for the int8 file.
+        bytes_before: size of the float file.
+        bytes_after: size of the int8 file.
     """
 
     file: Path
@@ -107,15 +109,15 @@ class Quantised:
     bytes_after: int
 
 
-def int8_onnx(model: bytes, images: Images, progress: Step | None = None) -> bytes:
-    """A model of `onnx_bytes` in int8, for ONNX Runtime; its input and output stay float32.
+def int8_onnx(model: bytes, images: Int8Images, progress: Step = no_step) -> bytes:
+    """Quantise a model of `onnx_bytes` for ONNX Runtime; its input and output stay float32.
 
-    Activations are unsigned, weights signed, which is what the integer kernels of x86 multiply. An activation's range
-    is the mean of the extremes of each `GROUP` of images: in those of all images, a few outliers take most of the
-    steps.
+    Activations are unsigned and weights signed: the integer kernels of x86 multiply these. The range of an activation
+    is the mean of the extremes of groups of `GROUP` images: in the extremes of all images, a few outliers would take
+    most of the 256 steps.
 
     Raises:
-        NasError: ONNX Runtime cannot quantise it.
+        NasError: ONNX Runtime cannot quantise the model.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -124,7 +126,7 @@ def int8_onnx(model: bytes, images: Images, progress: Step | None = None) -> byt
     graph = onnx.load_model_from_string(model)
     _pool_by_name(graph)
     name = graph.graph.input[0].name
-    batches = _batches(images, GROUP, "reading ranges for ONNX Runtime", progress)
+    batches = _inputs(images.range_images, images, GROUP, "setting ranges for ONNX Runtime", progress)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
@@ -132,10 +134,10 @@ def int8_onnx(model: bytes, images: Images, progress: Step | None = None) -> byt
             return None if batch is None else {name: batch}
 
     with tempfile.TemporaryDirectory(prefix="nas-") as folder, _quiet():
-        given, ready, done = (Path(folder, name) for name in ("given.onnx", "ready.onnx", "done.onnx"))
-        given.write_bytes(graph.SerializeToString())
+        original, ready, done = (Path(folder, name) for name in ("original.onnx", "ready.onnx", "done.onnx"))
+        original.write_bytes(graph.SerializeToString())
         try:
-            quant_pre_process(given, ready, skip_symbolic_shape=True)
+            quant_pre_process(original, ready, skip_symbolic_shape=True)
             quantize_static(
                 ready,
                 done,
@@ -147,13 +149,13 @@ def int8_onnx(model: bytes, images: Images, progress: Step | None = None) -> byt
                 extra_options={"CalibMovingAverage": True},
             )
             return done.read_bytes()
-        except Exception as error:  # of protobuf, onnx and ONNX Runtime: kinds of their own
-            raise NasError(f"ONNX Runtime could not quantise the network ({_one_line(error)})") from None
+        except Exception as error:  # protobuf, onnx and ONNX Runtime have their own types
+            raise NasError(f"ONNX Runtime cannot quantise the network ({_kind_and_text(error)})") from None
 
 
 def _pool_by_name(model: ModelProto) -> None:
-    """Turn the means over maps into global average pools, which ONNX Runtime has in int8: of means it makes float, in
-    another order of memory (MobileNetV3-Large: 4.8 ms instead of 5.2)."""
+    """Replace means over feature maps by global average pools, which ONNX Runtime computes in int8. It computes means
+    in float and in another memory layout (MobileNetV3-Large: 5.2 ms instead of 4.8)."""
     from onnx.helper import make_node
 
     nodes = []
@@ -170,21 +172,21 @@ def _pool_by_name(model: ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def int8_pte(network: nn.Module, images: Images, progress: Step | None = None) -> bytes:
-    """A network in int8 as an ExecuTorch program for XNNPACK, for one image at a time.
+def int8_pte(network: nn.Module, images: Int8Images, progress: Step = no_step) -> bytes:
+    """Quantise a network and write it as an ExecuTorch program for XNNPACK, for one image at a time.
 
-    Ranges are those of `int8_onnx`: the quantiser's own choice, from a histogram of all values, keeps as few classes as
-    the extremes of all images do.
+    Ranges are set as in `int8_onnx`. The quantiser's default, a histogram of all values, keeps the class of as few
+    images as the extremes of all images do (docs/export.md).
 
     Raises:
-        InputError: executorch is not installed.
-        NasError: it cannot be quantised.
+        InputError: ExecuTorch is not installed.
+        NasError: the network cannot be quantised.
     """
     import torch
 
     from nas.network.serialize.executorch import exported, for_xnnpack, lowered, quiet
 
-    batches = _batches(images, 1, "reading ranges for XNNPACK", progress)
+    batches = _inputs(images.range_images, images, 1, "setting ranges for XNNPACK", progress)
     first = next(batches)
     with quiet(), torch.no_grad():
         try:
@@ -192,8 +194,8 @@ def int8_pte(network: nn.Module, images: Images, progress: Step | None = None) -
             return lowered(_quantised(program, torch.from_numpy(first), map(torch.from_numpy, batches)))
         except NasError:
             raise
-        except Exception as error:  # of torch.export, torchao and executorch: kinds of their own
-            raise NasError(f"XNNPACK could not quantise the network ({_one_line(error)})") from None
+        except Exception as error:  # torch.export, torchao and executorch have their own types
+            raise NasError(f"XNNPACK cannot quantise the network ({_kind_and_text(error)})") from None
 
 
 def _quantised(program: ExportedProgram, first: Tensor, others: Iterable[Tensor]) -> ExportedProgram:
@@ -204,9 +206,10 @@ def _quantised(program: ExportedProgram, first: Tensor, others: Iterable[Tensor]
     )
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    usual = get_symmetric_quantization_config(is_per_channel=True)
-    activation = replace(usual.input_activation, observer_or_fake_quant_ctr=_group_extremes().with_args(eps=2**-12))
-    config = replace(usual, input_activation=activation, output_activation=activation)
+    default = get_symmetric_quantization_config(is_per_channel=True)
+    observer = _group_extremes().with_args(eps=2**-12)
+    activation = replace(default.input_activation, observer_or_fake_quant_ctr=observer)
+    config = replace(default, input_activation=activation, output_activation=activation)
     observed = prepare_pt2e(program.module(), XNNPACKQuantizer().set_global(config))
     for image in chain((first,), others):
         observed(image)
@@ -214,7 +217,7 @@ def _quantised(program: ExportedProgram, first: Tensor, others: Iterable[Tensor]
 
 
 def _group_extremes() -> Any:
-    """An observer of single images whose range is the mean of the extremes of each `GROUP` of them."""
+    """An observer of single images; its range is the mean of the extremes of groups of `GROUP` images."""
     import torch
     from torchao.quantization.pt2e import MinMaxObserver
 
@@ -237,37 +240,36 @@ def _group_extremes() -> Any:
 
 
 def compared(
-    before: Logits, after: Logits, images: Images, num_classes: int, batch: int, progress: Step | None = None
+    before: Logits, after: Logits, images: Int8Images, num_classes: int, batch: int, progress: Step = no_step
 ) -> tuple[float | None, float | None, float]:
-    """Accuracy on the held-out images before and after, None if the classes are others, and the share of images that
-    both put into the same class."""
-    chosen: list[list[NDArray[np.int64]]] = [[], []]
+    """Compare two networks on the held-out images.
+
+    Returns:
+        Accuracy of `before` and of `after`, both None if the images do not have `num_classes` classes, and the share of
+        images for which both predict the same class.
+    """
+    predicted: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
     for inputs in _inputs(images.held_out, images, batch, "comparing int8 with float", progress):
-        for found, logits in zip(chosen, (before, after), strict=True):
-            found.append(logits(inputs).argmax(1))
-    one, other = (np.concatenate(found) for found in chosen)
-    agreement = float((one == other).mean())
+        for classes, logits in zip(predicted, (before, after), strict=True):
+            classes.append(logits(inputs).argmax(1))
+    first, second = (np.concatenate(classes) for classes in predicted)
+    agreement = float((first == second).mean())
     if images.classes != num_classes:
         return None, None, agreement
-    return float((one == images.labels).mean()), float((other == images.labels).mean()), agreement
-
-
-def _batches(images: Images, batch: int, text: str, progress: Step | None) -> Iterator[NDArray[np.float32]]:
-    return _inputs(images.calibration, images, batch, text, progress)
+    return float((first == images.labels).mean()), float((second == images.labels).mean()), agreement
 
 
 def _inputs(
-    pixels: NDArray[np.uint8], images: Images, batch: int, text: str, progress: Step | None
+    pixels: NDArray[np.uint8], images: Int8Images, batch: int, text: str, progress: Step
 ) -> Iterator[NDArray[np.float32]]:
     for start in range(0, len(pixels), batch):
         yield images.to_input(pixels[start : start + batch])
-        if progress:
-            progress(min(start + batch, len(pixels)), len(pixels), text)
+        progress(min(start + batch, len(pixels)), len(pixels), text)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The libraries warn, on every run, of their own deprecations and of steps that were taken."""
+    """Silence the libraries, which on every run warn about their own deprecations and report every step."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -278,5 +280,5 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+def _kind_and_text(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}")

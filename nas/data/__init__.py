@@ -1,1 +1,1 @@
-"""Images to train on: folders, downloadable sets and the generated set."""
+"""Images to train on: folders, downloadable data sets and the generated set; augmentation and pixel scaling."""

@@ -1,4 +1,4 @@
-"""Images as one array, which every candidate is trained on, and the cache that keeps it."""
+"""`ImageData`, the arrays of images that every candidate is trained on, and the cache that keeps them."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 MAX_IMAGES = 60_000
+MAX_VAL = 10_000  # held-out images at most
 VERSION = 1
 _ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Square colour images with labels, split in two.
+    """Square colour images with labels, split into training and held-out images.
 
-    Pickling sends only the path of the cached arrays, which the other process maps into memory: cheap for workers on
-    one machine. For other machines send ``data.in_memory()``, which pickles by value.
+    Pickling cached data sends only the path of the arrays, which the other process maps into memory: cheap for workers
+    on one machine. Send ``data.in_memory()`` to other machines; it pickles by value.
 
     Args:
-        name: for people: the folder's name, a data set's name, or ``embedded``.
-        classes: class names; labels index them.
+        name: name to show: that of the folder or of the data set; ``generated`` for the generated set.
+        classes: class names; labels are indices into them.
         train_images: uint8 (N, S, S, 3), RGB.
         train_labels: int64 (N,).
         val_images: uint8 (M, S, S, 3); held out.
         val_labels: int64 (M,).
         key: hash of the content.
-        notes: what a reader of the results must know: what was left out, held out or cut.
-        generated: drawn by a program; ranks networks only roughly.
-        folder: where the arrays lie; None when they live in memory alone.
+        notes: what a reader of the results must know: images that were held out or left out.
+        generated: whether a program drew the images; such images rank networks only roughly.
+        folder: cache entry that holds the arrays; None if they are only in memory.
     """
 
     name: str
@@ -63,7 +64,7 @@ class ImageData:
         return int(self.train_images.shape[1])
 
     def in_memory(self) -> ImageData:
-        """The same data held by value: it can travel to machines that do not see the cache."""
+        """The same data held by value, for machines that cannot see the cache."""
         arrays: dict[str, Any] = {name: np.array(getattr(self, name)) for name in _ARRAYS}
         return replace(self, folder=None, **arrays)
 
@@ -73,22 +74,23 @@ class ImageData:
         return ImageData, tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
     def __str__(self) -> str:
-        kind = "generated, " if self.generated else ""
         return (
-            f"{self.name} ({kind}{len(self.classes)} classes, {len(self.train_images)} training and "
+            f"{self.name} ({len(self.classes)} classes, {len(self.train_images)} training and "
             f"{len(self.val_images)} held-out images, {self.size} px)"
         )
 
 
 def content_key(*parts: str) -> str:
-    """16 hexadecimal digits that stand for these parts and for the version of this program's way to read images."""
+    """16 hexadecimal digits: a hash of the parts and of the version of the image reader.
+
+    >>> len(content_key("folder", "a.png")), content_key("a") == content_key("b")
+    (16, False)
+    """
     return hashlib.blake2b(json.dumps([VERSION, *parts]).encode(), digest_size=8).hexdigest()
 
 
 def cached(key: str, make: Callable[[], ImageData]) -> ImageData:
-    """The data cached under `key`, made first if absent. A cache entry is whole or absent; a broken one is made
-    again.
-    """
+    """The data cached under `key`; `make` makes them if they are absent or damaged. Entries are written atomically."""
     root = cache_folder("data")
     target = root / key
     if target.is_dir():
@@ -112,7 +114,7 @@ def cached(key: str, make: Callable[[], ImageData]) -> ImageData:
         os.replace(part, target)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
-        if not target.is_dir():  # else another process was first
+        if not target.is_dir():  # otherwise another process was faster
             raise
     return open_cached(target)
 
@@ -121,8 +123,8 @@ def open_cached(folder: Path) -> ImageData:
     """Map a cache entry into memory.
 
     Raises:
-        InputError: it is damaged.
-        OSError: it is absent.
+        InputError: the entry is damaged.
+        OSError: there is no such entry.
     """
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
@@ -136,7 +138,8 @@ def open_cached(folder: Path) -> ImageData:
         if not good or labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             raise InputError(f"the cached images in {folder} are damaged; delete that folder")
     return ImageData(
-        name=about["name"],
+        # Earlier versions called the generated set "embedded".
+        name="generated" if about["generated"] else about["name"],
         classes=tuple(about["classes"]),
         train_images=arrays[0],
         train_labels=arrays[1],

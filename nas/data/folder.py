@@ -1,4 +1,4 @@
-"""Images in folders, one per class, of any size, mode and format Pillow reads, to one uint8 array."""
+"""Reads folders of images, one folder per class, in any size, mode and format that Pillow reads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nas.data.dataset import ImageData, cached, content_key
+from nas.data.dataset import MAX_VAL, ImageData, cached, content_key
 from nas.system.errors import InputError
 from nas.system.machine import usable_cores
 from nas.system.progress import Step
+from nas.system.text import one_line
 
 MIN_TRAIN, MIN_VAL = 8, 2  # images per class
 VAL_SHARE = 0.2
-MAX_VAL = 10_000
 MAX_BAD_SHARE = 0.01
 MAX_FILE_BYTES = 64 << 20
 SMALL_FILE_BYTES = 16 << 10
@@ -32,7 +32,7 @@ MAX_FILES = 5_000_000
 MAX_CLASSES = 10_000
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation", "test")
-# Formats whose Pillow plug-in starts another program or only hands the file on.
+# Formats whose Pillow plug-in starts another program or needs one to be registered.
 _REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS"})
 
 T = TypeVar("T")
@@ -46,11 +46,11 @@ class _File:
     name: str  # relative to the data folder, with forward slashes: the same on every machine
 
 
-def load(root: Path, size: int, progress: Step | None, limit: int) -> ImageData:
-    """Read a folder with one subfolder per class, or ``train/`` and ``val/`` of those; see `nas.data.load.load_data`.
+def load(root: Path, size: int, progress: Step, limit: int) -> ImageData:
+    """Read a folder of images; see `nas.data.load.load_data`.
 
-    Without ``val/`` a fifth of every class, chosen by file name, is held out. Hidden files and files that are no
-    images by their ending are passed over; the first image of an animation counts.
+    Without ``val/`` a fifth of every class, chosen by file name, is held out. Hidden files and files without the suffix
+    of an image format are ignored. Of an animation the first frame is used.
 
     Raises:
         InputError: too few classes or images, or more than 1 % of the files cannot be read.
@@ -64,20 +64,22 @@ def load(root: Path, size: int, progress: Step | None, limit: int) -> ImageData:
 
 
 def _listing(root: Path, limit: int) -> tuple[tuple[str, ...], list[_File], list[_File], list[str]]:
-    """Class names, the files to train on, the files to hold out, and what was cut."""
+    """Class names, training files, held-out files, and notes on what was held out or left out."""
     train_root = _first_folder(root, TRAIN_NAMES)
     val_root = _first_folder(root, VAL_NAMES) if train_root else None
     classes, files = _classes(train_root or root, root)
     notes: list[str] = []
     if val_root:
-        names, found = _classes(val_root, root)
-        if unknown := sorted(set(names) - set(classes)):
-            raise InputError(f"{val_root} has the class {unknown[0]!r}, which {train_root} has not; both need the same")
-        val = [_File(file.path, classes.index(names[file.label]), file.name) for file in found]
+        val_classes, val_files = _classes(val_root, root)
+        if unknown := sorted(set(val_classes) - set(classes)):
+            raise InputError(
+                f"{val_root} has the class {unknown[0]!r}, but {train_root} does not; both need the same classes"
+            )
         train = files
+        val = [_File(file.path, classes.index(val_classes[file.label]), file.name) for file in val_files]
     else:
         train, val = _held_out(files, len(classes))
-        notes.append(f"{len(val)} of {len(files)} images held out, a share of every class, by file name")
+        notes.append(f"{len(val)} of {len(files)} images held out, an even share of every class, chosen by file name")
     _check_counts(root, classes, train, val, split=val_root is None)
     for what, part, most in (("training", train, limit), ("held-out", val, min(MAX_VAL, limit))):
         if len(part) > most:
@@ -90,9 +92,9 @@ def _first_folder(root: Path, names: Iterable[str]) -> Path | None:
 
 
 def _classes(folder: Path, root: Path) -> tuple[tuple[str, ...], list[_File]]:
-    """The subfolders that hold images, and those images; sorted by name."""
+    """The names of the subfolders that hold images, and those images, both sorted by name."""
     suffixes = _suffixes()
-    found: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     seen = 0
     for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         paths: list[Path] = []
@@ -101,20 +103,20 @@ def _classes(folder: Path, root: Path) -> tuple[tuple[str, ...], list[_File]]:
             paths += [Path(here, name) for name in names if _is_image(name, suffixes)]
             seen += len(names)
             if seen > MAX_FILES:
-                raise InputError(f"{folder} holds more than {MAX_FILES} files; give a smaller folder")
+                raise InputError(f"{folder} holds more than {MAX_FILES:,} files; give a smaller folder")
         if paths:
-            found[sub.name] = sorted(paths)
-    if not 2 <= len(found) <= MAX_CLASSES:
+            images[sub.name] = sorted(paths)
+    if not 2 <= len(images) <= MAX_CLASSES:
         raise InputError(
-            f"{folder} has {len(found)} subfolder{'s' if len(found) != 1 else ''} with images; "
-            f"needed are 2 to {MAX_CLASSES}, one per class, with at least {MIN_TRAIN + MIN_VAL} images each"
+            f"{folder} has {len(images)} subfolder{'s' if len(images) != 1 else ''} with images; 2 to {MAX_CLASSES} "
+            f"are required, one per class, each with at least {MIN_TRAIN + MIN_VAL} images"
         )
     files = [
         _File(path, label, path.relative_to(root).as_posix())
-        for label, paths in enumerate(found.values())
+        for label, paths in enumerate(images.values())
         for path in paths
     ]
-    return tuple(found), files
+    return tuple(images), files
 
 
 @cache
@@ -134,7 +136,7 @@ def _is_image(name: str, suffixes: frozenset[str]) -> bool:
 
 
 def _by_class(files: Sequence[_File]) -> list[list[_File]]:
-    """The files of each class in an order that depends on their names alone and follows no pattern in them."""
+    """The files of each class, shuffled in an order that depends on their names alone."""
     classes: dict[int, list[_File]] = {}
     for file in files:
         classes.setdefault(file.label, []).append(file)
@@ -142,7 +144,7 @@ def _by_class(files: Sequence[_File]) -> list[list[_File]]:
 
 
 def _held_out(files: list[_File], classes: int) -> tuple[list[_File], list[_File]]:
-    """Training and held-out files: the same share of every class, at most `MAX_VAL` in all."""
+    """Training and held-out files: the same share of every class is held out, at most `MAX_VAL` in all."""
     share = min(VAL_SHARE, MAX_VAL / len(files))
     train: list[_File] = []
     val: list[_File] = []
@@ -154,7 +156,7 @@ def _held_out(files: list[_File], classes: int) -> tuple[list[_File], list[_File
 
 
 def _thinned(files: list[_File], limit: int) -> list[_File]:
-    """At most `limit` files, an even share of every class; in the order of their names."""
+    """At most `limit` files, an even share of every class, sorted by name."""
     if len(files) > limit:
         classes = _by_class(files)
         kept = [part[: max(1, limit * len(part) // len(files))] for part in classes]
@@ -166,34 +168,35 @@ def _check_counts(root: Path, classes: tuple[str, ...], train: list[_File], val:
     for what, files, least in (("training", train, MIN_TRAIN), ("held-out", val, MIN_VAL)):
         counts = np.bincount([file.label for file in files], minlength=len(classes))
         if counts.min() < least:
-            name, total = classes[int(counts.argmin())], int(counts.min())
-            if split:
-                total = sum(1 for file in train + val if file.label == int(counts.argmin()))
-                raise InputError(
-                    f"class {name!r} of {root} has {total} images; needed are at least {MIN_TRAIN + MIN_VAL} per class"
-                )
-            raise InputError(f"class {name!r} of {root} has {total} {what} images; needed are at least {least}")
+            label, total, kind = int(counts.argmin()), int(counts.min()), f"{what} images"
+            if split:  # the reader divided the class; report it whole
+                total = sum(file.label == label for file in train + val)
+                kind, least = "images", MIN_TRAIN + MIN_VAL
+            raise InputError(
+                f"class {classes[label]!r} in {root} has {total} {kind}; at least {least} per class are required"
+            )
 
 
 def _parallel(
-    function: Callable[[T], R], items: Sequence[T], files: Sequence[_File], progress: Step | None, text: str
+    function: Callable[[T], R], items: Sequence[T], files: Sequence[_File], progress: Step, text: str
 ) -> Iterator[R]:
-    """`function` of every item, in order, in threads, which decode side by side where files are large. Of small files
-    the Python around the decoder is most of the work, and threads get in each other's way: on two cores 50,000 JPEG
-    files of 32 px took 12 s in one thread and 25 s in two.
+    """`function` of every item, in order; large files are decoded in parallel threads.
+
+    For small files the Python code around the decoder is most of the work, and threads block each other: on two cores
+    50,000 JPEG files of 32 px took 12 s in one thread and 25 s in two.
     """
     sample = files[:: max(1, len(files) // 64)]
     large = sum(file.path.stat().st_size for file in sample if file.path.is_file()) > SMALL_FILE_BYTES * len(sample)
     with ThreadPoolExecutor(usable_cores() if large else 1) as threads:
         results = threads.map(function, items) if large else map(function, items)
         for done, result in enumerate(results, start=1):
-            if progress and (done % 100 == 0 or done == len(items)):
+            if done % 100 == 0 or done == len(items):
                 progress(done, len(items), text)
             yield result
 
 
 def _hash(path: Path) -> str:
-    """Of the content; of a file that cannot be read, the kind of fault: the same fault gives the same key."""
+    """Hash of a file's content, or, if it cannot be read, the kind of fault, so that equal faults give equal keys."""
     try:
         return hashlib.blake2b(_bytes(path), digest_size=16).hexdigest()
     except (OSError, ValueError) as error:
@@ -201,9 +204,9 @@ def _hash(path: Path) -> str:
 
 
 def _bytes(path: Path) -> bytes:
+    if not path.is_file() and path.exists():  # opening a FIFO would wait for a writer
+        raise ValueError("not a regular file")
     with path.open("rb") as file:
-        if not path.is_file():
-            raise ValueError("not a plain file")
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
@@ -212,7 +215,7 @@ def _bytes(path: Path) -> bytes:
 
 def _decoded(
     root: Path, classes: tuple[str, ...], train: list[_File], val: list[_File], notes: list[str], size: int, key: str,
-    progress: Step | None,
+    progress: Step,
 ) -> ImageData:  # fmt: skip
     files = train + val
     images = np.empty((len(files), size, size, 3), np.uint8)
@@ -221,8 +224,8 @@ def _decoded(
         try:
             images[at] = decode(_bytes(files[at].path), size)
         except Exception as error:  # Pillow's plug-ins raise anything on broken files
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else f"{error}" or type(error).__name__
-            return f"{files[at].name} ({reason:.80})"
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error, 80)
+            return f"{one_line(files[at].name)} ({reason})"
         return None
 
     faults = list(_parallel(decode_into, range(len(files)), files, progress, "decoding images"))
@@ -249,26 +252,33 @@ def _unreadable(faults: list[str], count: int, root: Path) -> list[str]:
     named = "; ".join(faults[:3]) + ("; …" if len(faults) > 3 else "")
     text = f"{len(faults)} of {count} files cannot be read: {named}"
     if len(faults) > MAX_BAD_SHARE * count:
-        raise InputError(f"{root}: {text}; more than {MAX_BAD_SHARE:.0%} is too many: repair or remove them")
-    return [f"{text}; left out"]
+        raise InputError(f"{root}: {text}; at most {MAX_BAD_SHARE:.0%} may be unreadable: repair or remove them")
+    return [f"{text}; they are left out"]
 
 
 def decode(data: bytes, size: int) -> NDArray[np.uint8]:
-    """One image file to RGB: turned upright, the middle square, resized; uint8 (size, size, 3).
+    """Decode an image file, turn it upright, and resize its middle square.
+
+    Args:
+        data: content of the file.
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 (size, size, 3), RGB.
 
     Raises:
-        ValueError, OSError, and whatever a plug-in raises: broken, truncated or too many pixels.
+        ValueError, OSError, and whatever a plug-in of Pillow raises: broken, truncated, or too many pixels.
     """
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+            raise ValueError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
         image.draft("RGB", (2 * size, 2 * size))  # JPEG decodes at a half, quarter or eighth where that suffices
         return as_square(ImageOps.exif_transpose(image), size)
 
 
 def as_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The middle square of an image of any mode, resized, as RGB; uint8 (size, size, 3)."""
+    """The middle square of an image of any mode, resized; uint8 (size, size, 3), RGB."""
     side, (width, height) = min(image.size), image.size
     left, top = (width - side) / 2, (height - side) / 2
     rgb = as_rgb(image)
@@ -279,11 +289,11 @@ def as_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16 and 32 bit scaled to 8, transparency over mid-grey."""
+    """Convert any mode to RGB: 16 and 32 bits are scaled to 8, transparency shows mid-grey."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("pixels that are no numbers")
+            raise ValueError("some pixels are not finite numbers")
         high = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
         if image.mode == "F" and values.max() <= 1:
             high = 1.0
@@ -296,5 +306,5 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _title(root: Path) -> str:
-    """The folder's name, with its parent's where it says little by itself."""
+    """The folder's name, preceded by its parent's where it says little by itself."""
     return f"{root.parent.name}/{root.name}" if root.name in ("train", "images", "data") else root.name

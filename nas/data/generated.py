@@ -1,9 +1,9 @@
-"""The embedded data set: drawn by arithmetic, so it needs no download and no licence.
+"""The generated data set: images drawn by arithmetic, which need no download and no licence.
 
-A class is a pair of a shape and a texture; each image shows one such figure at a random place, size, rotation and
-colour, on a textured ground, among clutter made of the wrong shapes and textures, partly covered, unevenly lit and
-noisy. Colour leans on the class only weakly. Shape needs context, texture needs resolution, and telling the figure
-from the clutter needs both. It ranks networks only roughly: it says nothing about photographs.
+A class is a pair of a shape and a texture. Each image shows one such figure at a random place, size, rotation and
+colour, on a textured ground among clutter of other shapes and textures, partly covered, unevenly lit and noisy. Colour
+depends on the class only weakly. Recognising the shape needs context, the texture needs resolution, and separating the
+figure from the clutter needs both. The set ranks networks only roughly and says nothing about photographs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,20 @@ _CLUTTER = 2
 
 
 def generate(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw `count` images, the same for the same arguments: uint8 (count, size, size, 3) and labels into `CLASSES`."""
+    """Draw images; equal arguments give equal images.
+
+    Args:
+        count: number of images.
+        size: their side in pixels.
+        seed: random seed.
+
+    Returns:
+        Images, uint8 (count, size, size, 3), and labels, int64 (count,), which are indices into `CLASSES`.
+
+    >>> images, labels = generate(24, 16, seed=0)
+    >>> images.shape, np.bincount(labels).tolist() == [2] * len(CLASSES)
+    ((24, 16, 16, 3), True)
+    """
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     np.random.Generator(np.random.PCG64(seed)).shuffle(labels)
     images = np.empty((count, size, size, 3), np.uint8)
@@ -39,7 +52,7 @@ def generate(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArr
         part = slice(start, start + _CHUNK)
         images[part] = _draw(labels[part], size, np.random.Generator(np.random.PCG64([seed, start])))
 
-    with ThreadPoolExecutor(usable_cores()) as threads:  # every chunk has its own stream, so their order is free
+    with ThreadPoolExecutor(usable_cores()) as threads:  # each chunk has its own random stream: any order will do
         list(threads.map(draw, range(0, count, _CHUNK)))
     return images, labels
 
@@ -54,7 +67,7 @@ class _Canvas:
         self.pixel = 2 / size
 
     def uniform(self, low: float, high: float, *shape: int) -> Floats:
-        """One number per image, shaped to broadcast over its pixels."""
+        """One random number per image, shaped to broadcast over its pixels."""
         drawn = self.rng.random((self.count, *(shape or (1, 1))), dtype=np.float32)
         return drawn * np.float32(high - low) + np.float32(low)
 
@@ -69,7 +82,7 @@ def _draw(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDA
     canvas = _Canvas(len(labels), size, rng)
     shape, texture = np.divmod(labels, len(TEXTURES))
     image = _ground(canvas)
-    for _ in range(_CLUTTER):  # never the right pair, often half of it
+    for _ in range(_CLUTTER):  # never the image's own class, but often its shape or its texture
         other = rng.integers(len(CLASSES), size=len(labels))
         s, t = np.divmod(np.where(other == labels, (other + 1) % len(CLASSES), other), len(TEXTURES))
         image = _figure(canvas, image, s, t, canvas.uniform(0.15, 0.3), 1.1, canvas.uniform(0, 1))
@@ -113,7 +126,7 @@ def _figure(
     period = canvas.uniform(0.3, 0.5)
     pattern = _select(texture, _TEXTURES, u / period, v / period)
     pattern = np.asarray(0.5 + 0.5 * np.tanh(3 * pattern), np.float32)
-    first = _colour(hue, 0.72, 0.25)  # light on dark: what tells a texture is there without its colours
+    first = _colour(hue, 0.72, 0.25)  # light on dark, so that a texture shows in grey, too
     second = _colour(hue + canvas.uniform(0.15, 0.85), 0.25, 0.2)
     paint = first[:, None, None] * pattern[..., None] + second[:, None, None] * (1 - pattern[..., None])
     return np.asarray(image + mask[..., None] * (paint - image))
@@ -127,7 +140,7 @@ def _cover(canvas: _Canvas, image: Floats) -> Floats:
 
 
 def _colour(hue: Floats, light: float = 0.5, range_: float = 0.15) -> Floats:
-    """A colour per image: (n, 1, 1) hues in turns to (n, 3)."""
+    """One colour per image: hues (n, 1, 1), a full turn being 1, to RGB (n, 3)."""
     turns = 2 * np.pi * (hue.reshape(-1, 1) + np.array([0, 1 / 3, 2 / 3], np.float32))
     return np.asarray(light + range_ * np.cos(turns), np.float32)
 
@@ -138,8 +151,8 @@ Field = Callable[[Floats, Floats], NDArray[np.floating[Any]]]
 def _select(which: NDArray[np.int64], fields: tuple[Field, ...], u: Floats, v: Floats) -> Floats:
     values = np.empty_like(u)
     for at, function in enumerate(fields):
-        chosen = which == at
-        values[chosen] = function(u[chosen], v[chosen])
+        mask = which == at
+        values[mask] = function(u[mask], v[mask])
     return values
 
 
@@ -151,7 +164,7 @@ def _polygon(u: Floats, v: Floats, corners: int, points: float) -> Floats:
     return np.asarray(edge - radius, np.float32)
 
 
-# Positive inside, about 1 in radius, of about equal area.
+# Positive inside, radius about 1, similar areas.
 _SHAPES: tuple[Field, ...] = (
     lambda u, v: 0.85 - np.hypot(u, v),
     lambda u, v: _polygon(u, v, 3, 0) * np.float32(1.2),

@@ -1,4 +1,4 @@
-"""`load_data`: a folder of images, a downloadable set or the generated one, as one `ImageData`."""
+"""`load_data`: a folder of images, a downloadable set or the generated set, as `ImageData`."""
 
 from __future__ import annotations
 
@@ -6,52 +6,62 @@ from pathlib import Path
 
 from nas.data import folder, generated, torchvision_sets
 from nas.data.dataset import MAX_IMAGES, ImageData, cached, content_key
-from nas.system.errors import InputError
-from nas.system.progress import Step
+from nas.system.errors import InputError, known
+from nas.system.progress import Step, no_step
+from nas.system.validate import whole_number
 
 MIN_SIZE, MAX_SIZE = 8, 256
 
 
-def load_data(spec: str | Path | None, size: int, progress: Step | None = None, limit: int = MAX_IMAGES) -> ImageData:
+def load_data(spec: str | Path | None, size: int, progress: Step = no_step, limit: int = MAX_IMAGES) -> ImageData:
     """Read, decode, resize and cache a data set.
 
     Args:
-        spec: None for the embedded set; a folder with one subfolder per class, or ``train/`` and ``val/`` of those;
-        or the
-            name of a downloadable set. A folder that has the name of one is written ``./cifar10``.
-        size: side of the square images kept, pixels.
-        progress: told (done, total, text) while images are decoded.
-        limit: images read at most; of more, an even share of every class is taken, always the same.
+        spec: a folder with one subfolder per class, or with ``train/`` and ``val/`` folders of such subfolders; the
+            name of a downloadable set; or None for the generated set. Write ``./cifar10`` for a folder called like a
+            downloadable set.
+        size: side in pixels to which the images are resized.
+        progress: called as (done, total, text) while images are decoded.
+        limit: largest number of images to read. From a larger set an even share of every class is used, always the
+            same images.
 
     Raises:
-        InputError: no such folder or name; too few classes or images; more than 1 % unreadable files.
+        InputError: no such folder or data set; too few classes or images; more than 1 % of the files cannot be read.
         NasError: a download failed.
+
+    >>> import os, tempfile
+    >>> from unittest.mock import patch
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as root, patch.dict(os.environ, NAS_CACHE=f"{root}/cache"):
+    ...     for name in ("cat", "dog"):
+    ...         os.makedirs(f"{root}/pets/{name}")
+    ...         for at in range(10):
+    ...             Image.new("RGB", (20, 16), (10 * at, 0, 0)).save(f"{root}/pets/{name}/{at}.png")
+    ...     print(load_data(f"{root}/pets", 8))
+    pets (2 classes, 16 training and 4 held-out images, 8 px)
     """
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise InputError(f"the size of proxy images must be from {MIN_SIZE} to {MAX_SIZE} pixels, got {size!r}")
+    whole_number("size of the images in pixels", size, MIN_SIZE, MAX_SIZE)
     if spec is None:
-        return _embedded(size, progress)
+        return _generated(size, progress)
     if isinstance(spec, str) and spec in torchvision_sets.SETS:
         return torchvision_sets.load(spec, size, progress, limit)
     path = Path(spec).expanduser()
     if path.is_dir():
         return folder.load(path, size, progress, limit)
     raise InputError(
-        f"data is neither a folder nor a known set, got {str(spec)!r}; "
-        f"give a folder of images, one subfolder per class, or a name; known: {', '.join(torchvision_sets.SETS)}"
+        f"data must be a folder of images, one subfolder per class, or a data set, got {str(spec)!r:.200}; "
+        f"{known(torchvision_sets.SETS)}"
     )
 
 
-def _embedded(size: int, progress: Step | None) -> ImageData:
+def _generated(size: int, progress: Step) -> ImageData:
     def make() -> ImageData:
-        if progress:
-            progress(0, 1, "drawing the embedded images")
+        progress(0, 1, "generating images")
         train = generated.generate(generated.TRAIN_IMAGES, size, seed=1)
         val = generated.generate(generated.VAL_IMAGES, size, seed=2)
-        if progress:
-            progress(1, 1, "drawing the embedded images")
+        progress(1, 1, "generating images")
         notes = ("generated images: they rank networks only roughly",)
-        return ImageData("embedded", generated.CLASSES, *train, *val, key, notes, generated=True)
+        return ImageData("generated", generated.CLASSES, *train, *val, key, notes, generated=True)
 
-    key = content_key("embedded", str(generated.VERSION), str(size))
+    key = content_key("embedded", str(generated.VERSION), str(size))  # its earlier name, so that old runs can resume
     return cached(key, make)

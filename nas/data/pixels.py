@@ -1,4 +1,4 @@
-"""How pixels become what a network expects: which mean is taken off, and what is divided by."""
+"""How pixels are scaled for a network: the mean that is subtracted and the standard deviation that divides."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from nas.system.errors import InputError, known
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """``(pixel - mean) / std`` of each of red, green and blue, with pixels from 0 to 1."""
+    """``(pixel - mean) / std`` for red, green and blue, with pixels from 0 to 1.
+
+    >>> print(normalisation("half"))
+    pixels from 0 to 1, mean 0.5, std 0.5
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def __str__(self) -> str:
-        """For people, e.g. ``pixels from 0 to 1, less 0.5, divided by 0.5``."""
-        less, over = (_told(values) for values in (self.mean, self.std))
-        return f"pixels from 0 to 1, less {less}, divided by {over}"
+        return f"pixels from 0 to 1, mean {_text(self.mean)}, std {_text(self.std)}"
 
     def __call__(self, images: NDArray[np.uint8], resolution: int) -> NDArray[np.float32]:
         """uint8 (B, S, S, 3) to float32 (B, 3, resolution, resolution)."""
@@ -33,7 +35,7 @@ class Normalisation:
         return (x * np.float32(STD) + np.float32(MEAN) - mean) / std
 
 
-def _told(values: tuple[float, float, float]) -> str:
+def _text(values: tuple[float, float, float]) -> str:
     return f"{values[0]:g}" if len(set(values)) == 1 else "({:g}, {:g}, {:g})".format(*values)
 
 
@@ -46,10 +48,10 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 
 
 def normalisation(name: str) -> Normalisation:
-    """The normalisation of that name.
+    """The normalisation called `name`.
 
     Raises:
-        InputError: it is unknown; the text lists the known ones.
+        InputError: unknown name; the message lists the known ones.
     """
     if name not in NORMALISATIONS:
         raise InputError(f"no normalisation is called {name!r:.60}; {known(NORMALISATIONS)}")

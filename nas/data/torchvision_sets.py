@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from nas.data.dataset import ImageData, Images, Labels, cached, content_key
+from nas.data.dataset import MAX_VAL, ImageData, Images, Labels, cached, content_key
 from nas.system.compat import torchvision
 from nas.system.errors import NasError
 from nas.system.files import cache_folder
 from nas.system.progress import Step
+from nas.system.text import one_line
 
-# name -> (torchvision class, arguments for training images, for held-out ones)
+# name -> (torchvision class, its arguments for training images, its arguments for held-out images)
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "cifar10": ("CIFAR10", {"train": True}, {"train": False}),
     "cifar100": ("CIFAR100", {"train": True}, {"train": False}),
@@ -29,29 +30,27 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "oxford_pets": ("OxfordIIITPet", {"split": "trainval"}, {"split": "test"}),
     "imagenette": ("Imagenette", {"split": "train", "size": "160px"}, {"split": "val", "size": "160px"}),
 }
-_MAX_VAL = 10_000
 
 
-def load(name: str, size: int, progress: Step | None, limit: int) -> ImageData:
-    """Download a set where it is not there yet, and keep it as one array; see `nas.data.load.load_data`.
+def load(name: str, size: int, progress: Step, limit: int) -> ImageData:
+    """Download a data set unless it is already there, and keep it as arrays; see `nas.data.load.load_data`.
 
-    torchvision checks every download against its own checksum before it reads it.
+    torchvision checks the checksum of every download before reading it.
 
     Raises:
-        NasError: it could not be downloaded or read.
+        NasError: the data set could not be downloaded or read.
     """
     key = content_key("torchvision", name, str(size), str(limit))
     return cached(key, lambda: _make(name, size, progress, limit, key))
 
 
-def _make(name: str, size: int, progress: Step | None, limit: int, key: str) -> ImageData:
+def _make(name: str, size: int, progress: Step, limit: int, key: str) -> ImageData:
     kind, *splits = SETS[name]
-    if progress:
-        progress(0, 1, f"downloading {name}")
+    progress(0, 1, f"downloading {name}")
     opened = [_open(name, kind, split) for split in splits]
     notes: list[str] = []
     parts: list[tuple[Images, Labels]] = []
-    for what, dataset, most in zip(("training", "held-out"), opened, (limit, min(_MAX_VAL, limit)), strict=True):
+    for what, dataset, most in zip(("training", "held-out"), opened, (limit, min(MAX_VAL, limit)), strict=True):
         if len(dataset) > most:
             notes.append(f"{most} of {len(dataset)} {what} images used")
         parts.append(_arrays(dataset, most, size, progress))
@@ -68,29 +67,28 @@ def _open(name: str, kind: str, split: dict[str, Any]) -> Any:
             return dataset(str(root), download=False, **split)
         except (RuntimeError, FileNotFoundError):
             return dataset(str(root), download=True, **split)
-    except Exception as error:  # urllib, http, ssl, tarfile, scipy's absence: the way out is the same
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # urllib, http, ssl, tarfile, missing scipy: the remedy is the same
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise NasError(
-            f"data set {name} could not be downloaded ({type(error).__name__}: {reason}); "
-            "check the network, or give a folder of images"
+            f"the data set {name} could not be downloaded ({reason}); check the network, or give a folder of images"
         ) from None
 
 
-def _arrays(dataset: Sequence[Any], most: int, size: int, progress: Step | None) -> tuple[Images, Labels]:
-    """`most` images spread over a fixed shuffle of the set, so that sets sorted by class keep all of them."""
-    from nas.data.folder import as_square
+def _arrays(dataset: Sequence[Any], most: int, size: int, progress: Step) -> tuple[Images, Labels]:
+    """`most` images drawn by a fixed shuffle, so that a set sorted by class keeps all of its classes."""
+    from nas.data.folder import as_square  # loads Pillow: the names of the sets are read without it
 
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(dataset))[:most]
     images = np.empty((len(order), size, size, 3), np.uint8)
     labels = np.empty(len(order), np.int64)
-    for at, index in enumerate(sorted(int(one) for one in order)):
+    for at, index in enumerate(sorted(order.tolist())):
         image, label = dataset[index]
         images[at], labels[at] = as_square(image, size), int(label)
-        if progress and ((at + 1) % 500 == 0 or at + 1 == len(order)):
+        if (at + 1) % 500 == 0 or at + 1 == len(order):
             progress(at + 1, len(order), "decoding images")
     return images, labels
 
 
 def torchvision_datasets() -> Any:
-    """``torchvision.datasets``, also beside a torch without CUDA."""
+    """``torchvision.datasets``; also works with a CPU-only PyTorch."""
     return torchvision().datasets

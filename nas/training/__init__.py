@@ -1,1 +1,1 @@
-"""Training candidates, and what came of it."""
+"""The short training that scores a candidate, and the evaluations that workers return."""

@@ -1,6 +1,4 @@
-"""The proxy: a short training of a candidate at reduced width and resolution, whose score stands in for the full
-one.
-"""
+"""The proxy: a short training of a candidate at reduced width and resolution; its score replaces that of a full one."""
 
 from __future__ import annotations
 
@@ -22,6 +20,7 @@ from nas.data.dataset import ImageData
 from nas.network.build import build
 from nas.network.ops import ConvNormAct
 from nas.system.errors import InputError, NasError, known
+from nas.system.validate import is_number, whole_number
 from nas.training.small_maps import adapt
 
 _EVAL_BATCH = 250
@@ -44,28 +43,31 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 class DivergedError(NasError):
-    """The training loss stopped being a number."""
+    """The training loss is not a finite number."""
 
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """How a candidate is trained. The defaults keep the largest network of mbconv under 10 s on two cores.
+    """How a candidate is trained. With the defaults the largest network of mbconv takes under 10 s on two cores.
 
     Args:
-        steps: batches trained on.
+        steps: training steps.
         batch: images per step.
         width: multiplier of all channels.
-        resolution: input side of a candidate whose own is `full_resolution` or more; smaller ones in proportion, to a
-            multiple of 4.
-        full_resolution: see `resolution`; the largest of the space.
+        resolution: input side in pixels for a candidate of `full_resolution` or more. Smaller candidates get a side in
+            proportion, rounded to a multiple of 4.
+        full_resolution: largest resolution of the space.
         lr: peak learning rate of AdamW.
-        weight_decay: of convolution and linear weights, times the rate.
-        label_smoothing: share of the target spread over all classes.
-        warmup: share of the steps over which the rate rises linearly.
-        decay: share of the steps, the last ones, over which the rate falls linearly to a tenth.
-        average: share of the steps, the last ones, whose weights are averaged.
-        clip: largest norm of a gradient.
-        val_images: held-out images scored, at most.
+        weight_decay: decay of convolution and linear weights per step, as a multiple of the learning rate.
+        label_smoothing: share of the target that is spread over all classes.
+        warmup: share of the steps, at the start, over which the learning rate rises linearly.
+        decay: share of the steps, at the end, over which the learning rate falls linearly to a tenth.
+        average: share of the steps, at the end, whose weights are averaged.
+        clip: largest norm of the gradient.
+        val_images: largest number of held-out images to score.
+
+    Raises:
+        InputError: a value is out of bounds.
     """
 
     steps: int = 140
@@ -85,28 +87,31 @@ class ProxyConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, (low, high) = getattr(self, field.name), _BOUNDS[field.name]
-            whole = field.type == "int"
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int if whole else (int, float))
-                or not low <= value <= high
-            ):
-                kind = "a whole number" if whole else "a number"
-                raise InputError(f"{field.name} of the proxy must be {kind} from {low:g} to {high:g}, got {value!r}")
+            name = f"{field.name} of the proxy"
+            if field.type == "int":
+                object.__setattr__(self, field.name, whole_number(name, value, int(low), int(high)))
+            elif not is_number(value) or not low <= value <= high:
+                raise InputError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.60}")
 
     def candidate(self, arch: Arch) -> Arch:
-        """What is trained in place of `arch`: thinner, smaller, without dropout and stochastic depth, which only slow a
-        short training."""
+        """The network that is trained in place of `arch`: thinner, with a smaller input, and without dropout and
+        stochastic depth, which only slow down a short training.
+
+        >>> from nas.references.table import reference
+        >>> small = ProxyConfig().candidate(reference("mobilenet_v2"))
+        >>> small.resolution, small.rows[0].channels
+        (24, 8)
+        """
         ideal = min(arch.resolution / self.full_resolution, 1) * self.resolution
         return replace(arch.scaled(self.width, max(8, 4 * round(ideal / 4))), dropout=0.0, stochastic_depth=0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As plain JSON values."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: Any) -> ProxyConfig:
-        """Read what `to_dict` gave.
+        """Read what `to_dict` returned.
 
         Raises:
             InputError: unknown fields, or a value out of bounds.
@@ -124,13 +129,13 @@ class ProxyScore:
     """The outcome of one short training.
 
     Args:
-        accuracy: share of held-out images classified rightly, averaged weights.
-        loss: mean cross-entropy on them, in nats, without label smoothing.
-        train_loss: mean training loss over the last half of the steps (smoothed labels, augmented images).
-        width: multiplier trained at.
-        resolution: input side trained at.
-        steps: trained.
-        seconds: wall clock, building and scoring included.
+        accuracy: share of held-out images that the averaged weights classify correctly.
+        loss: their mean cross-entropy on these images in nats, without label smoothing.
+        train_loss: mean training loss over the second half of the steps (smoothed labels, augmented images).
+        width: multiplier of all channels in training.
+        resolution: input side in training, in pixels.
+        steps: training steps.
+        seconds: wall-clock time, including building and scoring.
     """
 
     accuracy: float
@@ -143,12 +148,12 @@ class ProxyScore:
 
 
 def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> ProxyScore:
-    """Train a candidate shortly and score it on held-out images. Equal arguments give equal scores on one machine with
-    one number of threads; torch's global random state is neither read nor changed.
+    """Train a candidate briefly and score it on held-out images. On one machine with one number of threads, equal
+    arguments give equal scores. The global random state is neither read nor changed.
 
     Raises:
         DivergedError: the loss is not finite.
-        MemoryError, RuntimeError: what torch raises when memory does not suffice.
+        MemoryError, RuntimeError: raised by PyTorch when memory runs out.
     """
     begun = time.perf_counter()
     small = config.candidate(arch)
@@ -169,9 +174,10 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
 
 
 def _zero_init_residual(network: nn.Module) -> None:
-    """Residual branches start at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first step.
-    The last norm of a branch does it, or, without norm, the last convolution; not where an activation follows, through
-    which nothing could be learnt at zero.
+    """Start residual branches at zero (arXiv 1706.02677, section 5.1): deep candidates then learn from the first step.
+
+    The last norm of a branch is set to zero, or, without norm, the last convolution. A branch that ends in an
+    activation is left alone: at zero no gradient would pass through it.
     """
     for module in network.modules():
         last = list(module.get_submodule("layers").children())[-1] if getattr(module, "residual", False) else None
@@ -182,7 +188,7 @@ def _zero_init_residual(network: nn.Module) -> None:
 
 
 class _Weights:
-    """All parameters as one vector, and so their gradients: a step of AdamW is ten operators instead of hundreds."""
+    """All parameters as one vector, and all gradients as another: a step of AdamW is ten operators, not hundreds."""
 
     def __init__(self, network: nn.Module) -> None:
         parameters = list(network.parameters())
@@ -197,7 +203,7 @@ class _Weights:
             at += p.numel()
 
     def step(self, lr: float, config: ProxyConfig) -> None:
-        """AdamW (arXiv 1711.05101, algorithm 2) on the clipped gradient, then forget the gradient."""
+        """One step of AdamW (arXiv 1711.05101, algorithm 2) on the clipped gradient; then clear the gradient."""
         self.steps += 1
         norm = float(self.grad.norm())
         self.grad.mul_(min(1.0, config.clip / (norm + 1e-6)))
@@ -209,11 +215,12 @@ class _Weights:
         self.grad.zero_()
 
     def keep(self) -> None:
-        """Count the present weights into the average."""
+        """Add the current weights to the average."""
         self.averaged += 1
         self.average.lerp_(self.value, 1 / self.averaged)
 
     def use_average(self) -> None:
+        """Replace the weights by their average, if there is one."""
         if self.averaged:
             self.value.copy_(self.average)
 
@@ -229,9 +236,9 @@ def _train(
     losses = []
     labels = torch.from_numpy(np.array(data.train_labels))
     network.train()
-    for step, chosen in enumerate(_batches(len(labels), config.batch, config.steps, rng)):
-        x = to_input(shifted_and_flipped(data.train_images, chosen, rng), resolution)
-        loss = F.cross_entropy(network(x), labels[chosen], label_smoothing=config.label_smoothing)
+    for step, batch in enumerate(_batches(len(labels), config.batch, config.steps, rng)):
+        x = to_input(shifted_and_flipped(data.train_images, batch, rng), resolution)
+        loss = F.cross_entropy(network(x), labels[batch], label_smoothing=config.label_smoothing)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise DivergedError(f"the training loss is {losses[-1]} at step {step + 1} of {config.steps}")
@@ -243,14 +250,14 @@ def _train(
 
 
 def _rate(step: int, config: ProxyConfig) -> float:
-    """The learning rate: up, constant, down."""
+    """Learning rate: rises linearly, stays constant, falls linearly."""
     up = (step + 1) / max(1.0, config.warmup * config.steps)
     down = (config.steps - step) / max(1.0, config.decay * config.steps)
     return config.lr * min(1.0, up, max(0.1, down))
 
 
 def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Indices of `steps` batches; every image is seen once before any is seen twice."""
+    """Indices of the images of each batch; every image is used once before any is used twice."""
     order = np.empty(0, np.int64)
     for _ in range(steps):
         while len(order) < batch:
@@ -262,8 +269,8 @@ def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> It
 def _refresh_norms(
     network: nn.Module, data: ImageData, config: ProxyConfig, resolution: int, rng: np.random.Generator
 ) -> None:
-    """Batch norm statistics of the weights as they are now, from training images: those of single steps do not fit an
-    average. Group norm has none.
+    """Recompute the statistics of batch norm from training images: those of single steps do not fit averaged weights.
+    Group norm has none.
     """
     norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
     if not norms:
@@ -273,21 +280,21 @@ def _refresh_norms(
         norm.momentum = None  # a plain mean over all batches
     network.train()
     with torch.no_grad():
-        for chosen in _batches(len(data.train_labels), min(128, len(data.train_labels)), 8, rng):
-            network(to_input(shifted_and_flipped(data.train_images, chosen, rng), resolution))
+        for batch in _batches(len(data.train_labels), min(128, len(data.train_labels)), 8, rng):
+            network(to_input(shifted_and_flipped(data.train_images, batch, rng), resolution))
 
 
 @torch.no_grad()
 def _score(network: nn.Module, data: ImageData, resolution: int, limit: int) -> tuple[float, float]:
-    """Accuracy and mean loss on at most `limit` held-out images, spread evenly over the set."""
+    """Accuracy and mean loss on at most `limit` held-out images, taken at even distances."""
     network.eval()
     count = min(limit, len(data.val_labels))
-    chosen = np.linspace(0, len(data.val_labels), count, endpoint=False).astype(np.int64)
-    right, loss = 0, 0.0
+    indices = np.linspace(0, len(data.val_labels), count, endpoint=False).astype(np.int64)
+    correct, loss = 0, 0.0
     for start in range(0, count, _EVAL_BATCH):
-        part = chosen[start : start + _EVAL_BATCH]
-        logits: Tensor = network(to_input(data.val_images[part], resolution))
-        labels = torch.from_numpy(np.array(data.val_labels[part]))
-        right += int((logits.argmax(1) == labels).sum())
+        batch = indices[start : start + _EVAL_BATCH]
+        logits: Tensor = network(to_input(data.val_images[batch], resolution))
+        labels = torch.from_numpy(np.array(data.val_labels[batch]))
+        correct += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return right / count, loss / count
+    return correct / count, loss / count

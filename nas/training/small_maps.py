@@ -1,8 +1,8 @@
-"""The same network, faster on small feature maps: what lets one candidate train in seconds on two cores.
+"""Faster convolutions for small feature maps, with which a candidate trains in seconds on two cores.
 
-At the proxy's size a network is thousands of tiny operators, and two kinds of them eat most of a step on a CPU:
-oneDNN's weight gradient of depthwise 5x5 and 7x7 kernels, and 1x1 convolutions. `adapt` replaces both in place by
-modules that compute the same function of the same parameters (``tests/test_proxy_small_maps.py``).
+At the proxy's size a network consists of thousands of tiny operators. On a CPU two kinds take most of a step: oneDNN's
+weight gradient of depthwise 5x5 and 7x7 kernels, and 1x1 convolutions. `adapt` replaces both in place by modules that
+compute the same function of the same parameters (``tests/training/test_small_maps.py``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 
 class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution whose weight gradient is itself computed as a depthwise convolution.
+    """Depthwise convolution whose weight gradient is computed as another depthwise convolution.
 
-    The gradient of tap (i, j) is the sum over the map of the input, shifted by (i, j), times the output's gradient: a
-    convolution of the input with the output's gradient as kernel, one group per image and channel. 2.5 to 4 times
-    faster than oneDNN's for k5 and k7 on maps of 4 to 16 pixels (8 px, 96 channels, k7, batch 32: 0.5 ms against 1.4).
+    The gradient of the weight at (i, j) is the sum over the map of the input, shifted by (i, j), times the output's
+    gradient: a convolution of the input with the output's gradient as the kernel, one group per image and channel. For
+    5x5 and 7x7 kernels on maps of 4 to 16 pixels it is 2.5 to 4 times faster than oneDNN's (8 px, 96 channels, 7x7,
+    batch 32: 0.5 ms instead of 1.4 ms).
     """
 
     @staticmethod
@@ -37,7 +38,7 @@ class _Depthwise(torch.autograd.Function):
         grad_x = torch.ops.aten.convolution_backward(
             grad, x, weight, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], channels, [True, False, False]
         )[0]
-        # images and channels become the channels of one image, which stays channels-last
+        # images and channels together become the channels of one channels-last image
         stacked = x.permute(2, 3, 0, 1).reshape(1, *size, batch * channels).permute(0, 3, 1, 2)
         kernels = grad.reshape(batch * channels, 1, *grad.shape[-2:])
         taps = F.conv2d(stacked, kernels, None, 1, pad, stride, groups=batch * channels)
@@ -46,7 +47,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 class DepthwiseConv2d(nn.Module):
-    """A bias-free depthwise ``Conv2d`` with padding ``kernel // 2``, sharing its weight."""
+    """Replaces a depthwise ``Conv2d`` without bias, padding ``kernel // 2``, and shares its weight."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -54,9 +55,9 @@ class DepthwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, size = self.weight, x.shape[-1]
-        if size == 1:  # only the middle tap meets the image, the others meet padding
+        if size == 1:  # only the middle weight meets the image, the others meet padding
             return x * weight[:, 0, self.kernel // 2, self.kernel // 2].view(1, -1, 1, 1)
-        if (cut := self.kernel // 2 - (size - 1)) > 0:  # taps that can only meet padding
+        if (cut := self.kernel // 2 - (size - 1)) > 0:  # weights that only meet padding
             weight = weight[:, :, cut:-cut, cut:-cut]
         if weight.shape[-1] == 3 or x.device.type != "cpu":
             return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=weight.shape[0])
@@ -64,7 +65,7 @@ class DepthwiseConv2d(nn.Module):
 
 
 class PointwiseConv2d(nn.Module):
-    """A 1x1 ``Conv2d`` of stride 1 as a matrix product over channels-last pixels, sharing its parameters."""
+    """Replaces a 1x1 ``Conv2d`` of stride 1 by a matrix product over channels-last pixels; shares its parameters."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -75,9 +76,9 @@ class PointwiseConv2d(nn.Module):
 
 
 def adapt(network: nn.Module) -> nn.Module:
-    """Replace the convolutions of `network` in place where an equal, faster module exists; it shares their parameters.
+    """Replace convolutions of `network` in place by equivalent, faster modules that share their parameters.
 
-    Only for training in channels-last on small square images; the names in its state dict stay as they are.
+    Use it only for training in channels-last on small square images. The names in the state dict do not change.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

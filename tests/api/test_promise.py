@@ -304,7 +304,7 @@ def test_where_all_miss_nothing_is_recommended(tmp_path: Path) -> None:
     assert text.startswith("No network to recommend")
     assert "10 of 10 measured networks missed the target" in text
     assert "nothing was left to replace them" in text
-    assert "ship it" not in text
+    assert "nas export" not in text
     assert promise_benchmark().shipped(record, tmp_path / "run") == {}
     with pytest.raises(TargetMissedError, match="--budget 10m"):
         cli_search._show_run(record, tmp_path, as_json=False)

@@ -1,7 +1,8 @@
-"""Exports: the Python file needs torch alone and computes the same; ONNX does too, at any batch, for all references."""
+"""Exports: every file computes what PyTorch computes, the Python file needs only torch, ONNX takes any batch size."""
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -61,8 +62,8 @@ def times(ms: float) -> Latency:
     return Latency(ms, 0.1, 9, "device", None, 1, 1, "measured")
 
 
-SMALL = 64  # pixels; all references at their own resolution: `pytest -m slow tests/test_export.py`
-# Of each family one: the others differ in figures, not in modules.
+SMALL = 64  # pixels; `pytest -m slow tests/artifacts` exports all references at their own resolution
+# One of each family: the others differ in numbers, not in modules.
 QUICK = (
     *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small_minimalistic", "mnasnet_a1", "fbnet_c"),
     *("proxylessnas_mobile", "efficientnet_b0", "mobilenet_v4_conv_small", "mobilenet_v4_conv_medium"),
@@ -228,7 +229,7 @@ def test_a_wrong_onnx_file_is_refused_and_not_written(tmp_path: Path, monkeypatc
         "onnx_bytes",
         lambda network, resolution, batch: onnx_bytes(other, resolution, batch),
     )
-    with pytest.raises(NasError, match="off by"):
+    with pytest.raises(NasError, match=r"ONNX.*batch 1"):
         export(arch, tmp_path / "out", num_classes=5)
     assert not (tmp_path / "out").exists()
 
@@ -276,7 +277,7 @@ def test_classes_are_those_of_the_weights_and_not_of_the_images(
     assert asked["num_classes"] == 3
 
 
-def test_what_is_wrong_is_told_before_weights_and_images_are_fetched(
+def test_wrong_options_are_refused_before_weights_and_images_are_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetched(*_: object) -> None:
@@ -287,11 +288,11 @@ def test_what_is_wrong_is_told_before_weights_and_images_are_fetched(
     monkeypatch.setattr("nas.latency.runtimes.base.find_spec", lambda name: None if name == "executorch" else name)
     common: dict[str, Any] = {"weights": "torchvision", "int8": True, "data": "cifar10"}
     for changes, says in (
-        ({"formats": ("onnx", "tflite")}, "no export format is called 'tflite'; known: onnx, python"),
-        ({"formats": ("tflite",)}, "no export format is called 'tflite'; known: onnx, python"),
-        ({"formats": ("executorch",)}, "runtime executorch is not installed; pip install"),
-        ({"normalise": "mine"}, "no normalisation is called 'mine'; known: imagenet"),
-        ({"data": None}, "a network alone has none; give --data FOLDER"),
+        ({"formats": ("onnx", "tflite")}, "'tflite'.*onnx, python"),
+        ({"formats": ("tflite",)}, "'tflite'.*onnx, python"),
+        ({"formats": ("executorch",)}, "executorch.*pip install"),
+        ({"normalise": "mine"}, "'mine'.*imagenet"),
+        ({"data": None}, "--data"),
     ):
         with pytest.raises(InputError, match=says):
             nas.export("mobilenet_v2", tmp_path / "out", **common | changes)
@@ -304,11 +305,11 @@ def test_int8_files_of_an_earlier_network_do_not_stay_beside_a_new_float_file(tm
     assert {path.name for path in tmp_path.iterdir()} == {"arch.json", "model.onnx", "model.int8.pte", "mine.onnx"}
 
 
-def test_files_of_two_networks_do_not_stand_beside_one_arch_json(tmp_path: Path) -> None:
+def test_files_of_two_networks_do_not_share_one_arch_json(tmp_path: Path) -> None:
     """Another network is refused where other formats of the first would stay; the same one, or all formats, are not."""
     export(SPACE.sample(0), tmp_path, ("python",), num_classes=3, threads=None)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match=r"holds model\.py of another network"):
+    with pytest.raises(InputError, match=r"model\.py"):
         export(SPACE.sample(1), tmp_path, ("onnx",), num_classes=3, threads=None)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     export(SPACE.sample(0), tmp_path, ("onnx",), num_classes=3, threads=None)
@@ -316,14 +317,14 @@ def test_files_of_two_networks_do_not_stand_beside_one_arch_json(tmp_path: Path)
 
 
 def test_a_network_that_executorch_cannot_lower_is_one_line() -> None:
-    """It runs on its images, so that is not what is said of it."""
+    """The network runs, so the error must blame the conversion."""
     pytest.importorskip("executorch")
 
     class Branches(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.mean((2, 3)) if images.sum() > 0 else -images.mean((2, 3))
 
-    with pytest.raises(NasError, match="ExecuTorch cannot lower this network: ") as caught:
+    with pytest.raises(NasError, match=r"ExecuTorch.*lower") as caught:
         measure(LibraryNetwork("timm:branches", Branches().eval(), 32), "executorch")
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
@@ -332,45 +333,47 @@ def test_a_network_that_executorch_cannot_lower_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("runtime", "formats", "says"),
     [
-        ("executorch", {"python"}, "not held to the target of 10 ms: add --format executorch"),
-        ("executorch", {"python", "onnx"}, "not held to the target of 10 ms: add --format executorch"),
+        ("executorch", {"python"}, "not compared.* 10 ms.*--format executorch"),
+        ("executorch", {"python", "onnx"}, "not compared.* 10 ms.*--format executorch"),
         ("executorch", {"executorch"}, None),
-        ("onnxruntime", {"executorch"}, "not held to the target of 10 ms: add --format onnx"),
+        ("onnxruntime", {"executorch"}, "not compared.* 10 ms.*--format onnx"),
         ("onnxruntime", {"onnx"}, None),
-        ("torch", {"onnx", "executorch"}, "not held to the target of 10 ms: it is of torch, which runs no exported"),
+        ("torch", {"onnx", "executorch"}, "not compared.* 10 ms.* torch"),
     ],
 )
-def test_an_export_that_is_not_held_to_its_target_says_so(runtime: str, formats: set[str], says: str | None) -> None:
-    """Silence means that the file of the target's own runtime was held to it, and JSON agrees with the text."""
+def test_an_export_that_is_not_compared_with_its_target_says_so(
+    runtime: str, formats: set[str], says: str | None
+) -> None:
+    """Without a remark the file of the target's own runtime was compared with it; JSON and text agree."""
     arch = SPACE.sample(0)
     onnx, pte = (times(5.0) if name in formats else None for name in ("onnx", "executorch"))
     done = Exported(arch, 10, (), None, onnx, pte_measured=pte)
     found = check_against_target(done, ExportSource(arch, Path("x"), target_ms=10.0, runtime=runtime), Path("x"))
     text = export_text(found)
-    assert says in text if says else "not held" not in text
+    assert re.search(says, text) if says else "not compared" not in text
     assert export_facts(found)["held_to_target"] == (says is None)
     assert ("within the target of 10 ms" in text) == (says is None)
 
 
-def test_an_export_says_what_its_target_is_worth() -> None:
-    """A target that another device is to answer for; one met by what the machine usually takes, but not just now."""
+def test_an_export_says_how_far_its_target_is_met() -> None:
+    """The target of another device; a target met on an idle machine, but not under the present load."""
     arch = SPACE.sample(0)
     elsewhere = check_against_target(
         Exported(arch, 10, (), None, times(5.0)), ExportSource(arch, Path("x"), elsewhere="a board"), Path("x")
     )
-    assert "the run's target is of a board: give --token" in export_text(elsewhere)
+    assert re.search("a board.*--token", export_text(elsewhere))
     assert export_facts(elsewhere)["target_of"] == "a board"
     slow = replace(times(9.0), drift=0.2)
     done = check_against_target(
         Exported(arch, 10, (), None, slow), ExportSource(arch, Path("x"), target_ms=10.0), Path("x")
     )
-    assert "within the target of 10 ms when the machine is undisturbed; just now it took 10.8 ms" in export_text(done)
+    assert re.search("within the target of 10 ms.*10.8 ms", export_text(done))
 
 
 def test_a_run_with_a_given_table_is_exported_under_what_it_was_timed_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table's runtime and threads, not those of the command line, which a given table passes over."""
+    """The table's runtime and threads, not those of the command line, which a given table overrides."""
     table = replace(LatencyTable.load(bundled()["pixel1"]), device=host(), runtime="executorch", threads=2)
     table.save(tmp_path / "table.json")
     timed_with = set()
@@ -388,17 +391,25 @@ def test_a_run_with_a_given_table_is_exported_under_what_it_was_timed_with(
     found = export_source(run, None, None)
     assert timed_with == {(found.runtime, found.threads)} == {("executorch", 2)}
     assert found.target_ms == pytest.approx(target_ms)
-    kept = json.loads((run / "run.json").read_text())
-    kept["options"]["timed_with"] = {"runtime": "executorch"}
-    (run / "run.json").write_text(json.dumps(kept))
-    with pytest.raises(nas.InputError, match="timed_with of the run cannot be"):
+    info = json.loads((run / "run.json").read_text())
+    info["device"]["threads"] = "two"
+    (run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(nas.InputError, match=r"device\.threads.*'two'"):
         export_source(run, None, None)
 
 
-def test_bad_arguments_are_told(tmp_path: Path) -> None:
+def test_bad_arguments_are_refused(tmp_path: Path) -> None:
+    """An unknown format, and a folder that is a file."""
     arch = reference("mobilenet_v3_small")
-    with pytest.raises(InputError, match="no export format is called 'tflite'; known: onnx, python"):
+    with pytest.raises(InputError, match=r"'tflite'.*onnx, python"):
         export(arch, tmp_path, formats=("tflite",))
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to"):
+    with pytest.raises(InputError, match=r"file.*--out"):
         export(arch, tmp_path / "file", formats=("python",))
+
+
+def test_an_arch_json_that_is_no_regular_file_is_replaced_unread(tmp_path: Path) -> None:
+    """To open a FIFO would wait for a writer."""
+    os.mkfifo(tmp_path / "arch.json")
+    export(SPACE.sample(0), tmp_path, ("python",), num_classes=3)
+    assert Arch.from_json((tmp_path / "arch.json").read_text()) == SPACE.sample(0)

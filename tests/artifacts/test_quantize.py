@@ -1,5 +1,6 @@
-"""int8: files that run, agree with float where float is sure, depend on the images, and are compared honestly."""
+"""int8: the files run, agree with float, depend on the images, and are compared correctly."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nas.arch.arch import Arch
 from nas.arch.block import Block
 from nas.artifacts.export import Exported, export
 from nas.artifacts.int8_images import int8_images
-from nas.artifacts.quantize import Images, compared, int8_onnx
+from nas.artifacts.quantize import Int8Images, compared, int8_onnx
 from nas.cli.exported import export_text
 from nas.data.generated import CLASSES, generate
 from nas.data.pixels import NORMALISATIONS, normalisation
@@ -47,9 +48,9 @@ def inputs(pixels: np.ndarray) -> np.ndarray:
     return NORMALISATIONS["nas"](pixels, SIDE)
 
 
-def some_images(classes: int = len(CLASSES), seed: int = 5) -> Images:
+def some_images(classes: int = len(CLASSES), seed: int = 5) -> Int8Images:
     held_out, labels = generate(200, SIDE, seed=seed)
-    return Images("generated", classes, generate(64, SIDE, seed=4)[0], held_out, labels, inputs, "nas")
+    return Int8Images("generated", classes, generate(64, SIDE, seed=4)[0], held_out, labels, inputs, "nas")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_the_images_set_the_ranges(trained: dict[str, Tensor]) -> None:
     network = build(ARCH, len(CLASSES)).eval()
     network.load_state_dict(trained)
     model, given = onnx_bytes(network, SIDE, batch=None), some_images()
-    faint = Images("faint", given.classes, given.calibration // 2, given.held_out, given.labels, inputs, "nas")
+    faint = Int8Images("faint", given.classes, given.range_images // 2, given.held_out, given.labels, inputs, "nas")
     one, two, other = (int8_onnx(model, images) for images in (given, some_images(), faint))
     assert one == two
     assert one != other
@@ -156,18 +157,20 @@ def test_comparing_counts_what_it_says() -> None:
 
 def test_what_int8_cannot_use_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="int8 files are of onnx or executorch; add one"):
+    with pytest.raises(InputError, match=r"python.*--format"):
         nas.export(ARCH, out, ("python",), int8=True, data="cifar10")
-    with pytest.raises(InputError, match="a network alone has none; give --data FOLDER"):
+    with pytest.raises(InputError, match="--data"):
         nas.export(ARCH, out, ("onnx",), int8=True)
-    with pytest.raises(InputError, match="data and normalise are for int8; give --int8"):
+    with pytest.raises(InputError, match="--int8"):
         nas.export(ARCH, out, ("onnx",), data="cifar10")
-    with pytest.raises(InputError, match="data is neither a folder nor a known set"):
+    with pytest.raises(InputError, match=r"nowhere.*cifar10"):
         nas.export(ARCH, out, ("onnx",), int8=True, data=str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="no normalisation is called 'mine'; known: imagenet"):
+    with pytest.raises(InputError, match=r"'mine'.*imagenet"):
         nas.export(ARCH, out, ("onnx",), int8=True, data=noise_folder(tmp_path / "a", 2, 30), normalise="mine")
-    with pytest.raises(InputError, match="at least 8 calibration images, got 4"):
-        Images("few", 2, np.zeros((4, 8, 8, 3), np.uint8), np.zeros((9, 8, 8, 3), np.uint8), np.zeros(9), inputs, "")
+    with pytest.raises(InputError, match=r"at least 8 .* got 4"):
+        Int8Images(
+            "few", 2, np.zeros((4, 8, 8, 3), np.uint8), np.zeros((9, 8, 8, 3), np.uint8), np.zeros(9), inputs, ""
+        )
     assert not out.exists()
 
 
@@ -178,7 +181,7 @@ def test_a_network_that_cannot_be_quantised_leaves_nothing(tmp_path: Path, monke
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr(theirs, "quantize_static", fails)
-    with pytest.raises(NasError, match=r"could not quantise the network \(RuntimeError: first line second line\)"):
+    with pytest.raises(NasError, match=r"ONNX Runtime.*RuntimeError: first line second line"):
         export(ARCH, tmp_path / "out", ("onnx",), num_classes=len(CLASSES), threads=None, images=some_images())
     assert not (tmp_path / "out").exists()
 
@@ -193,15 +196,15 @@ def test_a_wrong_pte_file_is_refused_and_not_written(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(sys.modules["nas.artifacts.export"], "pte_run", off)
     monkeypatch.setattr(sys.modules["nas.artifacts.export"], "pte_bytes", lambda network, resolution: b"")
-    with pytest.raises(NasError, match="the ExecuTorch file is off by"):
+    with pytest.raises(NasError, match="ExecuTorch"):
         export(ARCH, tmp_path / "out", ("executorch",), num_classes=5, weights=network.state_dict())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_images_calibrates_and_scores_without_overlap(
+def test_images_that_set_ranges_do_not_score(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the front door: classes come from the folder; libraries say nothing; untrained weights are told so."""
+    """Through `nas.export`: classes come from the folder, libraries print nothing, and untrained weights are noted."""
     took = iter([2.0, 1.0, 2.0, 3.0])
     monkeypatch.setattr(
         sys.modules["nas.artifacts.export"],
@@ -209,9 +212,9 @@ def test_a_folder_of_images_calibrates_and_scores_without_overlap(
         lambda model, threads: Latency(next(took), 0.1, 9, "device", "onnxruntime", 1, 1, "measured"),
     )
     data = noise_folder(tmp_path / "data", 3, 30)
-    found = int8_images(data, SIDE, "imagenet")
-    assert (len(found.calibration), len(found.held_out), found.classes) == (72, 18, 3)
-    assert not {image.tobytes() for image in found.calibration} & {image.tobytes() for image in found.held_out}
+    images = int8_images(data, SIDE, "imagenet")
+    assert (len(images.range_images), len(images.held_out), images.classes) == (72, 18, 3)
+    assert not {image.tobytes() for image in images.range_images} & {image.tobytes() for image in images.held_out}
     capfd.readouterr()
     done = nas.export(ARCH, tmp_path / "out", ("onnx",), int8=True, data=data)
     assert capfd.readouterr() == ("", "")
@@ -219,12 +222,13 @@ def test_a_folder_of_images_calibrates_and_scores_without_overlap(
     assert {path.name for path in done.files} == {"arch.json", "model.onnx", "model.int8.onnx"}
     assert {path.name for path in done.files} == {path.name for path in (tmp_path / "out").iterdir()}
     text = export_text(done)
-    assert "(the weights are untrained: it says nothing)" in text
-    assert "72 images for the ranges, 18 others scored" in text
-    assert "2 -> 1 ms: int8 is 2.00 times faster than float on this device" in text
+    assert text.count("untrained") == 2
+    assert re.search(r"int8 with .* 72 .* 18 ", text)
+    assert re.search("2 -> 1 ms.*2.00 times faster", text)
     other = nas.export(ARCH, tmp_path / "out", ("onnx",), int8=True, data=data, num_classes=1000)
-    assert "accuracy is unknown: the images have other classes than the network's 1000" in export_text(other)
-    assert "2 -> 3 ms: int8 is 1.50 times SLOWER than float on this device" in export_text(other)
+    text = export_text(other)
+    assert re.search("accuracy unknown.*1000 classes", text)
+    assert re.search("2 -> 3 ms.*1.50 times SLOWER", text)
 
 
 @pytest.mark.slow
@@ -247,7 +251,7 @@ def test_normalisations_are_those_of_their_libraries() -> None:
         for image, value in zip(found, (128, 255), strict=True):
             expected = (value / 255 - np.array(how.mean)) / np.array(how.std)
             assert np.allclose(image, expected.reshape(3, 1, 1), atol=1e-5)
-    assert str(normalisation("half")) == "pixels from 0 to 1, less 0.5, divided by 0.5"
+    assert str(normalisation("half")).count("0.5") == 2
     bigger = normalisation("imagenet")(pixels, 16)
     assert bigger.shape == (2, 3, 16, 16)
     assert bigger.dtype == np.float32

@@ -1,8 +1,10 @@
-"""Folders of images: any mode and format, broken files, layouts, and too little of everything."""
+"""Folders of images: any mode and format, broken files, layouts, and too few classes or images."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +84,7 @@ def modes() -> dict[str, Image.Image]:
 
 @pytest.mark.parametrize("name", modes())
 def test_every_mode_comes_out_as_the_same_colour(tmp_path: Path, name: str) -> None:
-    """Grey 200 of 255 is that in every mode and format; the two-valued one is white."""
+    """Grey 200 of 255 is grey 200 in every mode and format, except that the bilevel image is white."""
     path = tmp_path / name
     modes()[name].save(path)
     image = folder.decode(path.read_bytes(), 8)
@@ -91,7 +93,7 @@ def test_every_mode_comes_out_as_the_same_colour(tmp_path: Path, name: str) -> N
 
 
 def test_orientation_of_the_camera_is_applied(tmp_path: Path) -> None:
-    """A photo stored on its side stands upright: the red half is on top."""
+    """A photo stored on its side is turned upright: the red half is on top."""
     stored = np.zeros((32, 32, 3), np.uint8)
     stored[:, :16] = RED  # red on the left; turning by 90 degrees clockwise brings it to the top
     image = Image.fromarray(stored)
@@ -104,7 +106,7 @@ def test_orientation_of_the_camera_is_applied(tmp_path: Path) -> None:
 
 
 def test_transparent_pixels_do_not_show_what_hides_under_them(tmp_path: Path) -> None:
-    """Full transparency is mid-grey whatever colour is stored below."""
+    """Full transparency is mid-grey, whatever colour is stored below."""
     Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(tmp_path / "a.png")
     assert np.abs(folder.decode((tmp_path / "a.png").read_bytes(), 8).astype(int) - 128).max() <= 1
 
@@ -122,7 +124,7 @@ def test_one_in_two_hundred_unreadable_is_named_and_left_out(tmp_path: Path) -> 
 
 
 def test_more_than_one_percent_unreadable_is_an_error(tmp_path: Path) -> None:
-    """Three of sixty are too many; the error names them and is one line."""
+    """Three of sixty are too many; the error is one line and names them."""
     root = write_classes(tmp_path / "set", 30)
     for at in range(3):
         (root / "red" / f"{at:03}.png").write_bytes(b"not an image\n")
@@ -131,8 +133,37 @@ def test_more_than_one_percent_unreadable_is_an_error(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_other_files_are_passed_over(tmp_path: Path) -> None:
-    """Hidden files and folders, texts and nested folders do not disturb."""
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+def test_only_regular_files_are_read(tmp_path: Path, kind: str, link: bool) -> None:
+    """A FIFO would be waited for: like a socket, and like a link to either, it counts as unreadable and is named."""
+    root = write_classes(tmp_path / "set", 50)
+    path = root / "red" / "050.jpg"
+    special = tmp_path / "special" if link else path
+    if kind == "fifo":
+        os.mkfifo(special)
+    else:
+        with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(special.parent):
+            bound.bind(special.name)  # a short name: that of a socket holds about 100 bytes
+    if link:
+        path.symlink_to(special)
+    data = load_data(root, 8)
+    assert len(data.train_images) + len(data.val_images) == 100
+    assert any("1 of 101" in note and "red/050.jpg" in note for note in data.notes)
+
+
+def test_links_to_images_are_followed(tmp_path: Path) -> None:
+    """A link to a regular file is that file; a link to nothing is unreadable."""
+    root = write_classes(tmp_path / "set", 60)
+    (root / "red" / "000.png").rename(tmp_path / "image.png")
+    (root / "red" / "000.png").symlink_to(tmp_path / "image.png")
+    assert not any("cannot be read" in note for note in load_data(root, 8).notes)
+    (tmp_path / "image.png").unlink()
+    assert any("red/000.png" in note for note in load_data(root, 8).notes)
+
+
+def test_other_files_are_ignored(tmp_path: Path) -> None:
+    """Hidden files and folders and other kinds of files are ignored; nested folders are read."""
     root = write_classes(tmp_path / "set")
     (root / "red" / ".hidden.png").write_bytes(b"x")
     (root / "red" / "notes.txt").write_text("x")
@@ -159,7 +190,7 @@ def test_a_sliver_costs_no_memory(tmp_path: Path) -> None:
 
 
 def test_limit_takes_an_even_share_and_says_so(tmp_path: Path) -> None:
-    """Of too many images the same even share is taken every time, before any is decoded."""
+    """From too many images the same even share is taken every time, before any is decoded."""
     root = write_classes(tmp_path / "set", 50)
     data = load_data(root, 8, limit=20)
     assert np.bincount(data.train_labels).tolist() == [10, 10]
@@ -176,19 +207,23 @@ def test_progress_reaches_the_end(tmp_path: Path) -> None:
 
 
 def test_too_little_says_how_much_is_needed(tmp_path: Path) -> None:
-    """No class, one class, a class with too few images, a val class unknown to train: one line each."""
+    """No class, one class, too few images, few held-out images, a held-out class without training images."""
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"0 subfolders .* 2 to"):
+    with pytest.raises(InputError, match=r"empty.* 0 .*\b2\b"):
         load_data(tmp_path / "empty", 8)
-    with pytest.raises(InputError, match=r"1 subfolder .* 2 to"):
+    with pytest.raises(InputError, match=r"one.* 1 .*\b2\b"):
         load_data(write_classes(tmp_path / "one", names=("red",)), 8)
-    with pytest.raises(InputError, match="has 4 images; needed are at least 10"):
+    with pytest.raises(InputError, match=r"'blue'.* 4 .*\b10\b"):
         load_data(write_classes(tmp_path / "few", 4), 8)
+    write_classes(tmp_path / "thin" / "train")
+    write_classes(tmp_path / "thin" / "val", 1)
+    with pytest.raises(InputError, match=r"'blue'.* 1 held-out.*\b2\b"):
+        load_data(tmp_path / "thin", 8)
     write_classes(tmp_path / "odd" / "train")
     write_classes(tmp_path / "odd" / "val", names=("red", "green"))
-    with pytest.raises(InputError, match="green"):
+    with pytest.raises(InputError, match="'green'"):
         load_data(tmp_path / "odd", 8)
-    with pytest.raises(InputError, match="neither a folder"):
+    with pytest.raises(InputError, match="absent"):
         load_data(tmp_path / "absent", 8)
 
 

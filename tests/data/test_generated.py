@@ -1,4 +1,4 @@
-"""The embedded images: the same bytes for the same arguments, balanced, and not all alike."""
+"""The generated images: the same bytes for the same arguments, balanced classes, no image twice."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def test_classes_are_balanced_and_images_distinct() -> None:
 
 
 def test_mean_colour_alone_does_not_tell_the_class() -> None:
-    """Colour is a weak cue: the nearest class mean of the mean colour is right for less than a quarter of the
-    images.
-    """
+    """Colour is a weak cue: the nearest class mean of the mean colour is right for less than a quarter of images."""
     images, labels = generated.generate(2400, 16, seed=0)
     colour = images.mean((1, 2))
     half = len(labels) // 2

@@ -1,16 +1,17 @@
-"""`load_data`: the embedded set, the cache, how data travels, and how wrong names are told."""
+"""`load_data`: the generated set, the cache, pickling, and wrong names."""
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nas.data import generated
 from nas.data import torchvision_sets as torchvision_data
-from nas.data.dataset import ImageData
+from nas.data.dataset import ImageData, content_key
 from nas.data.load import load_data
 from nas.system.errors import InputError, NasError
 
@@ -58,18 +59,32 @@ def test_second_load_is_the_cache_and_a_damaged_one_is_made_again(cache: Path, m
     assert len(list((cache / "data").iterdir())) == 1
 
 
+def test_a_set_that_an_earlier_version_cached_is_read_under_its_new_name(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generated set was called "embedded"; runs made with it keep its key, and resume."""
+    first = load_data(None, 16).in_memory()
+    (about,) = cache.rglob("about.json")
+    about.write_text(about.read_text().replace('"name": "generated"', '"name": "embedded"'))
+    monkeypatch.setattr(generated, "generate", lambda *_, **__: pytest.fail("drawn twice"))
+    again = load_data(None, 16)
+    assert same(again, first)
+    assert again.name == first.name == "generated"
+    assert first.key == content_key("embedded", str(generated.VERSION), "16")
+
+
 def test_unknown_name_lists_the_known_and_mentions_folders(cache: Path) -> None:
-    """A wrong name is a one-line InputError with the way out."""
+    """A wrong name is a one-line InputError that lists what may be given."""
     with pytest.raises(InputError, match="cifar10") as caught:
         load_data("cifar11", 16)
     assert "folder" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("size", [0, 7, 100_000])
-def test_size_is_bounded(cache: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 7, 100_000, 24.0, True])
+def test_size_is_bounded(cache: Path, size: Any) -> None:
     """No size asks for absurd memory."""
-    with pytest.raises(InputError, match="size"):
+    with pytest.raises(InputError, match=rf"8 to 256.*{size}"):
         load_data(None, size)
 
 
@@ -87,7 +102,7 @@ def test_failed_download_is_one_clear_line(cache: Path, monkeypatch: pytest.Monk
 
 
 def test_named_set_becomes_arrays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images of a torchvision set keep their labels and split; greyscale becomes RGB; the limit holds and is told."""
+    """Images of a torchvision set keep their labels and split; greyscale becomes RGB; the limit is kept and noted."""
     from PIL import Image
 
     class Fake:
@@ -107,11 +122,12 @@ def test_named_set_becomes_arrays(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     assert data.train_images.shape == (30, 16, 16, 3)
     assert data.val_images.shape == (10, 16, 16, 3)
     assert np.array_equal(data.train_images[:, 0, 0, 0], 100 * data.train_labels)
-    assert data.notes == ("30 of 40 training images used",)
+    (note,) = data.notes
+    assert "30 of 40 training" in note
 
 
 def test_torchvision_data_sets_can_be_imported() -> None:
-    """torchvision works beside a CPU-only torch."""
+    """torchvision works with a CPU-only PyTorch, and has every set that is offered."""
     assert torchvision_data.torchvision_datasets().CIFAR10.__name__ == "CIFAR10"
     for kind, *_ in torchvision_data.SETS.values():
         assert hasattr(torchvision_data.torchvision_datasets(), kind)

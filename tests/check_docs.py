@@ -11,6 +11,7 @@ from typing import Any, cast
 
 ROOT = Path(__file__).parents[1]
 MAX_RESULT_BYTES = 600_000
+FOLDERS = ("nas", "tests", "docs", "benchmarks", "examples", "search_spaces")
 
 
 def documents() -> list[Path]:
@@ -33,6 +34,21 @@ def broken_links(path: Path) -> list[str]:
         if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
             broken.append(f"link to {link}")
     return broken
+
+
+def absent_files(path: Path) -> list[str]:
+    """Files and folders of this repository that inline code names by their path, and that are not there.
+
+    In a row of a table that starts with a room (``| `nas/cli/` | ...``), names of files are those of that room."""
+    absent = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        room = re.match(r"\| `(nas/\w+/)` \|", line)
+        for name in re.findall(r"`([\w./-]+)`", line):
+            inside = room is not None and re.search(r"\.py$|/$", name) and not name.startswith(("nas/", "tests/"))
+            if inside or re.match(rf"(?:{'|'.join(FOLDERS)})/", name):
+                place = ROOT / (room[1] if room is not None and inside else "") / name
+                absent += [] if place.exists() else [f"file {name}"]
+    return absent
 
 
 def undocumented_dependencies() -> list[str]:
@@ -98,7 +114,7 @@ def large_results() -> list[str]:
 def main() -> int:
     faults = undocumented_dependencies() + large_results()
     for path in documents():
-        found = broken_links(path) + unknown_commands(path)
+        found = broken_links(path) + unknown_commands(path) + absent_files(path)
         found += [f"placeholder {line}" for line in placeholders(path.read_text("utf-8"))]
         faults += [f"{path.relative_to(ROOT)}: {fault}" for fault in found]
     print("\n".join(faults) if faults else f"{len(documents())} documents checked")

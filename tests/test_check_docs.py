@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.check_docs import broken_links, documents, placeholders, unknown_commands
+from tests.check_docs import absent_files, broken_links, documents, placeholders, unknown_commands
 
 
 @pytest.mark.parametrize(("text", "found"), [("a\nFIGURES_HERE\nb", ["FIGURES_HERE"]), ("  TO_DO  ", ["TO_DO"])])
@@ -28,6 +28,17 @@ def test_links_to_files_and_headings_that_are_not_there_are_found(tmp_path: Path
     assert broken_links(page) == []
     page.write_text("[a](absent.md) [b](other.md#set-up) [c](#there)\n")
     assert broken_links(page) == [f"link to {link}" for link in ("absent.md", "other.md#set-up", "#there")]
+
+
+def test_files_that_do_not_exist_are_found(tmp_path: Path) -> None:
+    """By their path, or by their name in a room's row of a table."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`nas/cli/main.py` `docs/` `results/RUN` `tests/engine/`\n| `nas/engine/` | `loop.py`, `run/` | `main.py` |\n"
+    )
+    assert absent_files(page) == ["file main.py"]
+    page.write_text("`nas/cli/verbs.py`, `docs/absent.md`\n| `nas/cli/` | `main.py` | `tests/cli/test_cli.py` |\n")
+    assert absent_files(page) == ["file nas/cli/verbs.py", "file docs/absent.md"]
 
 
 def test_commands_and_options_that_do_not_exist_are_found(tmp_path: Path) -> None:

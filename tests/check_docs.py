@@ -1,4 +1,4 @@
-"""Doc checks: links lead somewhere, dependencies have lines, commands exist, no placeholders, results are small."""
+"""Checks of the documents: links, files, commands and options exist, dependencies have lines, results are small."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def documents() -> list[Path]:
 
 
 def anchors(text: str) -> set[str]:
-    """Of its headings, as GitHub makes them: lower case, spaces to hyphens, other signs left out."""
+    """The anchors GitHub gives to headings: lower case, hyphens for spaces, other signs left out."""
     headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?s)```.*?```", "", text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -63,7 +63,7 @@ def undocumented_dependencies() -> list[str]:
 
 
 def unknown_commands(path: Path) -> list[str]:
-    """Those of shell blocks and of inline code, with their options."""
+    """Commands and options in shell blocks and inline code that do not exist."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     used = re.findall(r"(?m)(?:^\s*(?:\$ )?(?:pip install \S+ && )?|`)nas ([a-z][a-z-]*)([^`\n]*)", text)
     known = options()
@@ -96,12 +96,12 @@ def options() -> dict[str, set[str]]:
 
 
 def placeholders(text: str) -> list[str]:
-    """Lines that stand for text still to come: nothing but capitals with an underscore."""
+    """Placeholders for text still to come: lines of nothing but capitals with an underscore."""
     return re.findall(r"(?m)^[ \t]*((?=[A-Z_]*_)(?=[A-Z_]*[A-Z])[A-Z_]+)[ \t]*$", text)
 
 
 def large_results() -> list[str]:
-    """Published runs: what git tracks under results/ stays small (the ignored HTML and exports may lie beside it)."""
+    """Files of published runs in git that are too large; ignored ones do not count."""
     import subprocess
 
     listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=False)

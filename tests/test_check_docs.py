@@ -1,4 +1,4 @@
-"""The check of the documents finds what it looks for."""
+"""The checks of the documents find what they look for."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_a_line_that_is_only_a_placeholder_is_found(text: str, found: list[str])
 
 
 @pytest.mark.parametrize("text", ["see MAX_ROWS here", "README", "___", "---", "| A_B |", "a_b"])
-def test_other_lines_are_none(text: str) -> None:
+def test_other_lines_are_no_placeholders(text: str) -> None:
     assert placeholders(text) == []
 
 
@@ -21,7 +21,7 @@ def test_the_reports_of_published_runs_are_checked() -> None:
     assert any(path.match("results/*/report.md") for path in documents())
 
 
-def test_links_to_files_and_headings_that_are_not_there_are_found(tmp_path: Path) -> None:
+def test_links_to_absent_files_and_headings_are_found(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text("# Set-up, with `nas`\n```sh\n# set-up\n```\n")
     page = tmp_path / "page.md"
     page.write_text("[a](other.md) [b](other.md#set-up-with-nas) [c](#here) [d](https://example.org/#x)\n## Here\n")

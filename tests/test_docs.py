@@ -1,4 +1,4 @@
-"""What the documents show is true: their Python runs, their spaces load, their links and commands exist."""
+"""The documents are true: their Python runs, their spaces load, their links and commands exist."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", [name for name, _ in blocks("python")])
 def test_python_blocks_run(name: str, tmp_path: Path) -> None:
-    """In a folder with the files that the page shows: YAML that begins with ``# NAME.yaml``."""
+    """Each runs in a folder with the files that its page shows: YAML blocks that begin with ``# NAME.yaml``."""
     for page, text in blocks("yaml"):
         if (file := re.match(r"# (\w+\.yaml)\n", text)) and page.split()[0] == name.split()[0]:
             (tmp_path / file[1]).write_text(text)
@@ -45,8 +45,9 @@ def test_links_dependencies_and_commands() -> None:
     subprocess.run([sys.executable, str(ROOT / "tests" / "check_docs.py")], check=True)
 
 
-def test_the_readme_has_exactly_two_set_up_commands() -> None:
+def test_the_readme_is_short_and_has_exactly_two_set_up_commands() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 100
     assert [line for line in lines if line.startswith("pip install")] == [
         "pip install . && nas search --space mbconv --latency-target 66ms",
         "pip install -e '.[test]' && pytest",

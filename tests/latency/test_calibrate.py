@@ -22,7 +22,7 @@ from nas.references.table import reference
 from nas.system.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-TUNAS = ROOT.parent / "shared" / "data" / "pixel1"
+TUNAS = ROOT / "tests" / "data" / "tables" / "pixel1"
 
 
 def benchmark(name: str) -> ModuleType:
@@ -85,7 +85,6 @@ def test_too_few_networks_are_refused(truth: list[Measured]) -> None:
         calibrate([truth[0]] * 50, "phone")
 
 
-@pytest.mark.skipif(not TUNAS.exists(), reason="TuNAS' coefficients are not beside this checkout")
 @pytest.mark.parametrize("space", ["v3_like", "proxyless"])
 def test_pixel1_ranks_and_predicts_networks_of_both_tunas_spaces(space: str, pixel1: LatencyTable) -> None:
     """Networks that it was not fitted to; ``benchmarks/pixel1.py`` does the same with ten times as many."""

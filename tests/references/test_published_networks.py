@@ -1,14 +1,11 @@
 """Networks we did not design have exactly the parameters and MACs that others counted: references at every published
-width and resolution, specialised Once-for-all networks, and all of NAS-Bench-Macro."""
+width and resolution, specialised Once-for-all networks, and NAS-Bench-Macro (tests/data/tables/README.md)."""
 
 import csv
-import json
 import re
-from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
@@ -17,15 +14,14 @@ from nas.arch.space_yaml import load_space, parse_space
 from nas.network.count import count
 from nas.references.table import reference
 
-SHARED = Path(__file__).parents[3] / "shared"
-FIGURES = SHARED / "figures" / "reference_figures.csv"
-SPECIALISED = SHARED / "data" / "specialized-nets" / "specialized_nets.json"
-MACRO = SHARED / "data" / "nas-bench-macro" / "nas-bench-macro_cifar10.json"
+TABLES = Path(__file__).parents[1] / "data" / "tables"
 MACRO_SPACE = Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml"
 
 
-def beside(path: Path) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not path.exists(), reason=f"{path.name} is not beside this checkout")
+def table(name: str) -> list[dict[str, str]]:
+    """The rows of a published table."""
+    with (TABLES / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 # Exact published counts: torchvision's num_params, timm and osmr/imgclsmob, tensorflow/tpu.
@@ -89,39 +85,8 @@ def test_references_have_exactly_the_published_parameters(name: str) -> None:
 def test_built_references_have_exactly_the_published_parameters(name: str) -> None:
     """Built and traced at a small size; parameters do not depend on it, and the MACs are the closed form's."""
     arch = reference(name, resolution=64)
-    built = count(arch)
+    built = count(arch, trace=True)
     assert (built.params, built.macs) == (PARAMETERS[name], cost_of(arch).macs)
-
-
-def published_rows() -> Iterator[tuple[str, dict[str, str]]]:
-    """Our name of each row of the published figures whose MACs somebody counted."""
-    if not FIGURES.exists():
-        return
-    with FIGURES.open() as file:
-        for row in csv.DictReader(file):
-            if row["macs_counted_m"] and (name := _name(row["network"], row["variant"])):
-                yield f"{name}{',' if '@' in name else '@'}resolution={row['input']}", row
-
-
-def _name(network: str, variant: str) -> str | None:
-    if variant.startswith("minimalistic"):
-        return f"{network}_minimalistic"
-    if network == "shufflenet_v1":
-        match = re.fullmatch(r"([\d.]+)x g=(\d)", variant)
-        return f"shufflenet_v1_g{match[2]}@width={match[1]}" if match else None
-    scaled = (f"{network}@width={variant.removesuffix('x')}",) if re.fullmatch(r"[\d.]+x?", variant) else ()
-    families = {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "shufflenet_v2"}
-    if network in families | {"mnasnet_a1", "mnasnet_b1", "mnasnet_small"}:
-        return scaled[0]
-    whole = {
-        **{("efficientnet", f"b{at}"): f"efficientnet_b{at}" for at in range(8)},
-        ("efficientnet_v2", "s"): "efficientnet_v2_s",
-        ("proxylessnas", "mobile (R)"): "proxylessnas_mobile",
-        ("fbnet", "C"): "fbnet_c",
-        ("mobilenet_v4", "conv_s"): "mobilenet_v4_conv_small",
-        ("mobilenet_v4", "conv_m"): "mobilenet_v4_conv_medium",
-    }
-    return whole.get((network, variant))
 
 
 # Rows whose count cannot be ours, and why.
@@ -135,54 +100,57 @@ EXCEPTIONS = {
 }
 
 
-@beside(FIGURES)
-@pytest.mark.parametrize(("name", "row"), published_rows())
-def test_every_published_size_has_the_counted_figures(name: str, row: dict[str, str]) -> None:
+@pytest.mark.parametrize("row", table("published_sizes"), ids=lambda row: row["network"])
+def test_every_published_size_has_the_counted_figures(row: dict[str, str]) -> None:
     """Parameters exactly, MACs within half a percent, but for the exceptions."""
-    cost = cost_of(reference(name))
-    macs_off = abs(cost.macs / 1e6 / float(row["macs_counted_m"]) - 1)
-    if EXCEPTIONS.get(name) == INDIVISIBLE:
+    cost, exception = cost_of(reference(row["network"])), EXCEPTIONS.get(row["network"])
+    macs_off = abs(cost.macs / 1e6 / float(row["macs_m"]) - 1)
+    if exception == INDIVISIBLE:
         assert 0.005 < macs_off < 0.1
         return
     assert macs_off < 0.005
-    if row["params_exact"]:
-        without_bias = 1000 if EXCEPTIONS.get(name) == NO_BIAS else 0
-        assert cost.params - without_bias == int(row["params_exact"])
+    if row["params"]:
+        without_bias = 1000 if exception == NO_BIAS else 0
+        assert cost.params - without_bias == int(row["params"])
 
 
-@beside(FIGURES)
-def test_no_published_size_is_passed_over() -> None:
-    """What is left out has no rows here: libraries keep it, or (FBNet-A, -B) public counts do not settle its rows."""
-    names = {name for name, _ in published_rows()}
-    assert len(names) == 93
-    assert set(EXCEPTIONS) <= names
+def test_exceptions_are_published_sizes() -> None:
+    assert set(EXCEPTIONS) <= {row["network"] for row in table("published_sizes")}
 
 
-def specialised() -> list[dict[str, Any]]:
-    return list(json.loads(SPECIALISED.read_text())) if SPECIALISED.exists() else []
-
-
-def as_space(net: dict[str, Any]) -> str:
-    """A published network in the grammar of spaces, one row a block."""
-    rows = [
-        f"  - {{op: mbconv, channels: {b['cout']}, stride: {b['s']}, kernel: {b['k']}, expand: {b['mid'] / b['cin']}, "
-        f"se: {0.25 if b['se'] else 0}, act: {b['act']}}}"
-        for b in net["blocks"]
-    ]
+def as_space(net: dict[str, str]) -> str:
+    """A specialised network in the grammar of spaces, one row a block."""
+    rows, inputs = [], int(net["stem"])
+    for block in net["blocks"].split():
+        kernel, expanded, channels, stride, gated, act = block.split("/")
+        rows.append(
+            f"  - {{op: mbconv, channels: {channels}, stride: {stride}, kernel: {kernel}, "
+            f"expand: {int(expanded) / inputs}, se: {0.25 if gated == '1' else 0}, act: {act}}}"
+        )
+        inputs = int(channels)
     head = [f"  - {{op: conv, channels: {net['final_expand'] or net['feature_mix']}, act: {net['stem_act']}}}"]
     head.append("  - {op: pool}")
     if net["final_expand"]:  # MobileNetV3's last stage, here without bias
         head.append(f"  - {{op: linear, channels: {net['feature_mix']}, act: h_swish, bias: false}}")
     stem = f"stem: {{op: conv, kernel: 3, channels: {net['stem']}, stride: 2, act: {net['stem_act']}}}"
-    return "\n".join([f"name: one\nresolution: {net['image_size']}", stem, "stages:", *rows, "head:", *head])
+    return "\n".join([f"name: one\nresolution: {net['resolution']}", stem, "stages:", *rows, "head:", *head])
 
 
-@beside(SPECIALISED)
-@pytest.mark.parametrize("net", specialised(), ids=lambda net: net["name"])
-def test_specialised_networks_have_the_counted_figures(net: dict[str, Any]) -> None:
+SPECIALISED = pytest.mark.parametrize("net", table("specialised_networks"), ids=lambda net: net["network"])
+
+
+@SPECIALISED
+def test_specialised_networks_have_the_counted_figures(net: dict[str, str]) -> None:
     """19 networks that Once-for-all found for phones, GPUs and CPUs."""
     cost = cost_of(parse_space(as_space(net), "net").sample(0))
-    assert (cost.params, cost.macs) == (net["params_calc"], net["macs_calc"])
+    assert (cost.params, cost.macs) == (int(net["params"]), int(net["macs"]))
+
+
+@SPECIALISED
+@pytest.mark.slow
+def test_specialised_networks_are_built_with_the_counted_figures(net: dict[str, str]) -> None:
+    cost = count(parse_space(as_space(net), "net").sample(0), trace=True)
+    assert (cost.params, cost.macs) == (int(net["params"]), int(net["macs"]))
 
 
 def macro(code: str) -> Arch:
@@ -192,41 +160,22 @@ def macro(code: str) -> Arch:
     return space.decode(genes)
 
 
-@beside(MACRO)
-def test_all_of_nas_bench_macro_has_the_published_figures() -> None:
-    """6,561 networks by closed form. 3,969 are distinct: an identity before or after another block is the same."""
-    space = load_space(MACRO_SPACE)
-    found = set()
-    for code, known in json.loads(MACRO.read_text()).items():
-        genes = {gene.name: gene.options[int(digit)] for gene, digit in zip(space.genes, code, strict=True)}
-        arch = space.decode(genes)
-        cost = cost_of(arch, 10)
-        assert (cost.params, cost.macs) == (known["params"], known["flops"]), code
-        found.add(arch.key)
-    assert len(found) == space.size == 3969
+def test_networks_of_nas_bench_macro_have_the_published_figures() -> None:
+    """By closed form."""
+    for row in table("nas_bench_macro"):
+        cost = cost_of(macro(row["code"]), 10)
+        assert (cost.params, cost.macs) == (int(row["params"]), int(row["macs"])), row["code"]
 
 
-@beside(MACRO)
-def test_a_sample_of_nas_bench_macro_is_built_with_the_published_figures() -> None:
-    _built(np.random.default_rng(0).choice(sorted(json.loads(MACRO.read_text())), 30, replace=False).tolist())
+def test_codes_of_nas_bench_macro_are_3969_networks() -> None:
+    """Of 6,561 codes: an identity before or after another block is the same network."""
+    found = {macro("".join(code)).key for code in product("012", repeat=8)}
+    assert len(found) == load_space(MACRO_SPACE).size == 3969
 
 
-@beside(MACRO)
-@pytest.mark.slow
-def test_all_of_nas_bench_macro_is_built_with_the_published_figures() -> None:
-    _built(list(json.loads(MACRO.read_text())))
-
-
-def _built(codes: list[str]) -> None:
-    published = json.loads(MACRO.read_text())
-    for code in codes:
-        cost = count(macro(code), 10)
-        assert (cost.params, cost.macs) == (published[code]["params"], published[code]["flops"]), code
-
-
-@beside(SPECIALISED)
-@pytest.mark.slow
-@pytest.mark.parametrize("net", specialised(), ids=lambda net: net["name"])
-def test_specialised_networks_are_built_with_the_counted_figures(net: dict[str, Any]) -> None:
-    cost = count(parse_space(as_space(net), "net").sample(0))
-    assert (cost.params, cost.macs) == (net["params_calc"], net["macs_calc"])
+@pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
+def test_networks_of_nas_bench_macro_are_built_with_the_published_figures(every: int) -> None:
+    """Built and traced: one in twenty, and all with `pytest -m slow`."""
+    for row in table("nas_bench_macro")[::every]:
+        cost = count(macro(row["code"]), 10, trace=True)
+        assert (cost.params, cost.macs) == (int(row["params"]), int(row["macs"])), row["code"]

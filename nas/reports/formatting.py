@@ -1,4 +1,4 @@
-"""Numbers to text, one way for every page of the report."""
+"""Numbers and phrases as text, one way for every page."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]|#~])")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How the score of this run is called and written.
+    """Name and format of the score of a run.
 
     Args:
-        percent: a proxy accuracy 0..1, shown in percent; else any real number of a custom evaluation.
+        percent: whether it is a proxy accuracy 0..1, shown in percent; otherwise it is any real number from the
+            caller's own function.
     """
 
     percent: bool
@@ -31,7 +32,7 @@ class Score:
         return "proxy accuracy" if self.percent else "score"
 
     def shown(self, value: float) -> float:
-        """`value` on the axis of a plot."""
+        """`value` as the axis of a plot shows it."""
         return 100 * value if self.percent else value
 
     def text(self, value: float | None) -> str:
@@ -39,20 +40,20 @@ class Score:
             return NONE
         return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}".replace("-", "−")
 
-    def named(self, value: float | None) -> str:
-        """The score with its name, for a heading."""
+    def with_name(self, value: float | None) -> str:
+        """The value and the name of the score, for a heading."""
         return f"{self.text(value)} {self.name}" if self.percent else f"{self.name.capitalize()} {self.text(value)}"
 
     def difference(self, value: float) -> str:
         return signed(f"{100 * value:+.1f} points" if self.percent else f"{value:+.3g}")
 
     def distance(self, value: float) -> str:
-        """An absolute difference."""
+        """A difference without its sign."""
         return f"{100 * value:.1f} points" if self.percent else f"{value:.3g}"
 
 
 def signed(text: str) -> str:
-    """A true minus sign, and none (nor a plus) before zero.
+    """Use a true minus sign, and no sign before zero.
 
     >>> signed("-1.5 %"), signed("-0.0 %")
     ('−1.5 %', '0.0 %')
@@ -73,12 +74,12 @@ def ms(value: float) -> str:
 
 
 def measured_ms(latency: Latency) -> str:
-    """The same of a measurement, with what further ones are to stay within where that is known: ``5.43 (≤ 5.52)``."""
+    """A measured latency, with the bound for further measurements if there is one: ``5.43 (≤ 5.52)``."""
     return ms(latency.ms) + ("" if latency.holds_ms is None else f" (≤ {ms(latency.holds_ms)})")
 
 
 def target(value: float) -> str:
-    """A target as it was given, without needless digits.
+    """A latency target as the user gave it, without needless digits.
 
     >>> target(66.0), target(7.25)
     ('66 ms', '7.25 ms')
@@ -106,19 +107,19 @@ def megabytes(value: float) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share 0..1."""
+    """A share 0..1 in percent."""
     return NONE if value is None else f"{100 * value:.{digits}f} %"
 
 
 def relative(value: float | None) -> str:
-    """A relative error, signed."""
+    """A relative error in percent, with its sign."""
     return NONE if value is None else signed(f"{100 * value:+.1f} %")
 
 
-def big(value: int) -> str:
-    """A count that may be astronomical.
+def large_number(value: int) -> str:
+    """A count that may have dozens of digits.
 
-    >>> big(1200), big(13_200_000_000_000)
+    >>> large_number(1200), large_number(13_200_000_000_000)
     ('1,200', '1.3 × 10¹³')
     """
     if value < 10_000_000:
@@ -136,34 +137,39 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def listed(items: Iterable[str]) -> str:
+def is_or_are(number: int) -> str:
+    """The verb after a count."""
+    return "is" if number == 1 else "are"
+
+
+def and_list(items: Iterable[str]) -> str:
     """
-    >>> listed(["a", "b", "c"])
+    >>> and_list(["a", "b", "c"])
     'a, b and c'
     """
     *first, last = list(items) or [""]
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def circumstances(latency: Latency) -> str:
-    """Where and how a latency holds: device, runtime, threads, batch."""
+def conditions(latency: Latency) -> str:
+    """Where a latency holds: device, runtime, threads, batch."""
     parts = [latency.device, latency.runtime or "runtime unknown"]
     parts.append(counted(latency.threads, "thread") if latency.threads else "threads unknown")
     return ", ".join([*parts, f"batch {latency.batch}"])
 
 
 def standard_error(share: float, count: int) -> float:
-    """Of a share of `count` held-out images: binomial, by the rule of Agresti and Coull, which is never zero."""
-    drawn = (share * count + 2) / (count + 4)
-    return math.sqrt(drawn * (1 - drawn) / (count + 4))
+    """Standard error of a share (0..1) of `count` held-out images: binomial, by Agresti and Coull, never zero."""
+    adjusted = (share * count + 2) / (count + 4)
+    return math.sqrt(adjusted * (1 - adjusted) / (count + 4))
 
 
-def markup(text: object) -> str:
-    """Plain text for HTML, attribute values included. A number stays on one line with its unit."""
+def escape_html(text: object) -> str:
+    """Plain text for HTML, also inside attributes. A number and its unit stay on one line."""
     return html.escape(_UNIT.sub("\u00a0", str(text)), quote=True)
 
 
-def markdown(text: object) -> str:
-    """Plain text for Markdown on one line: neither HTML nor a table nor emphasis can come out of it."""
+def escape_markdown(text: object) -> str:
+    """Plain text for one line of Markdown: it cannot turn into HTML, a table or emphasis."""
     flat = " ".join(str(text).split())
     return _MARKDOWN.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -1,4 +1,4 @@
-"""Drawings and figures as PNG, by matplotlib."""
+"""Drawings and matplotlib figures as PNG."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
-PIXELS_PER_INCH = 96  # a drawing's unit is a CSS pixel
+PIXELS_PER_INCH = 96  # CSS pixels, the unit of a drawing
 
 
 def drawings_png(drawings: Sequence[Drawing]) -> bytes:
-    """Drawings below each other as one PNG."""
+    """One PNG with the drawings below each other."""
     from matplotlib.figure import Figure
 
     gap = 26.0
     width = max(drawing.width for drawing in drawings)
     height = sum(drawing.height for drawing in drawings) + gap * (len(drawings) - 1)
-    # Agg cannot draw more than 2^16 pixels a side; a hundred strips stay below at full resolution.
+    # Agg cannot draw more than 2^16 pixels a side; a hundred block diagrams stay below that at full resolution.
     dpi = min(DPI, 60_000 * PIXELS_PER_INCH / height)
     figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=dpi, facecolor=PAPER)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -60,7 +60,7 @@ def _shape(axes: Axes, shape: Shape, top: float) -> None:
 
 
 def literal(text: str) -> str:
-    """Not mathematics: a dollar sign stands for itself."""
+    """Escape dollar signs, which matplotlib reads as mathematics."""
     return text.replace("$", r"\$")
 
 

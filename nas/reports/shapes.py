@@ -1,4 +1,4 @@
-"""Plain shapes, which `nas.reports.svg` and `nas.reports.png` both draw."""
+"""Plain shapes that `nas.reports.svg` and `nas.reports.png` both draw."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Rect:
     height: float
     fill: str
     stroke: str | None = None
-    tip: str | None = None
+    tip: str | None = None  # shown on hover, in SVG only
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Text:
     colour: str = INK
     anchor: str = "start"  # start, middle, end
     bold: bool = False
-    ident: str | None = None  # a place to jump to
+    ident: str | None = None  # anchor for links, in SVG only
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ Shape = Rect | Text | Line
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes on a page; the origin is at the top left, y goes down, one unit is one CSS pixel."""
+    """Shapes with a common size. The origin is at the top left, y points down, one unit is one CSS pixel."""
 
     width: float
     height: float
     shapes: tuple[Shape, ...]
-    label: str
+    label: str  # alternative text

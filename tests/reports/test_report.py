@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from base64 import b64encode
+from dataclasses import fields, replace
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,18 +19,22 @@ import pytest
 from nas.arch.arch import Arch
 from nas.arch.block import CELLS, OPS, Block
 from nas.arch.cost import cost_of
+from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
+from nas.engine.options import SearchOptions
+from nas.engine.run.info import DataInfo, DeviceInfo, RunInfo
 from nas.engine.run.record import Candidate, Record
+from nas.latency.margin import SafetyMargin
 from nas.latency.record import Latency
 from nas.references.table import reference
-from nas.reports.run.block_diagram import cells, shares, thinned
-from nas.reports.run.block_drawing import foot_note, strips_drawing
-from nas.reports.run.data import contents
-from nas.reports.run.figures import course_figures, pareto_figure
+from nas.reports.run.block_diagram import cells, shares_by_depth, thinned
+from nas.reports.run.block_drawing import cell_label, diagrams_drawing
+from nas.reports.run.data import report_data
+from nas.reports.run.figures import history_figures, pareto_figure
 from nas.reports.run.markdown import markdown_page
-from nas.reports.run.page import html_page
-from nas.reports.run.similarity import likeness
-from nas.reports.run.tables import entries, network_table
+from nas.reports.run.page import report_page
+from nas.reports.run.similarity import similarity
+from nas.reports.run.tables import entries_of, network_table
 from nas.reports.run.write import write_report
 from nas.reports.shapes import Rect, Text
 from nas.reports.svg import svg
@@ -57,17 +63,30 @@ def candidate(arch: Arch, rng: np.random.Generator, **changes: Any) -> Candidate
     return Candidate(**values | changes)
 
 
-def options() -> dict[str, Any]:
-    data = {"name": "cifar10", "classes": 10, "train": 8000, "val": 2000, "generated": False, "notes": []}
-    proxy = {"width": 0.35, "resolution": 40, "steps": 400}
-    return {
-        "name": "lifelike", "seed": 0, "sampler": "tpe", "workers": 1, "trials": 120, "budget_s": 600.0, "data": data,
-        "proxy": proxy, "device": "host", "versions": {"nas": "0.1.0"}, "seconds": 598.0,
-    }  # fmt: skip
+def run_info(space: Space, target_ms: float | None) -> RunInfo:
+    return RunInfo(
+        options=SearchOptions(target_ms=target_ms, trials=120, budget_s=600.0, sampler="tpe"),
+        space=space,
+        name="lifelike",
+        versions={"nas": "0.1.0"},
+        spent_s=598.0,
+        device=DeviceInfo(DEVICE, runtime="onnxruntime", threads=1),
+        data=DataInfo("cifar10", "abc", tuple("abcdefghij"), 8000, 2000),
+        proxy={"width": 0.35, "resolution": 40, "steps": 400},
+        table_error={"mape": 0.031, "worst": 0.092, "spearman": 0.987, "nets": 12},
+        feasibility={"fastest_ms": 1.6, "slowest_ms": 31.0, "share": 0.41, "binds": True, "target_ms": target_ms},
+    )
+
+
+def with_info(record: Record, **changes: Any) -> Record:
+    """The record with other facts in its run.json; those of the options by their own names."""
+    given = {field.name for field in fields(SearchOptions)} - {"data"}
+    options = replace(record.info.options, **{name: changes.pop(name) for name in given & changes.keys()})
+    return replace(record, info=replace(record.info, options=options, **changes))
 
 
 def lifelike(count: int = 120, target_ms: float | None = 6.0, seed: int = 3) -> Record:
-    """A finished run on mbconv: too-slow candidates, failures, front and references measured."""
+    """A finished run on mbconv with too-slow and failed candidates, whose front and references were measured."""
     rng = np.random.default_rng(seed)
     space = load_space("mbconv")
     found = []
@@ -82,15 +101,11 @@ def lifelike(count: int = 120, target_ms: float | None = 6.0, seed: int = 3) -> 
             )
         found.append(one)
     fixed = [candidate(reference(name), rng, name=name) for name in REFERENCES]
-    record = Record(options(), space, target_ms, found, fixed)
+    record = Record(run_info(space, target_ms), found, fixed)
     again = {c.key: latency(c.predicted.ms * rng.normal(1.0, 0.03), "measured") for c in (*record.front, *fixed)}
     noisy = record.front[0].key
     again[noisy] = replace(again[noisy], warning="noisy machine: the median is known to ±3.1% only, not ±1%")
-    return replace(
-        record.with_measured(again),
-        feasibility={"fastest_ms": 1.6, "slowest_ms": 31.0, "share": 0.41, "binds": True, "target_ms": target_ms},
-        table_error={"mape": 0.031, "worst": 0.092, "spearman": 0.987, "nets": 12},
-    )
+    return record.with_measured(again)
 
 
 class Page(HTMLParser):
@@ -100,6 +115,7 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
+        self.styles: list[str] = []
         self._text: list[str] = []
         self._inside = ""
         self.feed(source)
@@ -114,7 +130,9 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside == "script":
             self.scripts.append(data)
-        elif self._inside != "style":
+        elif self._inside == "style":
+            self.styles.append(data)
+        else:
             self._text.append(data)
 
     @property
@@ -165,7 +183,7 @@ def test_every_front_network_and_reference_is_in_every_file(
 
 def test_predicted_and_measured_stand_side_by_side(record: Record) -> None:
     """The table holds both latencies and their relative error for a measured network."""
-    table = network_table(record, entries(record))
+    table = network_table(record, entries_of(record))
     one = next(c for c in record.references if c.name == "mobilenet_v2")
     row = dict(zip(table.header, next(r.cells for r in table.rows if r.key == one.key), strict=True))
     assert one.measured is not None
@@ -179,34 +197,64 @@ def test_measured_latency_judges_the_target(record: Record) -> None:
     """A network predicted within the target and measured above it leaves the front and is named as missed."""
     best = record.front[-1]
     later = record.with_measured({best.key: latency(6.6, "measured")})
-    told = contents(later)
+    data = report_data(later)
     assert best.predicted.ms < 6.0
-    assert [e.candidate.key for e in told.entries if e.kind == "missed"] == [best.key]
-    assert best.key not in {mark.key for mark in told.view.front}
-    assert any("1 of " in s and "missed the target of 6 ms" in s and best.key in s for s in told.headline.sentences)
-    row = next(r for r in told.networks.rows if r.key == best.key)
-    assert row.cells[told.networks.header.index("Target")] == "missed"
+    assert [e.candidate.key for e in data.entries if e.kind == "missed"] == [best.key]
+    assert best.key not in {mark.key for mark in data.view.front}
+    assert any("1 of " in s and "6 ms" in s and best.key in s for s in data.headline.sentences)
+    row = next(r for r in data.networks.rows if r.key == best.key)
+    assert row.cells[data.networks.header.index("Target")] == "missed"
 
 
 def test_the_page_loads_nothing(written: dict[str, Path], page: Page) -> None:
-    """No element refers outside the file, plotly is there once, and the policy forbids what was overlooked."""
+    """No element refers outside the file, plotly is there once, and the policy forbids anything else."""
     for _, attrs in page.elements:
         for name in ("src", "href", "srcset", "action", "data"):
             assert (attrs.get(name) or "#").startswith(("#", "data:image/png;base64,"))
     assert sum("plotly.js v" in script for script in page.scripts) == 1
-    policy = next(attrs["content"] for tag, attrs in page.elements if tag == "meta" and "http-equiv" in attrs)
-    assert policy is not None
-    assert policy.startswith("default-src 'none'")
-    assert "http" not in policy
+    policy = policy_of(page)
+    assert policy["default-src"] == ["'none'"]
+    assert not any("http" in source for sources in policy.values() for source in sources)
+
+
+def policy_of(page: Page) -> dict[str, list[str]]:
+    text = next(attrs["content"] for tag, attrs in page.elements if tag == "meta" and "http-equiv" in attrs)
+    return {name: sources for name, *sources in (rule.split() for rule in (text or "").split(";"))}
+
+
+def test_only_the_scripts_and_styles_of_the_page_may_run(record: Record, page: Page) -> None:
+    """The policy has the hash of every embedded script and style, no other script's, and no 'unsafe-' source."""
+
+    def source(text: str) -> str:
+        return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+    policy = policy_of(page)
+    programs = [script for script in page.scripts if not script.startswith("{")]  # the others are JSON, never run
+    types = [attrs.get("type") for tag, attrs in page.elements if tag == "script"]
+    assert len(programs) == types.count(None) == 2
+    assert len(page.scripts) == len(types) == 5
+    assert set(types) == {None, "application/json"}
+    assert policy["script-src"] == [source(program) for program in programs]
+    assert policy["style-src"][0] == source(page.styles[0])
+    assert len(page.styles) == 1
+    assert not any("unsafe-" in one for sources in policy.values() for one in sources)
+    assert not any("style" in attrs or name.startswith("on") for _, attrs in page.elements for name in attrs)
 
 
 def test_names_from_outside_are_escaped(record: Record, tmp_path: Path) -> None:
     """A name with markup in it is shown as it is and never becomes an element, in HTML, SVG, figures or Markdown."""
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|a|`$b$"
     bad = replace(
-        record,
-        options=record.options | {"name": evil, "data": {"name": evil, "notes": [evil], "val": 100}, "sampler": evil},
-        space=replace(record.space, name=evil),
+        with_info(
+            record,
+            name=evil,
+            data=DataInfo(evil, "abc", (evil,), 900, 100, notes=(evil,)),
+            device=DeviceInfo(evil),
+            proxy={evil: 1},
+            versions={"nas": evil},
+            sampler=evil,
+            space=replace(record.space, name=evil),
+        ),
         references=[
             replace(c, name=evil, predicted=replace(c.predicted, device=evil), measured=None)
             for c in record.references[:1]
@@ -233,8 +281,8 @@ def test_names_from_outside_are_escaped(record: Record, tmp_path: Path) -> None:
 
 def test_figures_are_valid_plotly(record: Record) -> None:
     """Every property of the figures is one plotly knows."""
-    told = contents(record)
-    figures = [pareto_figure(told.view), *(figure for _, figure in course_figures(told.course, told.score))]
+    data = report_data(record)
+    figures = [pareto_figure(data.view), *(figure for _, figure in history_figures(data.history, data.score))]
     assert len(figures) == 3
     for figure in figures:
         go.Figure(figure)
@@ -244,12 +292,12 @@ def test_figures_are_valid_plotly(record: Record) -> None:
 def test_every_candidate_is_in_the_plot_once(record: Record) -> None:
     """Candidates, front, missed, too slow and those named as left out make up all candidates but the failed."""
     for seed in range(3):
-        told = contents(lifelike(seed=seed))
-        view = told.view
+        data = report_data(lifelike(seed=seed))
+        view = data.view
         keys = [mark.key for part in (view.candidates, view.front, view.missed, view.too_slow) for mark in part]
         left_out = [int(note.split()[0]) for note in view.notes if "too-slow" in note]
         assert len(set(keys)) == len(keys)
-        assert len(keys) + sum(left_out) == told.counts.complete + told.counts.too_slow
+        assert len(keys) + sum(left_out) == data.counts.complete + data.counts.too_slow
         ys = [mark.y for mark in (*view.candidates, *view.front, *view.references)]
         xs = [mark.x for mark in (*view.candidates, *view.front, *view.references)]
         assert view.x_range[0] <= min(xs) <= max(xs) <= view.x_range[1]
@@ -257,17 +305,17 @@ def test_every_candidate_is_in_the_plot_once(record: Record) -> None:
 
 
 def test_a_far_target_does_not_squeeze_the_plot(record: Record) -> None:
-    """A target far beyond all networks is told in words; a near one is drawn."""
-    far = contents(replace(record, target_ms=66.0)).view
+    """A target far beyond all networks becomes a note; a near one is drawn."""
+    far = report_data(with_info(record, target_ms=66.0)).view
     assert far.target_ms is None
     assert far.x_range[1] < 20
     assert any("66 ms" in note for note in far.notes)
-    assert contents(record).view.target_ms == 6.0
+    assert report_data(record).view.target_ms == 6.0
 
 
 def test_best_score_and_hypervolume_never_fall(record: Record) -> None:
-    """The course of the search is monotone and ends at the record's own hypervolume, both by predicted latency."""
-    steps = contents(without_measurements(record)).course
+    """The history of the search never falls and ends at the hypervolume of the record, by predicted latency."""
+    steps = report_data(without_measurements(record)).history
     assert len(steps) == len(record.candidates)
     for values in ([s.best for s in steps], [s.hypervolume for s in steps]):
         known = [value for value in values if value is not None]
@@ -277,71 +325,70 @@ def test_best_score_and_hypervolume_never_fall(record: Record) -> None:
 
 def test_what_limits_the_run_is_said(record: Record) -> None:
     """Each fact that limits the run has its sentence, with its numbers."""
-    data = {"name": "embedded", "classes": ["a"] * 10, "train": 4000, "val": 5000, "generated": True, "notes": ["cut"]}
-    options = record.options | {"data": data, "proxy": {"width": 0.25, "resolution": 32, "val_images": 1000}}
+    images = DataInfo("embedded", "abc", tuple("abcdefghij"), 4000, 5000, True, ("cut",))
+    proxy = {"width": 0.25, "resolution": 32, "val_images": 1000}
     noisy = {record.front[-1].key: latency(5.5, "measured", "noisy machine: known to ±3.1% only")}
-    told = contents(replace(record.with_measured(noisy), options=options))
-    limits, shown = " ".join(told.cannot), " ".join(told.can)
-    for fact in ("embedded (10 classes", "generated", "roughly", "Data: cut.", "0.25 of the channels", "32 px"):
+    data = report_data(with_info(record.with_measured(noisy), data=images, proxy=proxy))
+    limits, shown = " ".join(data.limitations), " ".join(data.findings)
+    for fact in ("embedded (10 classes", "generated", "cut", "0.25 of the channels", "32 px"):
         assert fact in limits
     # 1000 of 5000 held-out images are scored: sqrt(0.67 * 0.33 / 1000) = 1.5 points, times 2 sqrt(2) = 4.2 points
     for fact in ("1,000 held-out images", "1.5 points", "4.2 points", "seed 0", "1.3 × 10⁴⁰", "±3.1%", DEVICE):
         assert fact in limits
-    for fact in ("12 whole networks", "3.1 %", "9.2 %", "0.987", "binds: 41 %"):
+    for fact in ("12 held-out networks", "3.1 %", "9.2 %", "0.987", "41 %"):
         assert fact in shown
-    noisy_row = next(row for row in told.networks.rows if row.kind == "best")
-    assert noisy_row.cells[told.networks.header.index("Measured, ms")] == "5.50*"
-    loose = replace(record, feasibility=dict(record.feasibility or {}, binds=False, share=1.0), target_ms=66.0)
-    assert any("does not bind" in claim and "31.0 ms" in claim for claim in contents(loose).can)
-    guarded = replace(loose, feasibility=dict(loose.feasibility or {}, binding_ms=34.1))
-    assert any("does not bind" in claim and "below about 34.1 ms" in claim for claim in contents(guarded).can)
+    noisy_row = next(row for row in data.networks.rows if row.kind == "best")
+    assert noisy_row.cells[data.networks.header.index("Measured, ms")] == "5.50*"
+
+
+@pytest.mark.parametrize(("facts", "binding"), [({}, "31.0 ms"), ({"binding_ms": 34.1}, "34.1 ms")])
+def test_a_target_that_excludes_nothing_is_named(facts: dict[str, float], binding: str, record: Record) -> None:
+    """The report then names the target that would exclude a network: the slowest one's, with the safety margin."""
+    feasibility = {**(record.info.feasibility or {}), "binds": False, "share": 1.0, **facts}
+    found = report_data(with_info(record, feasibility=feasibility, target_ms=66.0)).findings
+    assert any("not bind" in claim and "66 ms" in claim and binding in claim for claim in found)
 
 
 @pytest.mark.parametrize(
-    ("guard", "limit_ms", "said"),
-    [
-        (0.05, 6.0 / 1.05, "about 9 in 10"),
-        (0.05, 6.0, "No guard was kept"),
-        (0.0, 6.0, None),
-    ],
+    ("guard", "limit_ms", "words"),
+    [(0.05, 6.0 / 1.05, ("margin", "5.71 ms", "5.0 %")), (0.05, 6.0, ("margin", "5.0 %", "off")), (0.0, 6.0, ())],
 )
-def test_a_correction_is_told_whatever_the_guard(
-    guard: float, limit_ms: float, said: str | None, record: Record
+def test_a_correction_is_reported_whatever_the_margin(
+    guard: float, limit_ms: float, words: tuple[str, ...], record: Record
 ) -> None:
-    """Predictions times 1.031 are told as such with a guard, with one that was dropped, and with none."""
-    rule = {"guard": guard, "correction": 1.031, "source": "near", "pairs_ms": [[5.0, 5.155]] * 8}
+    """Predictions times 1.031 are reported with a safety margin, with one that was dropped, and without one."""
+    margin = SafetyMargin(guard, 1.031, "near", ((5.0, 5.155),) * 8)
 
-    def told(**changes: Any) -> str:
-        changed = record.options | {"admission": rule | changes, "admitted_ms": limit_ms}
-        return " ".join(contents(replace(record, options=changed)).can)
+    def findings(margin: SafetyMargin) -> str:
+        return " ".join(report_data(with_info(record, margin=margin, admitted_ms=limit_ms)).findings)
 
-    assert "8 networks around the target" in told()
-    assert "1.031 times" in told()
-    assert ("uard" in told()) == (said is not None)
-    assert said is None or said in told()
-    assert "corrected" not in told(source="held-out", correction=1.0, pairs_ms=[])
+    assert "8 networks" in findings(margin)
+    assert "1.031" in findings(margin)
+    assert ("margin" in findings(margin)) == bool(words)
+    assert all(word in findings(margin) for word in words)
+    assert "corrected" not in findings(SafetyMargin(guard, source="held-out"))
 
 
-@pytest.mark.parametrize("case", ["empty", "failed", "too_slow", "unmeasured", "one", "one_reference", "bare_options"])
+@pytest.mark.parametrize("case", ["empty", "failed", "too_slow", "unmeasured", "one", "one_reference", "bare_info"])
 def test_a_run_that_ended_early_is_reported(case: str, record: Record, tmp_path: Path) -> None:
     """Whatever is missing, all files are written, and the page says in words that nothing can be recommended."""
     nothing = {"proxy_accuracy": None, "proxy_loss": None, "measured": None}
     some, none = record.candidates[:9], [replace(c, **nothing) for c in record.candidates[:9]]
     runs: dict[str, Record] = {
-        "empty": replace(record, candidates=[], references=[], feasibility=None, table_error=None),
+        "empty": replace(with_info(record, feasibility=None, table_error=None), candidates=[], references=[]),
         "failed": replace(record, candidates=[replace(c, state="FAILED", reason="out of memory") for c in none]),
-        "too_slow": replace(record, target_ms=0.1, candidates=[replace(c, state="TOO_SLOW") for c in none]),
+        "too_slow": replace(with_info(record, target_ms=0.1), candidates=[replace(c, state="TOO_SLOW") for c in none]),
         "unmeasured": without_measurements(record),
         "one": replace(record, candidates=record.front[:1], references=[]),
         "one_reference": replace(record, candidates=some, references=[replace(record.references[0], **nothing)]),
-        "bare_options": replace(record, options={"proxy": {}}, candidates=some),
+        "bare_info": Record(RunInfo(SearchOptions(), record.space, "", proxy={}), some, record.references),
     }
     run = runs[case]
     files = write_report(run, tmp_path)
     page = Page(files["report.html"].read_text(encoding="utf-8"))
     assert {"report.html", "report.md", "pareto.png", "pareto.csv", "trials.csv"} <= set(files)
     assert all(path.stat().st_size for path in files.values())
-    assert ("No network to recommend" in page.text) == (run.best is None)
+    assert (report_data(run).headline.figures == ()) == (run.best is None)
     assert "None" not in page.text
     assert "nan" not in page.text.lower().split()
     assert not any("proxy accuracy 0" in line for line in page.text.splitlines())
@@ -353,35 +400,34 @@ def test_a_custom_score_is_no_percentage(record: Record) -> None:
         replace(c, proxy_accuracy=None if c.proxy_accuracy is None else 100 * c.proxy_accuracy - 60, measured=None)
         for c in record.candidates
     ]
-    options = {"proxy": None, "data": None, "seed": 1}
-    run = replace(record, options=options, candidates=scored, references=[], target_ms=None, feasibility=None)
-    told = contents(run)
-    page = html_page(told, b"")
-    text = Page(page).text + markdown_page(told)
+    bare = with_info(record, proxy=None, data=None, feasibility=None, table_error=None, target_ms=None)
+    run = replace(bare, candidates=scored, references=[])
+    data = report_data(run)
+    text = Page(report_page(data, b"")).text + markdown_page(data)
     assert "accuracy" not in text.lower()
     assert "Score" in text
-    assert f"Score {told.score.text(run.front[-1].proxy_accuracy)}" in told.headline.title
-    assert [name for name, _ in course_figures(told.course, told.score)] == ["best"]
+    assert f"Score {data.score.text(run.front[-1].proxy_accuracy)}" in data.headline.title
+    assert [name for name, _ in history_figures(data.history, data.score)] == ["best"]
 
 
-def test_strips_are_the_rows(record: Record) -> None:
-    """A strip has the choices of every row but the pool, in order, each in a place of its own on common columns."""
-    drawn = contents(record).sheet
+def test_block_diagrams_are_the_rows(record: Record) -> None:
+    """A diagram has every row but the pool, in order, each in its own place on common columns."""
+    drawn = report_data(record).sheet
     by_key = {c.key: c for c in (*record.candidates, *record.references)}
     slots = dict(drawn.columns)
-    for strip in drawn.strips:
-        rows = [row for row in by_key[strip.key].arch.rows if row.op != "pool"]
-        assert [(c.row, c.channels) for c in strip.cells] == [(r, r.channels) for r in rows]
-        assert len({(c.group, c.slot) for c in strip.cells}) == len(strip.cells)
-        assert all(c.slot < slots[c.group] for c in strip.cells)
+    for diagram in drawn.diagrams:
+        rows = [row for row in by_key[diagram.key].arch.rows if row.op != "pool"]
+        assert [(c.row, c.channels) for c in diagram.cells] == [(r, r.channels) for r in rows]
+        assert len({(c.group, c.slot) for c in diagram.cells}) == len(diagram.cells)
+        assert all(c.slot < slots[c.group] for c in diagram.cells)
     assert [group for group, _ in drawn.columns] == ["stem", "1/2", "1/4", "1/8", "1/16", "1/32", "head"]
-    assert len(thinned(drawn, 10).strips) == 10
-    assert {s.kind for s in thinned(drawn, 10).strips} == {"best", "front", "reference"}
+    assert len(thinned(drawn, 10).diagrams) == 10
+    assert {s.kind for s in thinned(drawn, 10).diagrams} == {"best", "front", "reference"}
 
 
 def test_shares_by_depth_of_mobilenet_v3_large() -> None:
     """By hand from table 1 of arXiv 1905.02244: 15 blocks, so five a third."""
-    kernel, se, h_swish, swish, *others = shares(reference("mobilenet_v3_large"))
+    kernel, se, h_swish, swish, *others = shares_by_depth(reference("mobilenet_v3_large"))
     assert kernel == pytest.approx((2 / 5, 1 / 5, 3 / 5))  # 3 3 3 5 5 | 5 3 3 3 3 | 3 3 5 5 5
     assert se == pytest.approx((2 / 5, 1 / 5, 5 / 5))  # - - - SE SE | SE - - - - | SE SE SE SE SE
     assert h_swish == pytest.approx((0, 4 / 5, 5 / 5))  # RE x5 | RE HS x4 | HS x5
@@ -389,25 +435,25 @@ def test_shares_by_depth_of_mobilenet_v3_large() -> None:
     assert others == [(0, 0, 0)] * 3
 
 
-def test_likeness() -> None:
-    """A network equals itself, likeness goes both ways, and one changed cell in four leaves three quarters."""
+def test_similarity() -> None:
+    """A network equals itself, similarity is symmetric, and one changed choice in four leaves three quarters."""
     v2, v3, b0 = (reference(name) for name in ("mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0"))
-    assert likeness(v3, v3) == 1
-    assert likeness(v2, v3) == likeness(v3, v2)
+    assert similarity(v3, v3) == 1
+    assert similarity(v2, v3) == similarity(v3, v2)
     changed = replace(b0, rows=tuple(replace(r, act="relu") if r.op == "mbconv" else r for r in b0.rows))
-    assert likeness(b0, changed) == pytest.approx(3 / 4)
+    assert similarity(b0, changed) == pytest.approx(3 / 4)
     one, other = (Arch((Block("uib", 8, 3, kernel_start=k, expand=2, act="relu"), Block("pool")), 32) for k in (3, 5))
-    assert likeness(one, other) == pytest.approx(3 / 4)  # of two kernels, expansion and activation
+    assert similarity(one, other) == pytest.approx(3 / 4)  # of two kernels, expansion and activation
     shuffled = Arch((Block("shuffle_v1", 8, 3, groups=2, act="relu"), Block("pool")), 32)
-    assert likeness(one, shuffled) == likeness(shuffled, one) == pytest.approx(2 / 6)  # kernel and activation
+    assert similarity(one, shuffled) == similarity(shuffled, one) == pytest.approx(2 / 6)  # kernel and activation
 
 
 def test_plain_convolutions_only() -> None:
-    """A network without MBConv blocks, or with fewer than three, has strips, shares and a place for every row."""
+    """A network without MBConv blocks has shares and a place for every row."""
     rows = (Block("conv", 16, 3, 2, act="relu"), Block("conv", 32, 5, 1, act="relu"), Block("pool"))
     arch = Arch(rows, 32)
     assert [(c.group, c.slot) for c in cells(arch)] == [("1/2", 0), ("1/2", 1)]
-    assert shares(arch)[0] == (0, 1, None)
+    assert shares_by_depth(arch)[0] == (0, 1, None)
 
 
 EVERY_OP = (
@@ -427,8 +473,8 @@ EVERY_OP = (
 )
 
 
-def test_strips_of_every_op(record: Record) -> None:
-    """Every block is drawn inside the page, told by the names of its own cells and no other, and explained in words."""
+def test_block_diagrams_of_every_op(record: Record) -> None:
+    """Every block is drawn, described by its own choices and no others, and explained in words."""
     arch = Arch(EVERY_OP, 224)
     assert {row.op for row in arch.rows} == set(OPS)
     drawn = cells(arch)
@@ -442,19 +488,19 @@ def test_strips_of_every_op(record: Record) -> None:
     assert tips[7] == "universal inverted bottleneck without depthwise, expansion 4, ReLU, group norm, 64 channels"
     assert tips[8] == "ShuffleNetV1 unit 3×3, 3 groups (the first 1×1: 1), ReLU, stride 2, 96 channels"
     assert all(("expansion" in tip) == ("expand" in CELLS[c.row.op]) for c, tip in zip(drawn, tips, strict=True))
-    assert [foot_note(c) for c in drawn if c.is_block] == ["ds", "sp", "×6", "f×4", "×4", "×4", "v1 g3", "v2"]
+    assert [cell_label(c) for c in drawn if c.is_block] == ["ds", "sp", "×6", "f×4", "×4", "×4", "v1 g3", "v2"]
     one = candidate(arch, np.random.default_rng(0))
-    told = contents(replace(record, candidates=[replace(one, predicted=latency(5.0))], references=[]))
-    shapes = strips_drawing(told.sheet).shapes
+    data = report_data(replace(record, candidates=[replace(one, predicted=latency(5.0))], references=[]))
+    shapes = diagrams_drawing(data.sheet).shapes
     assert {"3·5", "–", "max", "GELU"} <= {shape.text for shape in shapes if isinstance(shape, Text)}
-    page = Page(html_page(told, b"")).text
-    for words in ("ShuffleNetV2 unit", "v1 g3", "two depthwise", "uib3.5 a universal", "ge GELU"):
+    page = Page(report_page(data, b"")).text
+    for words in ("ShuffleNetV2 unit", "v1 g3", "two depthwise", "uib3.5", "ge GELU"):
         assert words in page
 
 
-def test_two_drawings_of_one_data_object(record: Record) -> None:
-    """SVG is well-formed XML with every cell of the drawing, and the same shapes make the PNG."""
-    drawing = strips_drawing(contents(record).sheet)
+def test_the_svg_has_every_cell_of_the_drawing(record: Record) -> None:
+    """The SVG is well-formed XML with every cell of the drawing, and no cell lies outside."""
+    drawing = diagrams_drawing(report_data(record).sheet)
     root = ElementTree.fromstring(svg(drawing))
     drawn = [shape for shape in drawing.shapes if isinstance(shape, Rect)]
     assert sum(element.tag.endswith("rect") for element in root.iter()) == len(drawn)
@@ -466,8 +512,8 @@ def test_two_drawings_of_one_data_object(record: Record) -> None:
 
 
 def test_a_second_report_replaces_the_first(record: Record, tmp_path: Path) -> None:
-    """Writing again leaves no temporary file and the new content."""
+    """Writing again leaves the new content and no temporary file."""
     write_report(without_measurements(record), tmp_path)
     files = write_report(record, tmp_path)
     assert not list(tmp_path.glob("**/.*"))
-    assert "measured after the search" in files["report.md"].read_text(encoding="utf-8")
+    assert " ms measured" in files["report.md"].read_text(encoding="utf-8")

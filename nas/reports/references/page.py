@@ -1,18 +1,17 @@
-"""The table of published networks as one HTML file that loads nothing and runs nothing."""
+"""The table of published networks as one HTML file, which loads nothing and runs no script."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib import resources
 
 from nas.references.published import Figure
-from nas.reports.formatting import NONE, markup, megabytes, ms
+from nas.reports.formatting import NONE, escape_html, megabytes, ms
+from nas.reports.html import html_page, section
 from nas.reports.references.plot import display_name, top1_drawing
 from nas.reports.references.table import DIFFER_UNKNOWN, Note, ReferenceRow, ReferenceTable, percent_text
 from nas.reports.svg import svg
 
 TITLE = "Published networks, counted and measured here"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
 main { max-width: 1220px; }
 td.text, th.text { text-align: left; }
@@ -29,22 +28,22 @@ ol.notes li { margin-bottom: 9px; max-width: 100ch; overflow-wrap: anywhere; }
 ol.notes li:target { background: var(--shade); }
 """
 COUNTED = (
-    "Parameters include batch norm's scale and shift; a MAC is one multiply-accumulate of a convolution or a linear "
-    "layer, squeeze-and-excitation included. Memory is what float32 weights and activations move, each operator "
-    "reading and writing on its own. Small numbers beside a name lead to the explanation of a figure that differs by "
-    "more than 0.5 % beyond the digits printed."
+    "Parameters include the scale and shift of batch norm. A MAC is one multiply-accumulate of a convolution or a "
+    "linear layer, squeeze-and-excitation included. Memory access is the float32 weights and activations that the "
+    "operators read and write, each on its own. A small number beside a name links to an explanation where a published "
+    "figure differs from the counted one by more than 0.5 %, beyond rounding."
 )
 
 
-# What the words beside a top-1 stand for.
+# What the words beside a top-1 figure mean.
 LABELS = {
     "authors": "the authors' repository",
     "slim": "the authors' repository, tensorflow/models",
-    "osmr": "trained again by osmr/imgclsmob",
-    "ICML": "the version printed in the proceedings, earlier than the latest on arXiv",
+    "osmr": "retrained by osmr/imgclsmob",
+    "ICML": "the version in the proceedings, which is earlier than the latest on arXiv",
     "10-crop": "ten crops of each image",
     "V1": "torchvision's first weights",
-    "V2": "torchvision's second weights, of a longer recipe",
+    "V2": "torchvision's second weights, trained by a longer recipe",
     "tf_": "the authors' TensorFlow weights, converted",
     "aa": "trained with AutoAugment",
     "ra": "timm's recipe with RandAugment",
@@ -55,31 +54,19 @@ LABELS = {
 
 
 def reference_page(table: ReferenceTable) -> str:
-    """The whole page; everything in it is escaped."""
-    style = resources.files("nas.reports").joinpath("style.css").read_text(encoding="utf-8")
-    where = f"Latency {table.device}. " if table.device else ""
-    made = f"{where}Made {table.made.replace('T', ' ')} by nas {table.version}."
+    """The whole page; every text in it is escaped."""
+    where = f"Latency: {table.device}. " if table.device else ""
+    created = f"{where}Created {table.made.replace('T', ' ')} by nas {table.version}."
     sections = [_plot(table), _networks(table), _notes(table.notes), _phones(table.rows), _left_out(table)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{markup(TITLE)}</title><style>{style}{STYLE}</style></head>\n<body><main>\n"
-        f"<header><h1>{markup(TITLE)}</h1>"
-        f"<p>{markup(made)}</p></header>\n" + "\n".join(filter(None, sections)) + "\n</main></body></html>\n"
-    )
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{markup(title)}</h2>{''.join(parts)}</section>"
+    return html_page(TITLE, created, sections, STYLE)
 
 
 def _note(text: str) -> str:
-    return f'<p class="note">{markup(text)}</p>'
+    return f'<p class="note">{escape_html(text)}</p>'
 
 
 def _grid(header: Iterable[tuple[str, str]], body: Iterable[str]) -> str:
-    head = "".join(f"<th{_kind(kind)}>{markup(name)}</th>" for name, kind in header)
+    head = "".join(f"<th{_kind(kind)}>{escape_html(name)}</th>" for name, kind in header)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
@@ -91,49 +78,44 @@ def _plot(table: ReferenceTable) -> str:
     drawing = top1_drawing(table)
     if drawing is None:
         return ""
-    return _section("Published accuracy against latency", f'<div class="wide">{svg(drawing)}</div>')
+    return section("Published accuracy against latency", f'<div class="wide">{svg(drawing)}</div>')
 
 
 def _networks(table: ReferenceTable) -> str:
-    predicted = any(row.latency and row.latency.source == "predicted" for row in table.rows)
     header = [("Network", ""), ("Input", ""), ("Parameters", ""), ("published", ""), ("MACs", ""), ("published", "")]
     header += [("Memory access", "")]
-    header += [("Predicted ms" if predicted else "Measured ms", "")] if table.device else []
+    header += [(f"{table.latency_word.capitalize()}, ms", "")] if table.device else []
     header += [("Top-1 as published, %", "text")]
     marks = table.marks
     body = [_network(row, marks[row.name], table.device is not None) for row in table.rows]
-    warned = [row for row in table.rows if row.latency is not None and row.latency.warning]
     notes = [_note(COUNTED)]
-    if warned:
-        notes.append(
-            _note(
-                "* The measurement deserves less trust: " + str(warned[0].latency and warned[0].latency.warning) + "."
-            )
-        )
+    if warnings := [row.latency.warning for row in table.rows if row.latency and row.latency.warning]:
+        notes.append(_note(f"* This measurement is less reliable: {warnings[0]}."))
     if labels := labels_used(table.rows):
-        notes.append(_note("Beside a top-1: " + "; ".join(f"{word}: {text}" for word, text in labels.items()) + "."))
-    return _section("Networks", _grid(header, body), *notes)
+        words = "; ".join(f"{word}: {text}" for word, text in labels.items())
+        notes.append(_note(f"Words beside a top-1 figure: {words}."))
+    return section("Networks", _grid(header, body), *notes)
 
 
 def labels_used(rows: Iterable[ReferenceRow]) -> dict[str, str]:
-    """What the words beside the top-1 of some rows stand for, in the order of `LABELS`."""
+    """Meaning of the words beside the top-1 figures of these rows, in the order of `LABELS`."""
     words = {word for row in rows for source in row.top1 for word in source.split(" ")}
     return {word: text for word, text in LABELS.items() if word in words}
 
 
 def _network(row: ReferenceRow, marks: tuple[int, ...], timed: bool) -> str:
     links = "".join(f'<sup><a href="#note-{number}">{number}</a></sup>' for number in marks)
-    label = f"<small>{markup(row.name)}</small>" if display_name(row) != row.name else ""
+    label = f"<small>{escape_html(row.name)}</small>" if display_name(row) != row.name else ""
     params, macs = row.figure("params"), row.figure("macs")
     cells = [f"{row.resolution} px", f"{row.params:,}", _published(params)]
     cells += [f"{row.macs / 1e6:,.1f} M", _published(macs), megabytes(row.memory_bytes)]
-    top1 = "<br>".join(map(markup, _top1(row))) or NONE
+    top1 = "<br>".join(map(escape_html, _top1(row))) or NONE
     latency = ""
     if timed:
         noisy = " *" if row.latency and row.latency.warning else ""
-        latency = f"<td>{markup(ms(row.latency.ms) + noisy if row.latency else NONE)}</td>"
-    figures = "".join(f"<td>{markup(cell)}</td>" for cell in cells)
-    name = f"<th>{markup(display_name(row))}{links}{label}</th>"
+        latency = f"<td>{escape_html(ms(row.latency.ms) + noisy if row.latency else NONE)}</td>"
+    figures = "".join(f"<td>{escape_html(cell)}</td>" for cell in cells)
+    name = f"<th>{escape_html(display_name(row))}{links}{label}</th>"
     return f'<tr>{name}{figures}{latency}<td class="text lines">{top1}</td></tr>'
 
 
@@ -155,12 +137,12 @@ def _top1(row: ReferenceRow) -> list[str]:
 def _notes(notes: Sequence[Note]) -> str:
     known, unknown = [note for note in notes if not note.unknown], [note for note in notes if note.unknown]
     parts = [_list(known)] if known else []
-    parts += [f"<p>{markup(DIFFER_UNKNOWN)}</p>", _list(unknown)] if unknown else []
-    return _section("Where ours and theirs differ", *parts) if parts else ""
+    parts += [f"<p>{escape_html(DIFFER_UNKNOWN)}</p>", _list(unknown)] if unknown else []
+    return section("Where counted and published figures differ", *parts) if parts else ""
 
 
 def _list(notes: Sequence[Note]) -> str:
-    items = "".join(f'<li id="note-{note.number}">{markup(note.lines())}</li>' for note in notes)
+    items = "".join(f'<li id="note-{note.number}">{escape_html(note.lines())}</li>' for note in notes)
     return f'<ol class="notes" start="{notes[0].number}">{items}</ol>'
 
 
@@ -171,16 +153,16 @@ def _phones(rows: Iterable[ReferenceRow]) -> str:
         for one in row.phones:
             by_source.setdefault(one.source, []).append(f"{one.device} {one.ms:g} ms")
         for at, (source, figures) in enumerate(by_source.items()):
-            name = markup(display_name(row)) if at == 0 else ""
-            told = f'<td class="text">{markup(", ".join(figures))}</td><td class="text broad">{markup(source)}</td>'
-            body.append(f"<tr><th>{name}</th>{told}</tr>")
+            name = escape_html(display_name(row)) if at == 0 else ""
+            latency = f'<td class="text">{escape_html(", ".join(figures))}</td>'
+            body.append(f'<tr><th>{name}</th>{latency}<td class="text broad">{escape_html(source)}</td></tr>')
     if not body:
         return ""
-    note = "The same network bears different figures in different sources: compare only within one."
+    note = "Sources differ on the same network: compare figures within one source only."
     grid = _grid([("Network", ""), ("Latency", "text"), ("Source and version", "text")], body)
-    return _section("Published latency", grid, _note(note))
+    return section("Published latency", grid, _note(note))
 
 
 def _left_out(table: ReferenceTable) -> str:
-    items = "".join(f"<li>{markup(f'{name}: {reason}')}</li>" for name, reason in table.left_out.items())
-    return _section("Left out", f"<ul>{items}</ul>") if items else ""
+    items = "".join(f"<li>{escape_html(f'{name}: {reason}')}</li>" for name, reason in table.left_out.items())
+    return section("Left out", f"<ul>{items}</ul>") if items else ""

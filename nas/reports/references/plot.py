@@ -1,4 +1,4 @@
-"""Published top-1 against latency, every network labelled: shapes for `nas.reports.svg` and `nas.reports.run.plots`."""
+"""Published top-1 against latency with every network labelled, as shapes for SVG and PNG."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.reports.formatting import ms
+from nas.reports.names import reference_name
 from nas.reports.palette import FAINT, INK, MUTED, PAPER
 from nas.reports.png import drawings_png
 from nas.reports.references.table import ReferenceRow, ReferenceTable
@@ -14,12 +15,12 @@ from nas.reports.shapes import Drawing, Line, Rect, Shape, Text
 
 WIDTH, HEIGHT = 1040.0, 660.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 1022.0, 56.0, 600.0
-SIZE = 10.5  # of a label
-LETTER, LINE = 5.9, 12.0  # of a label, in pixels
+SIZE = 10.5  # font size of a label
+LETTER, LINE = 5.9, 12.0  # width of a letter and height of a label, in pixels
 MARK = 8.0
-LEADER = 11.0  # a label farther off than this has a line to its point
+LEADER = 11.0  # a line joins a label to its point if they are farther apart than this
 
-# After Okabe and Ito; every point bears its name, so colour is never the only sign.
+# After Okabe and Ito. Every point has a label, so nothing depends on colour alone.
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "mobilenet_v1": ("MobileNetV1", "#5f6c7b"),
     "mobilenet_v2": ("MobileNetV2", "#0072b2"),
@@ -33,23 +34,19 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "shufflenet_v2": ("ShuffleNetV2", "#c0607f"),
 }
 OTHER = "#7b8794"
-_WORDS = {
-    **{"large": "Large", "small": "Small", "minimalistic": "minimalistic", "conv": "Conv", "medium": "Medium"},
-    **{"mobile": "mobile", "cpu": "CPU", "gpu": "GPU"},
-}
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A network on the plot, in its units.
+    """A network on the plot.
 
     Args:
-        latency_ms: along x, which is logarithmic.
-        top1: in percent.
-        source: of top-1.
-        name: its label.
-        family: its colour.
+        latency_ms: position on the x axis, which is logarithmic.
+        top1: position on the y axis, in percent.
+        source: source of the top-1 figure.
+        name: label.
+        family: family, which decides the colour.
     """
 
     latency_ms: float
@@ -61,12 +58,12 @@ class Point:
 
 def points(table: ReferenceTable) -> list[Point]:
     """The rows with a latency and a published top-1."""
-    found = []
+    shown = []
     for row in table.rows:
-        told = row.plotted_top1
-        if row.latency is not None and told is not None:
-            found.append(Point(row.latency.ms, told[1], told[0], display_name(row), row.family))
-    return found
+        if row.latency is not None and row.plotted_top1 is not None:
+            source, top1 = row.plotted_top1
+            shown.append(Point(row.latency.ms, top1, source, display_name(row), row.family))
+    return shown
 
 
 def display_name(row: ReferenceRow) -> str:
@@ -77,17 +74,7 @@ def display_name(row: ReferenceRow) -> str:
     """
     base, _, multipliers = row.name.partition("@")
     sizes = multipliers.replace("width=", "").replace("resolution=", "").replace(",", "/")
-    family = FAMILIES.get(row.family)
-    if family is None or not base.startswith(row.family):
-        return f"{base.rpartition(':')[2]} {sizes}".strip()
-    words = [_WORDS.get(word, word.upper()) for word in base.removeprefix(row.family).split("_") if word]
-    name = (
-        "-".join([family[0], *words])
-        .replace("EfficientNet-V2", "EfficientNetV2")
-        .replace("V1-G", "V1 g=")
-        .replace("MnasNet-S", "MnasNet-s")
-    )
-    return f"{name} {sizes}".strip()
+    return f"{reference_name(base.rpartition(':')[2])} {sizes}".strip()
 
 
 def top1_drawing(table: ReferenceTable) -> Drawing | None:
@@ -114,7 +101,16 @@ def top1_png(table: ReferenceTable) -> bytes | None:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Data to pixels, and where it is labelled."""
+    """Maps values to pixels.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        ticks: labelled values.
+        start: pixel of `low`.
+        end: pixel of `high`.
+        logarithmic: whether equal ratios get equal distances.
+    """
 
     low: float
     high: float
@@ -148,14 +144,14 @@ class _Axis:
 def _frame(xs: _Axis, ys: _Axis, table: ReferenceTable) -> list[Shape]:
     shapes: list[Shape] = []
     for tick in ys.ticks:
-        shapes.append(Rect(LEFT, ys(tick) - 0.35, RIGHT - LEFT, 0.7, FAINT))  # a line would lie above the marks
+        shapes.append(Rect(LEFT, ys(tick) - 0.35, RIGHT - LEFT, 0.7, FAINT))  # a Line would cover the marks
         shapes.append(Text(LEFT - 7, ys(tick) + 3.6, f"{tick:g}", 10, MUTED, "end"))
     for tick in xs.ticks:
         shapes.append(Rect(xs(tick) - 0.35, TOP, 0.7, BOTTOM - TOP, FAINT))
         shapes.append(Text(xs(tick), BOTTOM + 17, f"{tick:g}", 10, MUTED, "middle"))
     shapes.append(Line(LEFT, BOTTOM, RIGHT, BOTTOM, MUTED, 1))
-    kind = "predicted" if any(r.latency and r.latency.source == "predicted" for r in table.rows) else "measured"
-    shapes.append(Text((LEFT + RIGHT) / 2, BOTTOM + 36, f"latency in ms, {kind} (logarithmic)", 11, INK, "middle"))
+    title = f"latency in ms, {table.latency_word} (logarithmic)"
+    shapes.append(Text((LEFT + RIGHT) / 2, BOTTOM + 36, title, 11, INK, "middle"))
     shapes.append(Text((LEFT + RIGHT) / 2, BOTTOM + 52, table.device or "", 9.5, MUTED, "middle"))
     shapes.append(Text(8, TOP - 12, "ImageNet top-1 in %, as published", 11, INK))
     return shapes
@@ -170,7 +166,7 @@ def _legend(shown: Sequence[Point]) -> list[Shape]:
         shapes.append(Text(x + 13, 17, name, 10, INK))
         x += 13 + 6.0 * len(name) + 14
     if any(not point.source.startswith("paper") for point in shown):
-        text = "hollow: no paper's figure, but the authors' repository's, else torchvision's, timm's or others'"
+        text = "hollow: figure from the authors' repository, a library or others, not from the paper"
         shapes.append(Text(RIGHT, TOP - 12, text, 9.5, MUTED, "end"))
     return shapes
 
@@ -190,7 +186,7 @@ def _mark(point: Point, x: float, y: float) -> Rect:
 
 
 def _label(point: Point, place: tuple[float, float], box: Box) -> list[Shape]:
-    """The name in its box, with a line to the point where they stand apart."""
+    """The name in its box, joined to its point by a line if they are far apart."""
     (x, y), (left, top, right, bottom) = place, box
     near = (min(max(x, left), right), min(max(y, top), bottom))
     shapes: list[Shape] = []
@@ -202,12 +198,16 @@ def _label(point: Point, place: tuple[float, float], box: Box) -> list[Shape]:
 
 
 def place_labels(places: Sequence[tuple[float, float]], widths: Sequence[float]) -> list[Box]:
-    """A box for each label, near its point, that hides no other label and no point as long as there is room.
+    """Find a box for each label, near its point, that covers no other label and no point where there is room.
 
-    Greedy from the most crowded point on, then each is placed anew among all others, until none moves.
+    Labels are placed greedily, those of crowded points first, and then moved one by one until none moves.
+
+    Args:
+        places: points, in pixels.
+        widths: widths of the labels, in pixels.
 
     Returns:
-        left, top, right, bottom for each, inside the frame.
+        left, top, right and bottom of each box, inside the frame.
     """
     crowd = [sum(math.dist(one, other) < 60 for other in places) for one in places]
     order = sorted(range(len(places)), key=lambda at: -crowd[at])
@@ -216,7 +216,7 @@ def place_labels(places: Sequence[tuple[float, float]], widths: Sequence[float])
         moved = False
         for at in order:
             others = [box for other, box in boxes.items() if other != at]
-            best = min(_candidates(places[at], widths[at]), key=lambda box: _hidden(box, places, others, places[at]))
+            best = min(_candidates(places[at], widths[at]), key=lambda box: _cost(box, places, others, places[at]))
             moved |= boxes.get(at) != best
             boxes[at] = best
         if not moved:
@@ -226,7 +226,7 @@ def place_labels(places: Sequence[tuple[float, float]], widths: Sequence[float])
 
 def _candidates(place: tuple[float, float], width: float) -> list[Box]:
     x, y = place
-    found = []
+    boxes = []
     for reach in (9.0, 14.0, 24.0, 36.0, 50.0, 68.0, 90.0, 120.0):
         for turn in range(16):
             angle = 2 * math.pi * turn / 16
@@ -235,30 +235,31 @@ def _candidates(place: tuple[float, float], width: float) -> list[Box]:
             middle_y = y - up * (reach + LINE / 2 - 4)
             left = min(max(middle_x - width / 2, LEFT + 2), RIGHT - width)
             top = min(max(middle_y - LINE / 2, TOP + 2), BOTTOM - LINE - 2)
-            found.append((left, top, left + width, top + LINE))
-    return found
+            boxes.append((left, top, left + width, top + LINE))
+    return boxes
 
 
-def _hidden(box: Box, places: Sequence[tuple[float, float]], others: Sequence[Box], own: tuple[float, float]) -> float:
+def _cost(box: Box, places: Sequence[tuple[float, float]], others: Sequence[Box], own: tuple[float, float]) -> float:
+    """Badness of a box for the label of the point `own`: what it covers, what its line crosses, and its distance."""
     left, top, right, bottom = box
     gap = MARK / 2 + 1
     points_hidden = sum(left - gap < x < right + gap and top - gap < y < bottom + gap for x, y in places)
-    labels = sum(_shared(box, other) for other in others)
+    labels = sum(_overlap(box, other) for other in others)
     near = (min(max(own[0], left), right), min(max(own[1], top), bottom))
-    reach = _off(box, own)
+    reach = _distance(box, own)
     crossed = sum(_crosses(own, near, other) for other in others) if reach > LEADER else 0
     over = sum(math.dist(_nearest_on(own, near, p), p) < gap for p in places if p != own) if reach > LEADER else 0
-    nearer = sum(_off(box, p) < reach + 5 for p in places if p != own) if reach <= LEADER else 0
+    nearer = sum(_distance(box, p) < reach + 5 for p in places if p != own) if reach <= LEADER else 0
     return 400 * points_hidden + labels + 60 * crossed + 60 * over + 25 * nearer + reach
 
 
-def _off(box: Box, point: tuple[float, float]) -> float:
-    """How far a point lies from a box."""
+def _distance(box: Box, point: tuple[float, float]) -> float:
+    """Distance from a box to a point."""
     return math.dist((min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3])), point)
 
 
-def _shared(one: Box, other: Box) -> float:
-    """200 and more where two labels touch, by how much they share."""
+def _overlap(one: Box, other: Box) -> float:
+    """Penalty for two labels that touch: 200, plus the area that they share."""
     across = min(one[2], other[2]) - max(one[0], other[0]) + 3
     down = min(one[3], other[3]) - max(one[1], other[1])
     return 200 + across * down if across > 0 and down > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The table of published networks as plain data, and as text for a terminal; the page and the plot are made of it."""
+"""The table of published networks as plain data, and as text for a terminal."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _UNIT = re.compile(r"(?<=\d) (?=M\b|MB\b|%|ms\b)")
-# Of top-1 by the first word of who states it, the one to plot by first: paper, authors' repository, torchvision, timm.
-SOURCES, OTHERS = {"paper": 0, "authors": 1, "slim": 1, "torchvision": 2, "timm": 3}, 4
+# Rank of a top-1 figure by the first word of its source; the lowest rank is plotted.
+SOURCE_RANKS, OTHERS = {"paper": 0, "authors": 1, "slim": 1, "torchvision": 2, "timm": 3}, 4
 WIDTH = 120
 UNEXPLAINED = "not explained"
 LEGEND = (
-    "params and MACs (in millions) are counted here, beside them as published",
+    "params and MACs (millions): counted here, then as published",
     "memory: MB of float32 weights and activations read and written",
-    "top-1 in % as published (a: by the authors' repository, o: by others; 71.9/72.2: two trainings of one source)",
+    "top-1 in % as published (a: authors' repository; o: others; 71.9/72.2: two trainings by one source)",
 )
-DIFFER = "Ours and theirs differ by more than 0.5 %:"
-DIFFER_UNKNOWN = "Ours and theirs differ, and we do not know why:"
-MAX_CASES = 3  # of a note, on the terminal; the page has all
+DIFFER = "Counted and published figures differ by more than 0.5 %:"
+DIFFER_UNKNOWN = "Counted and published figures differ for an unknown reason:"
+MAX_CASES = 3  # a note names at most this many on the terminal; the page names all
 
 
 @dataclass(frozen=True)
 class ReferenceRow:
-    """One network at one size: what is counted and timed here beside what is published.
+    """One network at one size: figures counted and timed here, and published ones.
 
     Args:
-        name: as `nas.reference` takes it, multipliers included; or ``torchvision:NAME``, ``timm:NAME``.
-        family: names of one family share it; a colour of the plot.
+        name: name with multipliers, as `nas.reference` accepts it; or ``torchvision:NAME``, ``timm:NAME``.
+        family: family of the network, which decides its colour in the plot.
         resolution: input side in pixels.
-        params: counted.
-        macs: counted.
-        memory_bytes: float32 weights and activations read and written.
-        published: of this size, the entry to be shown first standing first.
-        latency: measured now, or predicted by the device that was asked for; None if none was, or it cannot tell.
+        params: number of parameters, counted here.
+        macs: multiply-accumulates, counted here.
+        memory_bytes: bytes of float32 weights and activations read and written.
+        published: published entries for this size, the preferred one first.
+        latency: latency measured now, or predicted by the chosen device; None without a device, or if the device cannot
+            predict this network.
     """
 
     name: str
@@ -56,21 +57,23 @@ class ReferenceRow:
 
     @property
     def top1(self) -> dict[str, float]:
-        """Top-1 in percent by source, all entries together, in the order of `SOURCES`, then others."""
-        found = {who: value for entry in reversed(self.published) for who, value in entry.top1.items()}
-        return dict(sorted(found.items(), key=lambda item: (_source_rank(item[0]), item[0])))
+        """Top-1 in percent by source, from all entries, in the order of `SOURCE_RANKS`."""
+        figures = {who: value for entry in reversed(self.published) for who, value in entry.top1.items()}
+        return dict(sorted(figures.items(), key=lambda item: (_source_rank(item[0]), item[0])))
 
     @property
     def plotted_top1(self) -> tuple[str, float] | None:
-        """The source and the figure a plot shows: the first of `top1`."""
+        """The source and the figure that the plot shows: the first of `top1`."""
         return next(iter(self.top1.items()), None)
 
     @property
     def phones(self) -> tuple[PhoneLatency, ...]:
+        """Published latencies."""
         return tuple(latency for entry in self.published for latency in entry.latency)
 
     @property
     def differences(self) -> tuple[Difference, ...]:
+        """Published figures that differ from the counted ones."""
         return tuple(one for entry in self.published for one in entry.differences(self.params, self.macs))
 
     def figure(self, quantity: str) -> Figure | None:
@@ -79,7 +82,7 @@ class ReferenceRow:
         return next((figure for figure in figures if figure is not None), None)
 
     def flat(self) -> dict[str, Any]:
-        """One line of the CSV, plain values; None where nothing is known."""
+        """One line of the CSV as plain values; None where a figure is unknown."""
         params, macs, top1, latency = self.figure("params"), self.figure("macs"), self.plotted_top1, self.latency
         return {
             "name": self.name,
@@ -106,7 +109,7 @@ class ReferenceRow:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """`flat`, with every published entry whole."""
+        """`flat`, plus every published entry in full."""
         entries = [
             asdict(entry)
             | {"params_m": entry.params_m and entry.params_m.value, "macs_m": entry.macs_m and entry.macs_m.value}
@@ -117,13 +120,13 @@ class ReferenceRow:
 
 @dataclass(frozen=True)
 class Note:
-    """An explanation some rows bear a mark of.
+    """An explanation that rows refer to by its number.
 
     Args:
-        number: the mark, from 1.
-        text: why figures differ.
-        unknown: nobody knows why; the text says what is known.
-        cases: the rows and what differs in them.
+        number: reference number, from 1.
+        text: reason why figures differ.
+        unknown: whether the reason is unknown; the text then says what is known.
+        cases: names of rows, each with the figure that differs.
     """
 
     number: int
@@ -132,11 +135,11 @@ class Note:
     cases: tuple[tuple[str, Difference], ...]
 
     def lines(self, most: int | None = None) -> str:
-        """All in one sentence; of more than `most` cases the rest is counted."""
+        """The cases and the reason in one line; cases beyond `most` are only counted."""
         by_place: dict[tuple[str, str], list[str]] = {}
         for name, one in self.cases:
-            by_place.setdefault((name, one.source), []).append(_told(one))
-        cases = [f"{name}: {' and '.join(told)} in {source}" for (name, source), told in by_place.items()]
+            by_place.setdefault((name, one.source), []).append(_difference_text(one))
+        cases = [f"{name}: {' and '.join(texts)} in {source}" for (name, source), texts in by_place.items()]
         why = self.text[0].upper() + self.text[1:] if self.unknown else f"Why: {self.text}"
         rest = len(cases) - (most or len(cases))
         return "; ".join(cases[:most]) + (f"; and {rest} more" if rest > 0 else "") + f". {why}."
@@ -147,11 +150,11 @@ class ReferenceTable:
     """The whole table.
 
     Args:
-        rows: in order.
-        left_out: networks that stand in no row, and why.
-        made: date and time.
-        device: what the latencies hold for, in words; None without latencies.
-        version: of this program.
+        rows: the networks, in order.
+        left_out: published networks without a row, each with the reason.
+        made: date and time of creation, ISO 8601.
+        device: source of the latencies, in words; None without latencies.
+        version: version of this program.
     """
 
     rows: tuple[ReferenceRow, ...]
@@ -161,65 +164,73 @@ class ReferenceTable:
     version: str
 
     @property
+    def latency_word(self) -> str:
+        """``predicted`` if any latency is, else ``measured``."""
+        predicted = any(row.latency and row.latency.source == "predicted" for row in self.rows)
+        return "predicted" if predicted else "measured"
+
+    @property
     def notes(self) -> tuple[Note, ...]:
-        """One per explanation, in the order in which rows need them; last those of unknown cause."""
-        found: dict[tuple[bool, str], list[tuple[str, Difference]]] = {}
+        """One note per explanation, in the order of the rows; notes on unknown reasons come last."""
+        cases: dict[tuple[bool, str], list[tuple[str, Difference]]] = {}
         for row in self.rows:
             for one in row.differences:
-                found.setdefault((one.unknown, one.explanation or UNEXPLAINED), []).append((row.name, one))
-        kinds = sorted(found, key=lambda kind: kind[0])
+                cases.setdefault((one.unknown, one.explanation or UNEXPLAINED), []).append((row.name, one))
+        kinds = sorted(cases, key=lambda kind: kind[0])
         return tuple(
-            Note(at, text, unknown, tuple(found[unknown, text])) for at, (unknown, text) in enumerate(kinds, 1)
+            Note(at, text, unknown, tuple(cases[unknown, text])) for at, (unknown, text) in enumerate(kinds, 1)
         )
 
     @property
     def marks(self) -> dict[str, tuple[int, ...]]:
-        """The numbers of the notes of each row, by its name."""
-        found: dict[str, list[int]] = {row.name: [] for row in self.rows}
+        """Numbers of the notes on each row, by the name of the row."""
+        marks: dict[str, list[int]] = {row.name: [] for row in self.rows}
         for note in self.notes:
             for name in dict.fromkeys(name for name, _ in note.cases):
-                found[name].append(note.number)
-        return {name: tuple(numbers) for name, numbers in found.items()}
+                marks[name].append(note.number)
+        return {name: tuple(numbers) for name, numbers in marks.items()}
 
     def frame(self) -> pd.DataFrame:
-        """One line per row, `ReferenceRow.flat`."""
+        """A pandas data frame with one line per row, see `ReferenceRow.flat`."""
         import pandas as pd
 
         return pd.DataFrame([row.flat() for row in self.rows])
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+        """Plain values for ``--json``."""
         facts = {"made": self.made, "version": self.version, "device": self.device}
         return facts | {"networks": [row.to_dict() for row in self.rows], "left_out": self.left_out}
 
     def _about_latency(self) -> list[str]:
-        noisy = [row.latency.warning for row in self.rows if row.latency and row.latency.warning]
-        told = [f"latency: {self.device}"] if self.device else []
-        return told + ([f"*: {noisy[0]}" + (" (the first of them)" if len(noisy) > 1 else "")] if noisy else [])
+        warnings = [row.latency.warning for row in self.rows if row.latency and row.latency.warning]
+        about = [f"latency: {self.device}"] if self.device else []
+        if warnings:
+            about.append(f"*: {warnings[0]}" + (f" (first of {len(warnings)} warnings)" if len(warnings) > 1 else ""))
+        return about
 
     def __str__(self) -> str:
-        """For a terminal of 120 columns."""
+        """The table for a terminal of 120 columns."""
         parts = [_grid(self), _wrapped("", "; ".join([*LEGEND, *self._about_latency()]))]
         phones = [line for row in self.rows for line in _phone_lines(row)]
         if phones:
-            parts.append("\n".join(["Published latency, which compares only within one source:", *phones]))
+            parts.append("\n".join(["Published latency (compare only within one source):", *phones]))
         for unknown, head in enumerate((DIFFER, DIFFER_UNKNOWN)):
             notes = (note for note in self.notes if note.unknown == bool(unknown))
-            told = [_wrapped(f"[{note.number}] ", note.lines(MAX_CASES)) for note in notes]
-            parts += ["\n".join([head, *told])] if told else []
+            texts = [_wrapped(f"[{note.number}] ", note.lines(MAX_CASES)) for note in notes]
+            parts += ["\n".join([head, *texts])] if texts else []
         if self.left_out:
-            out = [_wrapped(f"{name}: ", reason) for name, reason in self.left_out.items()]
-            parts.append("\n".join(["Left out:", *out]))
+            reasons = [_wrapped(f"{name}: ", reason) for name, reason in self.left_out.items()]
+            parts.append("\n".join(["Left out:", *reasons]))
         return "\n\n".join(parts)
 
 
 def _source_rank(source: str) -> int:
-    return SOURCES.get(source.split(" ")[0], OTHERS)
+    return SOURCE_RANKS.get(source.split(" ")[0], OTHERS)
 
 
-def _told(one: Difference) -> str:
+def _difference_text(one: Difference) -> str:
     """
-    >>> _told(Difference("macs", Figure.of("317"), 325.4, 0.0265, "slim", None))
+    >>> _difference_text(Difference("macs", Figure.of("317"), 325.4, 0.0265, "slim", None))
     '317 M MACs (325.4 M here, +2.6 %)'
     """
     what = "parameters" if one.quantity == "params" else "MACs"
@@ -227,7 +238,7 @@ def _told(one: Difference) -> str:
 
 
 def _reason(one: Difference) -> str:
-    return f"{_told(one)} in {one.source}: {one.explanation or UNEXPLAINED}"
+    return f"{_difference_text(one)} in {one.source}: {one.explanation or UNEXPLAINED}"
 
 
 def _digits(millions: float) -> str:
@@ -235,7 +246,7 @@ def _digits(millions: float) -> str:
 
 
 def percent_text(value: float) -> str:
-    """As published, one decimal at least.
+    """A percentage as published, with one decimal at least.
 
     >>> percent_text(72.0), percent_text(75.274)
     ('72.0', '75.274')
@@ -244,27 +255,29 @@ def percent_text(value: float) -> str:
 
 
 def top1_cells(row: ReferenceRow, most: int = 2) -> tuple[str, ...]:
-    """Three cells: the paper's, torchvision's and timm's figures, `most` of each. Where no paper states one, the first
-    has that of the authors' repository, marked ``a``; where nobody of these does, that of others, marked ``o``."""
-    found: list[list[str]] = [[] for _ in range(OTHERS + 1)]
+    """Top-1 figures of the paper, torchvision and timm: three cells, at most `most` figures each.
+
+    Without a figure from the paper, the first cell shows that of the authors' repository, marked ``a``. Without any of
+    these, it shows the figure of another source, marked ``o``.
+    """
+    by_rank: list[list[str]] = [[] for _ in range(OTHERS + 1)]
     for source, value in row.top1.items():
         rank = _source_rank(source)
-        found[rank].append(f"{value:.1f}" + {1: "a", OTHERS: "o"}.get(rank, ""))
-    paper, authors, *libraries, others = found
+        by_rank[rank].append(f"{value:.1f}" + {1: "a", OTHERS: "o"}.get(rank, ""))
+    paper, authors, *libraries, others = by_rank
     first = paper or authors or ([] if any(libraries) else others)
-    cells = (first[:1], *libraries)  # a paper's other figures are those of its earlier versions
+    cells = (first[:1], *libraries)  # further figures of a paper come from its earlier versions
     return tuple("/".join(dict.fromkeys(cell[:most])) or NONE for cell in cells)
 
 
 def _grid(table: ReferenceTable) -> str:
-    """As much as fits: two figures of one source beside each other, or one."""
+    """The widest version that fits: with two top-1 figures per source, or with one."""
     two = _columns(table, 2)
     return two if max(map(len, two.splitlines())) <= WIDTH else _columns(table, 1)
 
 
 def _columns(table: ReferenceTable, most: int) -> str:
-    predicted = any(row.latency and row.latency.source == "predicted" for row in table.rows)
-    here = ("pred. ms" if predicted else "ms here",) if table.device else ()
+    here = ("pred. ms" if table.latency_word == "predicted" else "ms here",) if table.device else ()
     header = ("network", "px", "params", "publ. M", "MACs M", "publ.", "memory", "paper", "torchv.", "timm", *here, "")
     marks, lines = table.marks, [header]
     for row in table.rows:
@@ -293,7 +306,7 @@ def _phone_lines(row: ReferenceRow) -> list[str]:
 
 
 def _wrapped(head: str, text: str) -> str:
-    """Broken into lines, but not between a number and its unit."""
+    """Break into lines, but not between a number and its unit."""
     kept = _UNIT.sub("\N{NO-BREAK SPACE}", head + text)
     lines = wrap(kept, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")

@@ -1,4 +1,4 @@
-"""The files of the table of published networks, each whole or absent."""
+"""Writes the table of published networks to files, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from nas.system.files import write_atomic
 
 
 def check_places(files: Mapping[str, Path]) -> None:
-    """Before anything is timed: the files can be written where they are asked for.
+    """Check, before anything is timed, that the files can be written.
 
     Raises:
-        InputError: a folder is absent or not a folder, or two files have one path.
+        InputError: the folder of a file does not exist, a path is a folder, or two files share a path.
     """
     for kind, path in files.items():
         if not path.parent.is_dir() or path.is_dir():
             raise InputError(f"--{kind} needs a file in a folder that exists, got {path}")
     if len({path.absolute() for path in files.values()}) < len(files):
-        raise InputError(f"each file needs a path of its own, got {', '.join(map(str, files.values()))}")
+        raise InputError(f"each file needs its own path, got {', '.join(map(str, files.values()))}")
 
 
 def write_table(table: ReferenceTable, files: Mapping[str, Path]) -> None:
-    """Write ``csv``, ``html`` and ``png`` as far as `files` asks for them.
+    """Write the table as ``csv``, ``html`` and ``png``, whichever `files` has a path for.
 
     Raises:
-        InputError: a file cannot be written, or a plot is asked for and no network has both latency and top-1.
+        InputError: a file cannot be written, or no network of a plot has both a latency and a top-1.
     """
     for kind, path in files.items():
         content: str | bytes | None
@@ -38,7 +38,7 @@ def write_table(table: ReferenceTable, files: Mapping[str, Path]) -> None:
         else:
             content = reference_page(table) if kind == "html" else top1_png(table)
         if content is None:
-            raise InputError("a plot needs networks with a latency and a published top-1; choose others, or a --device")
+            raise InputError("a plot needs networks with a latency and a published top-1; select others, or a --device")
         try:
             write_atomic(path, content)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Networks as diagrams of cells, one cell per block, and what can be counted on them: shares by depth."""
+"""Networks as block diagrams, one cell per block, and shares of kernels, SE and activations by depth."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _HAS: Mapping[str, Callable[[Cell], bool]] = {
     "groups": lambda cell: cell.row.groups > 1,
 }
 MEASURES = tuple(_HAS)
-ALWAYS_SHOWN = MEASURES[:4]  # shown even where no network has them
-MAX_DIAGRAMS = 40  # of a picture; report.html draws all
+ALWAYS_SHOWN = MEASURES[:4]  # even if no network has them
+SHARES_NOTE = "Share of the blocks in the first · middle · last third of each network."
+MAX_DIAGRAMS = 40  # in a picture; report.html draws all
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,11 @@ class Cell:
     """One block of a diagram.
 
     Args:
-        row: its choices.
-        channels: it gives out.
-        group: ``stem`` (rows before the first block), ``1/8`` (blocks whose output has that share of the input's side)
-            or ``head`` (after the last block).
-        slot: position inside its group, from 0.
+        row: the choices of the block.
+        channels: output channels.
+        group: ``stem`` (rows before the first block), ``1/8`` (blocks whose output is that fraction of the input side)
+            or ``head`` (rows after the last block).
+        slot: position in its group, from 0.
     """
 
     row: Block
@@ -51,24 +52,24 @@ class Cell:
         return self.row.op in BLOCK_OPS
 
     def has(self, name: str) -> bool:
-        """Whether the cell of that name means something for this op."""
+        """Whether the choice of that name applies to this op."""
         return name in CELLS[self.row.op]
 
     @property
     def kernel(self) -> int:
-        """The largest kernel of the block; 1 where it has none but 1x1 convolutions."""
+        """The largest kernel of the block; 1 if it has only 1x1 convolutions."""
         return max(self.row.kernel, self.row.kernel_start, 1)
 
     @property
     def kernels(self) -> str:
-        """In few letters: ``5``, of a block with two depthwise layers ``3·5``, of one without any ``–``."""
+        """The kernels in few letters: ``5``; ``3·5`` for two depthwise layers, ``–`` for none."""
         row = self.row
         if row.op == "linear":
             return "fc"
         return "·".join(str(kernel) for kernel in (row.kernel_start, row.kernel) if kernel) or "–"
 
     def __str__(self) -> str:
-        """For a tooltip."""
+        """The block in words, for a tooltip."""
         row = self.row
         sizes = " then ".join(f"{kernel}×{kernel}" for kernel in (row.kernel_start, row.kernel) if kernel)
         parts = [OP_NAMES[row.op] + ("" if row.op == "linear" else f" {sizes}" if sizes else " without depthwise")]
@@ -92,7 +93,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Diagram:
-    """One network: what it is called, its figures in words, its cells."""
+    """The diagram of one network.
+
+    Args:
+        name: name of the network.
+        kind: kind of the network (`nas.reports.run.tables.Entry.kind`).
+        key: key of the network.
+        figures: score, latency and resolution in words.
+        cells: blocks, from input to output.
+    """
 
     name: str
     kind: str
@@ -103,18 +112,23 @@ class Diagram:
 
 @dataclass(frozen=True)
 class DiagramSheet:
-    """Diagrams on common columns: a group is as wide as its longest diagram, which aligns blocks of equal depth."""
+    """Diagrams on common columns, so that blocks of equal depth are aligned.
+
+    Args:
+        columns: groups and the number of slots of each, which is that of the longest diagram.
+        diagrams: one per network.
+    """
 
     columns: tuple[tuple[str, int], ...]
     diagrams: tuple[Diagram, ...]
 
 
 def cells(arch: Arch) -> tuple[Cell, ...]:
-    """Every row but the pool, in order."""
+    """A cell for every row but the pool, in order."""
     blocks = [at for at, row in enumerate(arch.rows) if row.op in BLOCK_OPS]
     pool = next(at for at, row in enumerate(arch.rows) if row.op == "pool")
     first, last = (blocks[0], blocks[-1]) if blocks else (0, pool - 1)
-    found: list[Cell] = []
+    drawn: list[Cell] = []
     used: dict[str, int] = {}
     reduction = 1
     for at, placed in enumerate(arch.places()):
@@ -125,12 +139,12 @@ def cells(arch: Arch) -> tuple[Cell, ...]:
         group = "stem" if at < first else "head" if at > last else f"1/{reduction}"
         slot = used.get(group, 0)
         used[group] = slot + 1
-        found.append(Cell(row, placed.out_channels, group, slot))
-    return tuple(found)
+        drawn.append(Cell(row, placed.out_channels, group, slot))
+    return tuple(drawn)
 
 
 def diagram_sheet(record: Record, entries: Sequence[Entry]) -> DiagramSheet:
-    """The diagrams of these networks; `Entry.kind` sets them apart."""
+    """The diagrams of these networks."""
     score = score_of(record)
     diagrams = []
     for entry in entries:
@@ -146,7 +160,7 @@ def diagram_sheet(record: Record, entries: Sequence[Entry]) -> DiagramSheet:
 
 
 def thinned(sheet: DiagramSheet, most: int = MAX_DIAGRAMS) -> DiagramSheet:
-    """At most `most` diagrams: all but the rest of the front stay, and of that an even share, ends included."""
+    """At most `most` diagrams: front networks other than the best are left out evenly, except the first and last."""
     front = [diagram for diagram in sheet.diagrams if diagram.kind == "front"]
     room = max(2, most - (len(sheet.diagrams) - len(front)))
     if len(front) <= room:
@@ -162,15 +176,18 @@ def _order(group: str) -> int:
 
 
 def main_blocks(arch: Arch) -> list[Cell]:
-    """The blocks (`nas.arch.block.BLOCK_OPS`); of a network without any, its convolutions."""
-    found = cells(arch)
-    return [cell for cell in found if cell.is_block] or [cell for cell in found if cell.row.op == "conv"]
+    """The blocks of a network (`nas.arch.block.BLOCK_OPS`); its convolutions if it has none."""
+    drawn = cells(arch)
+    return [cell for cell in drawn if cell.is_block] or [cell for cell in drawn if cell.row.op == "conv"]
 
 
 def shares_by_depth(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
-    """For each of `MEASURES` the share of blocks that have it in the first, middle and last third of the blocks.
+    """The share of blocks that have each of `MEASURES`, in the first, middle and last third of the network.
 
     Block i of n is in third ``3 * i // n``; None for a third without blocks.
+
+    Returns:
+        one tuple per measure, with one share per third.
     """
     blocks = main_blocks(arch)
     thirds: list[list[Cell]] = [[], [], []]
@@ -184,7 +201,7 @@ def shares_by_depth(arch: Arch) -> tuple[tuple[float | None, ...], ...]:
 
 
 def mean_shares_by_depth(archs: Sequence[Arch]) -> tuple[tuple[float | None, ...], ...]:
-    """The mean of `shares` over networks, each network counting once."""
+    """The mean of `shares_by_depth` over networks, all with the same weight."""
     per_network = [shares_by_depth(arch) for arch in archs]
 
     def mean(values: list[float | None]) -> float | None:
@@ -198,7 +215,13 @@ def mean_shares_by_depth(archs: Sequence[Arch]) -> tuple[tuple[float | None, ...
 
 @dataclass(frozen=True)
 class DepthShares:
-    """A line of the comparison by depth: `values` of `MEASURES` by `THIRDS`."""
+    """One line of the comparison by depth.
+
+    Args:
+        name: name of the network, or of the mean.
+        kind: kind of the line: ``best``, ``front`` or ``reference``.
+        values: shares, by `MEASURES` and `THIRDS`.
+    """
 
     name: str
     kind: str
@@ -206,7 +229,7 @@ class DepthShares:
 
 
 def depth_comparison(entries: Sequence[Entry]) -> list[DepthShares]:
-    """The best network, the mean of the front if it has more than one, each reference."""
+    """The best network, the mean of the front if it has several networks, and each reference."""
     lines = [
         DepthShares(f"Best, {e.name}", "best", shares_by_depth(e.candidate.arch)) for e in entries if e.kind == "best"
     ]
@@ -219,7 +242,7 @@ def depth_comparison(entries: Sequence[Entry]) -> list[DepthShares]:
 
 
 def shown_measures(lines: Sequence[DepthShares]) -> list[int]:
-    """Which of `MEASURES` to show: the usual ones, and those some network has."""
+    """Indices of the `MEASURES` to show: `ALWAYS_SHOWN`, and those that some network has."""
     return [
         at
         for at, measure in enumerate(MEASURES)
@@ -228,7 +251,7 @@ def shown_measures(lines: Sequence[DepthShares]) -> list[int]:
 
 
 def depth_table(lines: Sequence[DepthShares]) -> Table:
-    """`lines` as text, one column per measure: first · middle · last third."""
+    """The comparison as text, one column per measure: first · middle · last third."""
     shown = shown_measures(lines)
     rows = []
     for line in lines:
@@ -238,17 +261,17 @@ def depth_table(lines: Sequence[DepthShares]) -> Table:
 
 
 def cell_words(sheet: DiagramSheet) -> str:
-    """How the letters in and below the cells of these networks read, as far as their blocks need it."""
+    """Explain the letters in and below the cells of these networks; empty if they need no explanation."""
     ops = {cell.row.op for diagram in sheet.diagrams for cell in diagram.cells}
     below = {
-        "fused_mbconv": "f×4 as a fused block with expansion 4",
-        "dwsep": "ds as a depthwise separable convolution",
-        "spatial_sep": "sp as a spatially separable convolution",
-        "shuffle_v1": "v1 g3 as a ShuffleNetV1 unit with 3 groups",
-        "shuffle_v2": "v2 as a ShuffleNetV2 unit",
+        "fused_mbconv": "f×4 is a fused block with expansion 4",
+        "dwsep": "ds is a depthwise separable convolution",
+        "spatial_sep": "sp is a spatially separable convolution",
+        "shuffle_v1": "v1 g3 is a ShuffleNetV1 unit with 3 groups",
+        "shuffle_v2": "v2 is a ShuffleNetV2 unit",
     }
     units = [text for op, text in below.items() if op in ops]
-    told = [f"Below a cell, read {and_list(units)}."] if units else []
+    sentences = [f"Labels below a cell: {and_list(units)}."] if units else []
     if "uib" in ops:
-        told.append("In a cell, 3·5 are the kernels before and after the expansion, and – is no depthwise.")
-    return " ".join(told)
+        sentences.append("In a cell, 3·5 gives the kernels before and after the expansion; – means no depthwise layer.")
+    return " ".join(sentences)

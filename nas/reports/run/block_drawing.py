@@ -1,4 +1,4 @@
-"""Strips and shares laid out as a few plain shapes, which `nas.reports.svg` and `nas.reports.run.plots` both draw."""
+"""Block diagrams and shares by depth, laid out as plain shapes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from nas.reports.run.block_diagram import MEASURES, Cell, DepthShares, Diagram, 
 from nas.reports.shapes import Drawing, Line, Rect, Shape, Text
 
 SLOT = 37.0
-GAP = 14.0  # between groups
+GAP = 14.0  # between two groups
 DIAGRAM_HEIGHT = 96.0
-CELLS_FOOT = 68.0  # of the cells, below the top of their diagram
+CELLS_FOOT = 68.0  # base line of the cells, below the top of their diagram
 LEGEND_HEIGHT = 62.0
 MIN_WIDTH = 700.0
+LETTER_WIDTH = 7.6  # of a title
 MARGIN = 8.0
 
 
 def kernel_height(kernel: int) -> float:
-    """Taller is larger: 3, 5, 7 stand apart at a glance."""
+    """Height of a cell: kernels 3, 5 and 7 differ at a glance."""
     return min(14 + 13 * (kernel - 1) / 3, 44) if kernel > 1 else 14
 
 
 def cell_width(cell: Cell) -> float:
-    """Wider is a larger expansion; rows that have none are all alike."""
+    """Width of a cell: wider for a larger expansion, constant for ops without one."""
     return 16 + 17 * min(cell.row.expand, 6) / 6 if cell.has("expand") else 24
 
 
-def foot_note(cell: Cell) -> str:
-    """What stands below a block: its expansion, or what kind of unit it is."""
+def cell_label(cell: Cell) -> str:
+    """Label below a block: its expansion, or the kind of unit."""
     row = cell.row
     if cell.has("expand"):
         return f"{'f' if row.op == 'fused_mbconv' else ''}×{row.expand:.3g}"
@@ -54,14 +55,17 @@ def diagrams_drawing(sheet: DiagramSheet) -> Drawing:
     width = max(right, MIN_WIDTH)
     height = LEGEND_HEIGHT + 22 + DIAGRAM_HEIGHT * len(sheet.diagrams) + 4
     shapes: list[Shape] = [*_bands(sheet, edges, height), *_legend(sheet)]
+    name_width = LETTER_WIDTH * max((len(_title(diagram)) for diagram in sheet.diagrams), default=0)
     for at, diagram in enumerate(sheet.diagrams):
-        shapes += _diagram(diagram, edges, LEGEND_HEIGHT + 22 + at * DIAGRAM_HEIGHT, width)
+        top = LEGEND_HEIGHT + 22 + at * DIAGRAM_HEIGHT
+        figures = Text(MARGIN + name_width + 14, top + 16, _cut(diagram.figures, 90), 10.5, MUTED)
+        shapes += [*_diagram(diagram, edges, top, width), figures]
     names = ", ".join(diagram.name for diagram in sheet.diagrams)
     return Drawing(width, height, tuple(shapes), f"Blocks of {names}")
 
 
 def _bands(sheet: DiagramSheet, edges: dict[str, float], height: float) -> list[Shape]:
-    """A faint band and a heading per group: where the feature map halves."""
+    """A faint band and a heading for each group, so for each size of the feature map."""
     shapes: list[Shape] = []
     for at, (group, slots) in enumerate(sheet.columns):
         x, wide = edges[group], slots * SLOT
@@ -72,19 +76,21 @@ def _bands(sheet: DiagramSheet, edges: dict[str, float], height: float) -> list[
     return shapes
 
 
+def _title(diagram: Diagram) -> str:
+    prefix = {"best": "Best: ", "missed": "Over the target: "}.get(diagram.kind, "")
+    return _cut(prefix + diagram.name, 46)
+
+
 def _diagram(diagram: Diagram, edges: dict[str, float], top: float, width: float) -> list[Shape]:
     foot = top + CELLS_FOOT
     colour = REFERENCE if diagram.kind == "reference" else FRONT
-    prefix = {"best": "Best: ", "missed": "Over the target: "}.get(diagram.kind, "")
-    name = _cut(prefix + diagram.name, 46)
     shapes: list[Shape] = [
         Line(MARGIN - 4, top + 1, width - MARGIN, top + 1, FAINT),
-        Text(MARGIN, top + 16, name, 11.5, colour, bold=True, ident=f"net-{diagram.key}"),
-        Text(MARGIN + 7.6 * len(name) + 14, top + 16, _cut(diagram.figures, 90), 10.5, MUTED),
+        Text(MARGIN, top + 16, _title(diagram), 11.5, colour, bold=True, ident=f"net-{diagram.key}"),
     ]
     for cell in diagram.cells:
         shapes += _cell(cell, edges[cell.group] + cell.slot * SLOT, foot)
-    return shapes + _widths(diagram, edges, foot)
+    return shapes + _channels(diagram, edges, foot)
 
 
 def _cell(cell: Cell, left: float, foot: float) -> list[Shape]:
@@ -101,13 +107,13 @@ def _cell(cell: Cell, left: float, foot: float) -> list[Shape]:
     ]
     if row.se:
         shapes.append(Rect(x, y - 5, wide, 3.6, INK, None, f"squeeze-and-excitation {row.se:g}"))
-    if note := foot_note(cell):
+    if note := cell_label(cell):
         shapes.append(Text(middle, foot + 10.5, note, 8.5, MUTED, "middle"))
     return shapes
 
 
-def _widths(diagram: Diagram, edges: dict[str, float], foot: float) -> list[Shape]:
-    """A bracket under neighbours of equal width, with the channels: the stages."""
+def _channels(diagram: Diagram, edges: dict[str, float], foot: float) -> list[Shape]:
+    """The number of channels below each stage, which is a run of blocks with equal channels."""
     shapes: list[Shape] = []
     start = 0
     for at, cell in enumerate(diagram.cells):
@@ -129,8 +135,8 @@ def _widths(diagram: Diagram, edges: dict[str, float], foot: float) -> list[Shap
 
 
 def _legend(sheet: DiagramSheet) -> list[Shape]:
-    """What the cells mean; two kernels and GELU only where they occur."""
-    met = [cell for diagram in sheet.diagrams for cell in diagram.cells]
+    """Legend of the cells; it shows two kernels and GELU only if they occur."""
+    cells = [cell for diagram in sheet.diagrams for cell in diagram.cells]
     shapes: list[Shape] = []
     foot = 42.0
     x = MARGIN
@@ -148,7 +154,7 @@ def _legend(sheet: DiagramSheet) -> list[Shape]:
     start = x
     for kernel in (3, 5, 7):
         x = sample(x, kernel, 4, str(kernel))
-    if any(cell.row.kernel_start and cell.row.kernel for cell in met):
+    if any(cell.row.kernel_start and cell.row.kernel for cell in cells):
         x = sample(x, 5, 4, "3·5")
     caption("kernel", start, x - 5 - start)
     start = x = x + 26
@@ -160,17 +166,17 @@ def _legend(sheet: DiagramSheet) -> list[Shape]:
     x += 128
     caption("plain conv., fc", x, sample(x, 3, 4, "3", op="conv") - 5 - x)
     start = x = x + 76
-    gelu = ("gelu",) if any(cell.row.act == "gelu" for cell in met) else ()
+    gelu = ("gelu",) if any(cell.row.act == "gelu" for cell in cells) else ()
     for act in ("relu", "relu6", "h_swish", "swish", *gelu, "none"):
         shapes.append(Rect(x, foot - 14, 14, 14, ACTS[act], FAINT))
         shapes.append(Text(x + 19, foot - 3, ACT_NAMES[act], 10, INK))
         x += 34 + 6 * len(ACT_NAMES[act])
-    caption("activation; below each stage its channels", start, x - start)
+    caption("activation (below each stage: channels)", start, x - start)
     return shapes
 
 
 def depth_shares_drawing(lines: Sequence[DepthShares]) -> Drawing:
-    """Small bars: for each network and measure the share in the first, middle and last third of its blocks."""
+    """Bars of the shares of each network: by measure, in the first, middle and last third of its blocks."""
     name_width, column, line, bar = 190.0, 118.0, 40.0, 24.0
     shown = shown_measures(lines)
     width = MARGIN * 2 + name_width + column * len(shown)
@@ -181,9 +187,9 @@ def depth_shares_drawing(lines: Sequence[DepthShares]) -> Drawing:
         foot = 24 + (at + 1) * line - 8
         colour = REFERENCE if shares.kind == "reference" else FRONT
         shapes.append(Text(MARGIN, foot - 6, _cut(shares.name, 30), 11, colour))
-        for m, three in enumerate(shares.values[at] for at in shown):
+        for m, thirds in enumerate(shares.values[at] for at in shown):
             left = MARGIN + name_width + m * column
-            for t, value in enumerate(three):
+            for t, value in enumerate(thirds):
                 x = left + t * (bar + 4)
                 shapes.append(Line(x, foot, x + bar, foot, MUTED, 0.8))
                 if value:

@@ -1,4 +1,4 @@
-"""What a run can and cannot claim, and how it went, in sentences made from its facts."""
+"""Findings and limitations of a run, and facts about the search, in sentences made from its figures."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from nas.engine.run.record import Candidate, Record
-from nas.reports.formatting import and_list, counted, large_number, ms, percent, target
-from nas.reports.run.headline import noise
+from nas.reports.formatting import and_list, counted, is_or_are, large_number, ms, percent, target
+from nas.reports.run.headline import noise_of
 from nas.reports.run.similarity import NearestReference
-from nas.reports.run.tables import Counts, Entry, distinct_conditions, latency_word, number, score_of
+from nas.reports.run.tables import Counts, Entry, distinct_conditions, number, score_of
 from nas.system.units import clock
 
 
 def similarity_sentences(near: NearestReference | None) -> list[str]:
-    """How far the best network resembles a reference, beside what chance gives."""
+    """How similar the best network is to a reference, and whether chance explains it."""
     if near is None:
         return []
-    beyond = near.share > near.random_high
-    verdict = "more than chance explains" if beyond else "no more than chance explains"
+    verdict = "more than chance explains" if near.share > near.random_high else "no more than chance explains"
     return [
-        f"NearestReference reference of the best network: {near.name}, with {percent(near.share)} of the choices equal "
-        f"({near.choices} of every block, compared at the same depth of the feature map).",
-        f"A random network of the space has {percent(near.random_mean)} in common with the reference nearest to it, "
-        f"and one in twenty more than {percent(near.random_high)}; so the likeness is {verdict}.",
+        f"The best network is most similar to {near.name}: {percent(near.share)} of their choices agree "
+        f"({near.choices} of each block, compared at the same depth).",
+        f"A random network of the space agrees with its nearest reference in {percent(near.random_mean)} of the "
+        f"choices on average, and 1 in 20 in more than {percent(near.random_high)}; this similarity is {verdict}.",
     ]
 
 
@@ -35,29 +34,24 @@ def findings(record: Record, entries: Sequence[Entry]) -> list[str]:
     if measured:
         where = and_list(distinct_conditions([c.measured for c in measured if c.measured]))
         judged = sum(e.source == "measured" for e in front)
-        if record.target_ms is None:
-            text = f"{judged} of {counted(len(front), 'front network')} measured after the search"
-        else:
-            text = f"{judged} of {counted(len(front), 'front network')} measured at or below {target(record.target_ms)}"
-        claims.append(f"{text}, on {where}.")
+        limit = "" if record.target_ms is None else f", at or below the target of {target(record.target_ms)}"
+        claims.append(
+            f"Measured after the search: {judged} of {counted(len(front), 'front network')}{limit}, on {where}."
+        )
         if any(c.measured and c.measured.holds_ms is not None for c in measured):
             claims.append(
-                "What came close to the target was measured several times: 95 of 100 further measurements are to stay "
-                "within the figure behind ≤, which is held against the target."
+                "Networks close to the target were measured several times. The figure after ≤ is a bound for 95 of 100 "
+                "further measurements, and the target is judged by that bound."
             )
         errors = [abs(e.error) for e in entries if e.error is not None]
         claims.append(
-            f"Predicted latency of the {counted(len(errors), 'network')} measured after the search was off by "
+            f"For the {counted(len(errors), 'network')} measured after the search, the predicted latency was off by "
             f"{percent(sum(errors) / len(errors), 1)} on average and {percent(max(errors), 1)} at worst."
         )
-    claims += [*_table_error(record), *_admitted(record)]
+    claims += [*_table_error(record), *_safety_margin(record), *_correction(record)]
     if any(e.kind == "reference" and e.candidate.proxy_accuracy is not None for e in entries):
-        same = (
-            "trained by the same recipe on the same data" if score_of(record).percent else "scored by the same function"
-        )
-        claims.append(
-            f"The references were {same} and timed in the same way, so they compare beyond the noise stated here."
-        )
+        recipe = "trained by the same recipe on the same data" if score_of(record).percent else "scored in the same way"
+        claims.append(f"The references were {recipe} and timed in the same way, so they are comparable.")
     return [*claims, *_feasible(record)]
 
 
@@ -73,17 +67,12 @@ def _table_error(record: Record) -> list[str]:
     if not parts:
         return []
     nets = number(error.get("nets"))
-    on = f" on {counted(int(nets), 'whole network')}" if nets else ""
-    return [f"The latency model was tested{on} it had not been fitted to: {', '.join(parts)}."]
+    on = counted(int(nets), "held-out network") if nets else "held-out networks"
+    return [f"Accuracy of the latency model on {on}: {', '.join(parts)}."]
 
 
-def _admitted(record: Record) -> list[str]:
-    """How far below the target candidates had to be predicted, and why; and by what predictions are corrected, which
-    they are whether a guard is kept or not."""
-    return [*_guard(record), *_correction(record)]
-
-
-def _guard(record: Record) -> list[str]:
+def _safety_margin(record: Record) -> list[str]:
+    """How far below the target a prediction had to be for a candidate to be trained, and why."""
     margin, limit = record.info.margin, record.info.admitted_ms
     if record.target_ms is None or limit is None or margin is None or not margin.guard or margin.source == "none":
         return []
@@ -91,17 +80,21 @@ def _guard(record: Record) -> list[str]:
     if limit >= record.target_ms:
         return [f"The fastest network is within {guard} of the target, so the safety margin was off."]
     given = margin.source == "given"
-    why = "as given" if given else "wide enough for about 9 in 10 networks that err as those tested did"
-    return [f"Candidates were trained up to {ms(limit)} ms {latency_word(record)}: a safety margin of {guard}, {why}."]
+    why = "set by the user" if given else "wide enough for about 9 in 10 networks if the model errs as it did in tests"
+    return [
+        f"A candidate was trained only if its {record.info.latency_word} latency was at most {ms(limit)} ms: a safety "
+        f"margin of {guard}, {why}."
+    ]
 
 
 def _correction(record: Record) -> list[str]:
+    """The factor by which predictions are multiplied, which does not depend on the safety margin."""
     margin = record.info.margin
     if margin is None or not margin.pairs_ms:
         return []
     return [
         f"{counted(len(margin.pairs_ms), 'network')} around the target, measured before the search, took "
-        f"{margin.correction:.3f} times the predicted latency in the median; predictions are corrected by that."
+        f"{margin.correction:.3f} times the predicted latency in the median; predictions are corrected by this factor."
     ]
 
 
@@ -111,15 +104,15 @@ def _feasible(record: Record) -> list[str]:
     share = number(facts.get("share"))
     if fastest is None or slowest is None:
         return []
-    word = latency_word(record)
-    text = f"Networks of the space take from about {ms(fastest)} to about {ms(slowest)} ms on this device ({word})."
+    word = record.info.latency_word
+    text = f"Networks of the space take about {ms(fastest)} to {ms(slowest)} ms on this device ({word})."
     if record.target_ms is not None:
         text += f" The target of {target(record.target_ms)} {'binds' if facts.get('binds') else 'does not bind'}"
-        less = f", less the guard of {percent(guard, 1)}" if (guard := number(facts.get("guard"))) else ""
-        text += "." if share is None else f": {_share(share)} of the space meets it{less}."
+        margin = f" with the safety margin of {percent(guard, 1)}" if (guard := number(facts.get("guard"))) else ""
+        text += "." if share is None else f": {_share(share)} of the space meets it{margin}."
         if not facts.get("binds"):
             binding = number(facts.get("binding_ms")) or slowest
-            text += f" Only a target below about {ms(binding)} ms would exclude anything."
+            text += f" Only a target below about {ms(binding)} ms would exclude any network."
     return [text]
 
 
@@ -128,34 +121,36 @@ def _share(share: float) -> str:
 
 
 def limitations(record: Record, entries: Sequence[Entry], counts: Counts) -> list[str]:
-    """Where the run's word ends."""
+    """What the run cannot show."""
     claims = [*_data(record), *_proxy(record), *_sampling(record), *_seed(record), *_coverage(record, counts)]
-    latencies = [e.candidate.measured or e.candidate.predicted for e in entries]
-    where = and_list(distinct_conditions(latencies))
+    where = and_list(distinct_conditions(e.candidate.latency for e in entries))
     if where:
         claims.append(
-            f"Latency holds for {where}; another device, runtime, thread count or batch may order networks otherwise."
+            f"Latencies hold for {where}; another device, runtime, thread count or batch size may rank networks "
+            "differently."
         )
-    bare = [e for e in entries if e.kind != "missed" and e.candidate.measured is None]
-    if bare:
-        names = and_list(e.name for e in bare[:6]) + (", …" if len(bare) > 6 else "")
+    unmeasured = [e for e in entries if e.kind != "missed" and e.candidate.measured is None]
+    if unmeasured:
         claims.append(
-            f"Not measured after the search, so that only a {latency_word(record)} latency is given: "
-            f"{counted(len(bare), 'network')} of the tables ({names})."
+            f"Only a {record.info.latency_word} latency is known for {counted(len(unmeasured), 'listed network')}: "
+            f"{_first_of([e.name for e in unmeasured])}."
         )
-    noisy = [e for e in entries if e.candidate.measured is not None and e.candidate.measured.warning]
-    for entry in noisy[:6]:
-        warning = entry.candidate.measured.warning if entry.candidate.measured else None
-        claims.append(f"Measurement of {entry.name} (marked * in the table) deserves less trust: {warning}.")
-    if len(noisy) > 6:
-        claims.append(f"{len(noisy) - 6} more measurements are marked * for the same kind of reason.")
+    warnings = [(e.name, e.candidate.measured.warning) for e in entries if e.candidate.measured]
+    if noisy := [f"{name} ({warning})" for name, warning in warnings if warning]:
+        claims.append(f"Measurements marked * in the table are less reliable: {_first_of(noisy)}.")
     return claims
+
+
+def _first_of(texts: Sequence[str], most: int = 6) -> str:
+    """At most `most` texts; the others are counted."""
+    rest = len(texts) - most
+    return and_list([*texts[:most], *([f"{rest} more"] if rest > 0 else [])])
 
 
 def _data(record: Record) -> list[str]:
     data = record.info.data
     if data is None:
-        return ["The score comes from the caller's own function; this report cannot say how far it can be trusted."]
+        return ["The score comes from the caller's own function; this report cannot say how reliable it is."]
     facts = [
         counted(len(data.classes), "class", "classes"),
         counted(data.train, "training image", "training images"),
@@ -163,11 +158,8 @@ def _data(record: Record) -> list[str]:
     ]
     text = f"Data: {data.name} ({and_list(facts)})."
     if data.generated:
-        text += (
-            " The images are generated, not photographs: they rank networks only roughly. For a decision, search on "
-            "images of the task."
-        )
-    return [text, *(f"Data: {note}." for note in data.notes if "rank networks only roughly" not in note)]
+        text += " The images are generated, not photographs. Before you decide, search on images of your task."
+    return [text, *(f"Data: {note}." for note in data.notes)]
 
 
 def _proxy(record: Record) -> list[str]:
@@ -183,34 +175,33 @@ def _proxy(record: Record) -> list[str]:
     how += f" of {batch:.0f} images" if steps is not None and batch is not None else ""
     how += f" at reduced width and resolution ({and_list(reduced)})" if reduced else ""
     return [
-        f"Proxy accuracy is the result of a short training{how}, not the accuracy a network reaches when it is fully "
-        "trained: full training may order the networks otherwise, and published accuracies of the references are not "
-        "comparable with it.",
+        f"Proxy accuracy comes from a short training{how}. Full training reaches other accuracies and may rank the "
+        "networks differently. Published accuracies of the references are not comparable with it.",
         # Measured by benchmarks/proxy_rank.py at 160 steps; docs/proxy.md has the table.
-        "How rough that order is was measured once, at 160 steps on CIFAR-10 images against published accuracies: "
-        "Kendall tau 0.13 over 32 ImageNet networks and 0.47 over 24 CIFAR-10 networks, where counting MACs gives 0.61 "
-        "and 0.70. The shorter the training, the more it favours small networks.",
+        "Proxy accuracy ranks networks only roughly. After 160 steps on CIFAR-10 images, Kendall's tau with published "
+        "accuracies was 0.13 over 32 ImageNet networks and 0.47 over 24 CIFAR-10 networks; counting MACs gives 0.61 "
+        "and 0.70. Shorter training favours smaller networks.",
     ]
 
 
 def _sampling(record: Record) -> list[str]:
-    margin = noise(record)
-    if margin is None:
+    noise = noise_of(record)
+    if noise is None:
         return []
-    images, error, difference = margin
     text = (
-        f"With {images:,} held-out images a proxy accuracy has a standard error of {100 * error:.1f} points; two "
-        f"networks less than about {100 * difference:.1f} points apart are not told apart"
+        f"With {noise.images:,} held-out images, a proxy accuracy has a standard error of "
+        f"{100 * noise.standard_error:.1f} points. Differences below about {100 * noise.difference:.1f} points are "
+        "within noise"
     )
     scores = [c.proxy_accuracy for c in record.front if c.proxy_accuracy is not None]
-    close = sum(later - earlier < difference for earlier, later in pairwise(scores))
+    close = sum(later - earlier < noise.difference for earlier, later in pairwise(scores))
     if close:
-        text += f", which is so for {close} of the {counted(len(scores) - 1, 'step')} of the front"
+        text += f", and so {is_or_are(close)} {close} of the {counted(len(scores) - 1, 'step')} along the front"
     return [text + "."]
 
 
 def _seed(record: Record) -> list[str]:
-    return [f"One run (seed {record.info.options.seed}): how much a second seed would change is not known."]
+    return [f"One run (seed {record.info.options.seed}): the variation between seeds is unknown."]
 
 
 def _coverage(record: Record, counts: Counts) -> list[str]:
@@ -224,33 +215,33 @@ def _coverage(record: Record, counts: Counts) -> list[str]:
 
 
 def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
-    """How the search went, as pairs."""
+    """Names and values that describe the search."""
     info, options = record.info, record.info.options
     facts = [
         ("Candidates", f"{counts.total:,}"),
         ("Scored", f"{counts.complete:,}"),
         ("Too slow, never trained", f"{counts.too_slow:,}"),
-        *([("Over the target when measured", _of_measured(record))] if record.measured and record.target_ms else []),
+        *([("Measured over the target", _of_measured(record))] if record.measured and record.target_ms else []),
         ("Failed", f"{counts.failed:,}{_reasons(record.candidates)}"),
-        ("Time in evaluations", clock(counts.seconds)),
+        ("Evaluation time, all workers", clock(counts.seconds)),
     ]
     if info.spent_s is not None:
-        facts.append(("Time of the run", clock(info.spent_s)))
+        facts.append(("Search time", clock(info.spent_s)))
     facts.append(("Space", f"{record.space.name}, {large_number(record.space.size)} networks"))
     plain = options.to_dict()
     facts += [(name.capitalize(), str(plain[name])) for name in ("sampler", "seed", "workers")]
     if options.trials is not None:
         facts.append(("Trials", str(options.trials)))
-    facts += [(name, time) for name, time in (("Started", info.started), ("Finished", info.finished)) if time]
+    facts += [(name, _time(at)) for name, at in (("Started", info.started), ("Finished", info.finished)) if at]
     if options.budget_s is not None:
         facts.append(("Budget", clock(options.budget_s)))
     facts.append(("Device", info.device.name if info.device else str(plain["device"])))
     if info.data is not None:
-        classes = " / ".join(info.data.classes)
-        facts.append(("Data", f"{info.data.name}, key {info.data.key}, classes {classes}"))
+        classes = f"{counted(len(info.data.classes), 'class', 'classes')}: {_first_of(info.data.classes, 10)}"
+        facts.append(("Data", f"{info.data.name}, {classes}; key {info.data.key}"))
     for name, about in (("Proxy", info.proxy), ("Versions", info.versions), ("Resumed with", info.resumed_with)):
         if about:
-            known = [f"{key} {_plain(value)}" for key, value in about.items() if value is not None]
+            known = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in about.items() if value is not None]
             facts.append((name, ", ".join(known)))
     return facts
 
@@ -259,14 +250,21 @@ def _of_measured(record: Record) -> str:
     return f"{len(record.missed):,} of {counted(record.measured, 'measured network')}"
 
 
+def _time(text: str) -> str:
+    """A time in ISO 8601, for people.
+
+    >>> _time("2026-11-26T05:56:24+00:00")
+    '2026-11-26 05:56:24 UTC'
+    """
+    return text.replace("T", " ").replace("+00:00", " UTC")
+
+
 def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return " / ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _reasons(candidates: Sequence[Candidate]) -> str:
-    """The most frequent reason of failure, if any."""
+    """The most frequent reason of failures, if there are any."""
     reasons = [c.reason for c in candidates if c.state == "FAILED" and c.reason]
     if not reasons:
         return ""

@@ -1,11 +1,12 @@
-"""Everything the report says, computed once; the pages and pictures only draw it."""
+"""The content of a report, computed once; pages and pictures only draw it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.engine.run.record import Record
-from nas.reports.formatting import Score, target
+from nas.reports.formatting import Score, counted, is_or_are, target
 from nas.reports.run.block_diagram import DepthShares, DiagramSheet, depth_comparison, diagram_sheet, thinned
 from nas.reports.run.claims import findings, limitations, search_facts, similarity_sentences
 from nas.reports.run.headline import Headline, headline
@@ -17,8 +18,8 @@ from nas.reports.run.tables import (
     SearchState,
     Table,
     counts_of,
-    distinct_conditions,
     entries_of,
+    latency_origins,
     network_table,
     score_of,
     search_history,
@@ -27,7 +28,7 @@ from nas.reports.run.tables import (
 
 @dataclass(frozen=True)
 class ReportData:
-    """The report before it is drawn. Texts are plain: whoever draws them escapes them.
+    """The content of a report. Texts are plain; the writers of HTML and Markdown escape them.
 
     Args:
         title: title of the report.
@@ -36,9 +37,10 @@ class ReportData:
         entries: the networks listed in the tables.
         headline: the result.
         networks: table of the front, the networks that missed the target, and the references.
-        conditions: where the latencies of the table hold; one text unless runs were mixed.
-        latency_note: which latency is drawn.
+        table_notes: sentences about the figures in that table.
+        latency_word: word for a latency that was not measured: ``predicted`` or ``modelled``.
         view: the Pareto plot.
+        plot_notes: sentences about what the plot shows and leaves out.
         sheet: block diagrams of the front and the references.
         picture_sheet: the same for a PNG, with part of a long front left out.
         depth_shares: use of large kernels, SE and activations by depth.
@@ -56,9 +58,10 @@ class ReportData:
     entries: tuple[Entry, ...]
     headline: Headline
     networks: Table
-    conditions: tuple[str, ...]
-    latency_note: str
+    table_notes: tuple[str, ...]
+    latency_word: str
     view: ParetoView
+    plot_notes: tuple[str, ...]
     sheet: DiagramSheet
     picture_sheet: DiagramSheet
     depth_shares: tuple[DepthShares, ...]
@@ -78,18 +81,19 @@ def report_data(record: Record) -> ReportData:
     sheet = diagram_sheet(record, drawn)
     goal = "no latency target" if record.target_ms is None else f"latency target {target(record.target_ms)}"
     name = record.info.name
-    modelled = "modelled: " if record.info.modelled else ""
-    where = distinct_conditions([e.candidate.measured or e.candidate.predicted for e in entries])
+    view = pareto_view(record, entries)
+    where = latency_origins(record, (entry.candidate.latency for entry in entries))
     return ReportData(
         title=f"Architecture search in {record.space.name}",
-        subtitle=", ".join([*([f"run {name}"] if name else []), goal, *(f"{modelled}{one}" for one in where[:1])]),
+        subtitle=", ".join([*([f"run {name}"] if name else []), goal, *where[:1]]),
         score=score_of(record),
         entries=tuple(entries),
         headline=headline(record, entries, counts),
         networks=network_table(record, entries),
-        conditions=tuple(f"{modelled}{one}" for one in where),
-        latency_note=_latency_note(record),
-        view=pareto_view(record, entries),
+        table_notes=tuple(_table_notes(entries, where)),
+        latency_word=record.info.latency_word,
+        view=view,
+        plot_notes=tuple(_plot_notes(record, view, counts)),
         sheet=sheet,
         picture_sheet=thinned(sheet),
         depth_shares=tuple(depth_comparison(entries)),
@@ -102,7 +106,22 @@ def report_data(record: Record) -> ReportData:
     )
 
 
-def _latency_note(record: Record) -> str:
+def _table_notes(entries: Sequence[Entry], where: Sequence[str]) -> list[str]:
+    notes = [f"Latency: {'; '.join(where)}."]
+    if any(entry.error is not None for entry in entries):
+        notes.append("The prediction error is relative to the measured latency.")
+    if any(entry.meets is not None for entry in entries):
+        notes.append("The target is judged by the measured latency where there is one.")
+    notes.append("Parameters, MACs and memory access (float32 weights and activations) are for 1000 classes.")
+    if any(entry.candidate.measured is not None and entry.candidate.measured.warning for entry in entries):
+        notes.append("Measurements marked * are less reliable; see the limitations at the end.")
+    return notes
+
+
+def _plot_notes(record: Record, view: ParetoView, counts: Counts) -> list[str]:
     if record.info.modelled:
-        return "Latency is modelled: it comes from a model of the device, which is not at hand to be measured."
-    return "Latency is the measured one for networks measured after the search, else the predicted one."
+        latency = "The latencies come from a model of the device, which cannot be measured here."
+    else:
+        latency = "The plot shows the latency measured after the search where there is one, else the predicted latency."
+    failed = f"{counted(counts.failed, 'failed candidate')} {is_or_are(counts.failed)} not plotted."
+    return [latency, *view.notes, *([failed] if counts.failed else [])]

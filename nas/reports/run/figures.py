@@ -1,4 +1,4 @@
-"""The interactive figures as plotly's JSON: plain dicts; nothing but plotly.js itself is needed to draw them."""
+"""The interactive figures as plain dictionaries, which plotly.js draws."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Figure = dict[str, Any]
 
 
 def pareto_figure(view: ParetoView) -> Figure:
-    """The Pareto plot; `customdata` of a mark is the key of its network."""
+    """The Pareto plot; the ``customdata`` of a mark is the key of its network."""
     data: list[dict[str, Any]] = []
     if view.too_slow:
         marker = {"symbol": "line-ns-open", "size": 9, "color": CANDIDATE, "opacity": 0.5, "line": {"width": 1.5}}
-        data.append(_marks(f"too slow, never trained ({len(view.too_slow)})", view.too_slow, marker))
+        data.append(_marks(view.label("too_slow"), view.too_slow, marker))
     if view.candidates:
         marker = {"symbol": "circle", "size": 8, "color": CANDIDATE, "opacity": view.opacity}
-        data.append(_marks(f"candidates ({len(view.candidates)})", view.candidates, marker))
+        data.append(_marks(view.label("candidates"), view.candidates, marker))
     if view.missed:
         marker = {"symbol": "x-thin-open", "size": 9, "color": FRONT, "line": {"width": 2}}
-        data.append(_marks(f"over the target when measured ({len(view.missed)})", view.missed, marker))
+        data.append(_marks(view.label("missed"), view.missed, marker))
     if view.front:
         data += _front(view)
     for at, mark in enumerate(view.references):
@@ -54,9 +54,8 @@ def _marks(name: str, marks: Sequence[Mark], marker: dict[str, Any]) -> dict[str
         "x": [mark.x for mark in marks],
         "y": [mark.y for mark in marks],
         "customdata": [mark.key for mark in marks],
-        "hovertext": [
-            "<br>".join([f"<b>{escape_html(m.hover[0])}</b>", *map(escape_html, m.hover[1:])]) for m in marks
-        ],
+        # No <b>: plotly would set a style attribute, which the policy of the page forbids.
+        "hovertext": ["<br>".join(map(escape_html, mark.hover)) for mark in marks],
         "hoverinfo": "text",
         "marker": marker,
         "cliponaxis": False,
@@ -71,7 +70,7 @@ def _front(view: ParetoView) -> list[dict[str, Any]]:
     solid = {"symbol": "circle", "size": 11, "color": FRONT, "line": _rim()}
     return [
         steps | {"hoverinfo": "skip", "name": "front"},
-        _marks(f"front ({len(view.front)})", view.front, solid),
+        _marks(view.label("front"), view.front, solid),
         _marks("best", view.front[-1:], best),
     ]
 
@@ -91,7 +90,7 @@ def _target(view: ParetoView) -> list[dict[str, Any]]:
 
 
 def _notes(view: ParetoView) -> list[dict[str, Any]]:
-    """The names of the references and of the target, written on a breath of white."""
+    """Labels of the references and the target, on a white background that is partly transparent."""
     notes: list[dict[str, Any]] = []
     for mark in view.references:
         right, up = mark.position
@@ -109,6 +108,7 @@ def _notes(view: ParetoView) -> list[dict[str, Any]]:
             "xanchor": view.target_side,
             "yanchor": "top",
             "showarrow": False,
+            "xshift": -4 if view.target_side == "right" else 4,
         }
         notes.append(place | {"text": f"target {target(view.target_ms)}", "font": {"size": 12, "color": MUTED}})
     return notes
@@ -132,7 +132,7 @@ def _layout(x_title: str, y_title: str, x_range: Sequence[float], y_range: Seque
 
 
 def history_figures(history: Sequence[SearchState], score: Score) -> list[tuple[str, Figure]]:
-    """How the search went: the best score so far, and the hypervolume where it has a meaning."""
+    """Named figures of the best score so far and of the hypervolume, each if it is known."""
     best = [(step.finished, score.shown(step.best)) for step in history if step.best is not None]
     volume = [(step.finished, step.hypervolume) for step in history if step.hypervolume is not None]
     unit = ", %" if score.percent else ""

@@ -1,19 +1,19 @@
-"""``report.md``: the same in Markdown, with the pictures beside it."""
+"""``report.md``: the report in Markdown, with links to the pictures beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from nas.reports.formatting import escape_markdown
-from nas.reports.run.block_diagram import cell_words, depth_table
+from nas.reports.run.block_diagram import SHARES_NOTE, cell_words, depth_table
 from nas.reports.run.data import ReportData
 from nas.reports.run.pareto_view import rows_in_words
 from nas.reports.run.tables import Table
 
 
 def markdown_page(data: ReportData, pareto_image: str = "pareto.png", diagrams_image: str = "architectures.png") -> str:
-    """The whole page; the pictures are named relative to it."""
-    line, counts, score = data.headline, data.counts, data.score
+    """The whole page; paths of the pictures are relative to it."""
+    line, score = data.headline, data.score
     parts = [f"# {escape_markdown(data.title)}", escape_markdown(data.subtitle), f"## {escape_markdown(line.title)}"]
     parts += _paragraphs(line.sentences)
     if line.figures:
@@ -24,33 +24,27 @@ def markdown_page(data: ReportData, pareto_image: str = "pareto.png", diagrams_i
         parts += [f"`{best.arch}`", escape_markdown(rows_in_words([best.arch]))]
         parts.append(f"Saved as [arch/{best.key}.json](arch/{best.key}.json).")
     parts += [f"## {score.name.capitalize()} against latency", f"![Pareto plot]({pareto_image})"]
-    notes = [data.latency_note]
-    notes += [*data.view.notes, *([f"Failed candidates, not drawn: {counts.failed:,}."] if counts.failed else [])]
-    parts.append(escape_markdown(" ".join(notes)))
+    parts.append(escape_markdown(" ".join(data.plot_notes)))
     if data.networks.rows:
-        parts += ["## Front and references", _table(data.networks)]
-        where = "; ".join(data.conditions)
-        parts.append(
-            escape_markdown(f"Latency: {where}. The target is judged by the measured latency where there is one.")
-        )
-        parts += ["## What the networks look like", f"![One strip per network]({diagrams_image})"]
-        drawn, everything = len(data.picture_sheet.diagrams), len(data.sheet.diagrams)
+        parts += ["## Front and references", _table(data.networks), escape_markdown(" ".join(data.table_notes))]
+        parts += ["## What the networks look like", f"![One block diagram per network]({diagrams_image})"]
+        shown, total = len(data.picture_sheet.diagrams), len(data.sheet.diagrams)
         if words := cell_words(data.picture_sheet):
             parts.append(escape_markdown(words))
-        if drawn < everything:
-            parts.append(f"The picture shows {drawn} of the {everything} networks, report.html all of them.")
+        if shown < total:
+            parts.append(f"The picture shows {shown} of the {total} networks; report.html shows all of them.")
     if data.depth_shares:
         parts += ["## Kernels, SE and activations by depth", _table(depth_table(data.depth_shares))]
-        parts.append("Share of the blocks in the first · middle · last third of each network.")
+        parts.append(SHARES_NOTE)
         parts += _paragraphs(data.similarity)
     parts += ["## How the search went", _grid(("", ""), data.search_facts, "---")]
     last = data.history[-1] if data.history else None
     if last and last.hypervolume is not None:
-        parts.append(f"Hypervolume at the end, by predicted latency: {last.hypervolume:.4f}.")
-    parts.append("## What this run can and cannot claim")
+        parts.append(f"Hypervolume at the end, by {data.latency_word} latency: {last.hypervolume:.4f}.")
+    parts.append("## What this run shows, and what it does not")
     if data.findings:
-        parts += ["### It shows", _bullets(data.findings)]
-    parts += ["### It is limited by", _bullets(data.limitations)]
+        parts += ["### Findings", _bullets(data.findings)]
+    parts += ["### Limitations", _bullets(data.limitations)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,7 +67,7 @@ def _lines(names: list[str], rows: list[list[str]], align: str = "---:") -> str:
 
 
 def _table(table: Table) -> str:
-    """The name of a network leads to its file."""
+    """A table whose networks link to their files."""
     notes = {"best": " (best)", "missed": " (over the target)"}
     rows = []
     for row in table.rows:

@@ -1,14 +1,15 @@
-"""``report.html``: one file, interactive, that loads nothing from anywhere. Its policy header forbids it to."""
+"""``report.html``: one interactive file that loads nothing."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable
-from importlib import resources
 
 from nas.reports.formatting import escape_html
-from nas.reports.run.block_diagram import cell_words, depth_table
+from nas.reports.html import html_page, resource, section
+from nas.reports.run.block_diagram import SHARES_NOTE, cell_words, depth_table
 from nas.reports.run.block_drawing import depth_shares_drawing, diagrams_drawing
 from nas.reports.run.data import ReportData
 from nas.reports.run.figures import Figure, history_figures, pareto_figure
@@ -16,32 +17,21 @@ from nas.reports.run.pareto_view import rows_in_words
 from nas.reports.run.tables import Table
 from nas.reports.svg import svg
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
-
-def html_page(data: ReportData, pareto_png: bytes) -> str:
-    """The whole page. `pareto_png` stands in for the interactive plot where scripts do not run."""
+def report_page(data: ReportData, pareto_png: bytes) -> str:
+    """The whole page; `pareto_png` replaces the interactive plot where scripts are disabled."""
     from plotly.offline import get_plotlyjs
 
     sections = [_headline(data), _pareto(data, pareto_png), _networks(data), _diagrams(data)]
     sections += [_shares(data), _search(data), _claims(data)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape_html(data.title)}</title><style>{_part('style.css')}</style></head>\n<body><main>\n"
-        f"<header><h1>{escape_html(data.title)}</h1><p>{escape_html(data.subtitle)}</p></header>\n"
-        + "\n".join(sections)
-        + f"\n</main>\n<script>{get_plotlyjs()}</script>\n<script>{_part('run/page.js')}</script>\n</body></html>\n"
-    )
+    plotly = get_plotlyjs()
+    scripts = [plotly, resource("run/page.js")]
+    return html_page(data.title, data.subtitle, sections, scripts=scripts, script_styles=_styles_of(plotly))
 
 
-def _part(name: str) -> str:
-    return resources.files("nas.reports").joinpath(*name.split("/")).read_text(encoding="utf-8")
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape_html(title)}</h2>{''.join(parts)}</section>"
+def _styles_of(plotly: str) -> list[str]:
+    """The style elements that plotly.js adds: one that it leaves empty and fills by rules, and constant ones."""
+    return ["", *re.findall(r"\.textContent='([^'\\]*)'", plotly)]
 
 
 def _paragraphs(sentences: Iterable[str], kind: str = "") -> str:
@@ -59,8 +49,9 @@ def _headline(data: ReportData) -> str:
     if best is not None:
         key = best.candidate.key
         rows = (
-            f"<details><summary>Its rows, and where it is saved</summary><p><code>arch/{key}.json</code></p>"
-            f"<p><code>{escape_html(best.candidate.arch)}</code></p><p>{escape_html(rows_in_words([best.candidate.arch]))}</p></details>"
+            f"<details><summary>Rows of this network, and its file</summary><p><code>arch/{key}.json</code></p>"
+            f"<p><code>{escape_html(best.candidate.arch)}</code></p>{_paragraphs([rows_in_words([best.candidate.arch])])}"
+            "</details>"
         )
     tiles = f'<dl class="figures">{figures}</dl>' if figures else ""
     title = f"<h2>{escape_html(line.title)}</h2>"
@@ -68,26 +59,18 @@ def _headline(data: ReportData) -> str:
 
 
 def _figure(name: str, figure: Figure, fallback: str = "") -> str:
-    # No "<" survives in the JSON, so no text in it can close the element.
+    # Without "<" in the JSON, no text in it can close the element.
     text = json.dumps(figure, allow_nan=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    height = figure["layout"]["height"]
     data = f'<script type="application/json" id="data-{name}">{text}</script>'
-    return f'<div class="plot" data-figure="data-{name}" style="min-height:{height}px"></div>{data}{fallback}'
+    return f'<div class="plot {name}" data-figure="data-{name}"></div>{data}{fallback}'
 
 
 def _pareto(data: ReportData, png: bytes) -> str:
     image = f'<noscript><img alt="Pareto plot" src="data:image/png;base64,{base64.b64encode(png).decode()}"></noscript>'
-    counts, view = data.counts, data.view
-    notes = [
-        data.latency_note,
-        "Hover or tap for rows and figures, click a front network or a reference to see its blocks.",
-        *view.notes,
-    ]
-    if counts.failed:
-        notes.append(f"{counts.failed:,} failed {'candidate' if counts.failed == 1 else 'candidates'} not drawn.")
+    hint = "Hover or tap for details; click a network on the front or a reference to see its blocks."
+    notes = [hint, *data.plot_notes, rows_in_words(entry.candidate.arch for entry in data.entries)]
     title = f"{data.score.name.capitalize()} against latency"
-    notes.append(rows_in_words(entry.candidate.arch for entry in data.entries))
-    return _section(title, _figure("pareto", pareto_figure(view), image), _paragraphs([" ".join(notes)], "note"))
+    return section(title, _figure("pareto", pareto_figure(data.view), image), _paragraphs([" ".join(notes)], "note"))
 
 
 def _table(table: Table, code_keys: bool = False) -> str:
@@ -106,42 +89,36 @@ def _table(table: Table, code_keys: bool = False) -> str:
 
 
 def _tone(cell: str) -> str:
-    """Verdicts stand out by weight and by word, not by colour alone."""
+    """A class for verdicts, which differ by word and weight, not only by colour."""
     return f' class="{cell.split()[0]}"' if cell.split(" ")[0] in ("met", "missed") else ""
 
 
 def _networks(data: ReportData) -> str:
     if not data.networks.rows:
         return ""
-    notes = ["Latency: " + "; ".join(data.conditions) + ". Prediction error is predicted relative to measured."]
-    if any(e.meets is not None for e in data.entries):
-        notes.append("The target is judged by the measured latency, by the predicted one only where it says so.")
-    notes.append("Parameters, MACs and memory access (float32 weights and activations) at 1000 classes.")
-    if any(e.candidate.measured is not None and e.candidate.measured.warning for e in data.entries):
-        notes.append("* The measurement deserves less trust; see the end of the report.")
-    return _section("Front and references", _table(data.networks, True), _paragraphs([" ".join(notes)], "note"))
+    notes = _paragraphs([" ".join(data.table_notes)], "note")
+    return section("Front and references", _table(data.networks, True), notes)
 
 
 def _diagrams(data: ReportData) -> str:
     if not data.sheet.diagrams:
         return ""
     note = (
-        "One cell per block, from input to output; blocks at the same size of the feature map (1/2 to 1/32 of the "
-        "input's side) stand above each other. Taller is a larger kernel, wider a larger expansion, the dark lid is "
-        "squeeze-and-excitation, the colour is the activation."
+        "One cell per block, from input to output. Blocks with feature maps of the same size (1/2 to 1/32 of the input "
+        "side) are aligned. Height shows the kernel, width the expansion, a dark bar on top squeeze-and-excitation, "
+        "and colour the activation."
     )
     note = f"{note} {cell_words(data.sheet)}".strip()
     drawing = f'<div class="wide">{svg(diagrams_drawing(data.sheet))}</div>'
-    return _section("What the networks look like", _paragraphs([note], "note"), drawing)
+    return section("What the networks look like", _paragraphs([note], "note"), drawing)
 
 
 def _shares(data: ReportData) -> str:
     if not data.depth_shares:
         return ""
     chart = f'<div class="wide">{svg(depth_shares_drawing(data.depth_shares))}</div>'
-    note = "Share of the blocks in the first · middle · last third of each network."
-    parts = [_table(depth_table(data.depth_shares)), _paragraphs([note], "note"), _paragraphs(data.similarity)]
-    return _section("Kernels, SE and activations by depth", chart, *parts)
+    parts = [_table(depth_table(data.depth_shares)), _paragraphs([SHARES_NOTE], "note"), _paragraphs(data.similarity)]
+    return section("Kernels, SE and activations by depth", chart, *parts)
 
 
 def _search(data: ReportData) -> str:
@@ -151,10 +128,10 @@ def _search(data: ReportData) -> str:
     figures = [_figure(name, figure) for name, figure in history_figures(data.history, data.score)]
     plots = f'<div class="pair">{"".join(f"<div>{figure}</div>" for figure in figures)}</div>' if figures else ""
     note = (
-        "By predicted latency, as the search saw it. Hypervolume is the share of the box (score 0 to 1, latency 0 to "
-        "the target, else to the slowest candidate) that the front dominates."
+        f"By {data.latency_word} latency, which the search used. Hypervolume is the share of the box (score 0 to 1, "
+        "latency 0 to the target, or to the slowest candidate without a target) that the front dominates."
     )
-    return _section(
+    return section(
         "How the search went", plots, _paragraphs([note] if figures else [], "note"), f'<dl class="facts">{pairs}</dl>'
     )
 
@@ -163,6 +140,6 @@ def _claims(data: ReportData) -> str:
     def listing(claims: Iterable[str]) -> str:
         return "<ul>" + "".join(f"<li>{escape_html(claim)}</li>" for claim in claims) + "</ul>"
 
-    can = f"<div><h3>It shows</h3>{listing(data.findings)}</div>" if data.findings else ""
-    cannot = f"<div><h3>It is limited by</h3>{listing(data.limitations)}</div>"
-    return _section("What this run can and cannot claim", f'<div class="claims">{can}{cannot}</div>')
+    findings = f"<div><h3>Findings</h3>{listing(data.findings)}</div>" if data.findings else ""
+    limitations = f"<div><h3>Limitations</h3>{listing(data.limitations)}</div>"
+    return section("What this run shows, and what it does not", f'<div class="claims">{findings}{limitations}</div>')

@@ -1,44 +1,53 @@
-"""The Pareto plot as plain data: marks in the units of the axes, ranges, and what lies outside them. Drawn twice, in
-HTML and in PNG."""
+"""The Pareto plot as plain data, which is drawn in HTML and as a PNG: marks, axis ranges, and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Literal
 
 from nas.arch.arch import Arch
 from nas.engine.run.record import Candidate, Record
-from nas.reports.formatting import Score, counted, megabytes, millions, ms, target
-from nas.reports.run.tables import Entry, distinct_conditions, latency_word, score_of
+from nas.reports.formatting import Score, and_list, counted, is_or_are, megabytes, millions, ms, target
+from nas.reports.run.tables import Entry, latency_origins, score_of
 
 _ROWS_IN_WORDS = (
-    "Rows read, for example, mb5 e3 se.25 hs s2 >40: MBConv with a 5×5 kernel, expansion 3, squeeze-and-excitation "
-    "0.25, activation h-swish (hs; sw is swish, re ReLU, r6 ReLU6{gelu}), stride 2, 40 channels{ops}."
+    "How to read a row: mb5 e3 se.25 hs s2 >40 is an MBConv block with a 5×5 kernel, expansion 3, "
+    "squeeze-and-excitation 0.25, activation h-swish, stride 2 and 40 channels. Activations: hs h-swish, sw swish, "
+    "re ReLU, r6 ReLU6{gelu}.{ops}"
 )
 _OTHER_ROWS = {
-    "fused_mbconv": "fmb is a fused MBConv",
-    "uib": "uib3.5 a universal inverted bottleneck with kernels 3 and 5",
-    "shuffle_v1": "shv1.3 g4 a ShuffleNetV1 unit with a 3×3 kernel and 4 groups (g4/1: the first 1×1 without)",
-    "shuffle_v2": "shv2.3 a ShuffleNetV2 unit",
-    "dwsep": "ds3 a depthwise separable convolution",
-    "spatial_sep": "sp3 a spatially separable one",
+    "fused_mbconv": "fmb is a fused MBConv block",
+    "uib": "uib3.5 is a universal inverted bottleneck with kernels 3 and 5",
+    "shuffle_v1": "shv1.3 g4 is a ShuffleNetV1 unit with a 3×3 kernel and 4 groups (g4/1: no groups in the first 1×1)",
+    "shuffle_v2": "shv2.3 is a ShuffleNetV2 unit with a 3×3 kernel",
+    "dwsep": "ds3 is a depthwise separable convolution",
+    "spatial_sep": "sp3 is a spatially separable convolution",
 }
 
-# Where a label may stand beside its mark: signs of the offset in x and y, in order of preference.
+_LABELS = {
+    "candidates": "candidates",
+    "front": "front",
+    "missed": "measured over the target",
+    "too_slow": "too slow, never trained",
+}
+
+# Positions of a label beside its mark: signs of the offset in x and y, in order of preference.
 POSITIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
-LABEL_HEIGHT = 0.05  # of the plot
+# Sizes as shares of the plot.
+LABEL_HEIGHT = 0.05
 LETTER_WIDTH = 0.0105
 LABEL_GAP = 0.014
 
 
 def rows_in_words(archs: Iterable[Arch]) -> str:
-    """How the short text of these networks reads."""
+    """Explain the notation of the rows of these networks."""
     rows = [row for arch in archs for row in arch.rows]
     ops = {row.op for row in rows}
-    told = "".join(f"; {text}" for op, text in _OTHER_ROWS.items() if op in ops)
+    others = [text for op, text in _OTHER_ROWS.items() if op in ops]
     gelu = ", ge GELU" if any(row.act == "gelu" for row in rows) else ""
-    return _ROWS_IN_WORDS.format(gelu=gelu, ops=told)
+    return _ROWS_IN_WORDS.format(gelu=gelu, ops=f" Blocks: {and_list(others)}." if others else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +56,11 @@ class Mark:
 
     Args:
         x: latency in ms.
-        y: score as shown on the axis; of a too-slow candidate, which has none, the foot of the plot.
-        name: of a reference; else the key.
-        key: of the network.
+        y: score as the axis shows it; the foot of the plot for a too-slow candidate, which has no score.
+        name: name of a reference; key of any other network.
+        key: key of the network.
         hover: lines of plain text.
-        position: signs of the offset of a reference's label, x to the right and y up.
+        position: signs of the offset of a reference's label, x to the right and y upwards.
     """
 
     x: float
@@ -64,20 +73,20 @@ class Mark:
 
 @dataclass(frozen=True)
 class ParetoView:
-    """Everything in the plot.
+    """The Pareto plot.
 
     Args:
-        candidates: scored and neither on the front nor in `missed`.
-        front: fastest first.
-        missed: predicted within the target, measured above it.
-        references: scored references.
-        too_slow: never trained, at the foot of the plot.
-        target_ms: None if there is none or it lies far outside; `notes` says so then.
-        x_range: of the latency axis, ms.
-        y_range: of the score axis as shown.
-        x_title: with the circumstances of the latencies.
+        candidates: scored candidates that are neither in `front` nor in `missed`.
+        front: the Pareto front, fastest first.
+        missed: networks predicted within the target and measured above it.
+        references: references with a score.
+        too_slow: candidates that were never trained, drawn at the foot of the plot.
+        target_ms: latency target; None if there is none, or if it is too far away to draw, which `notes` then says.
+        x_range: range of the latency axis, ms.
+        y_range: range of the score axis, as shown.
+        x_title: title of the latency axis, with the device.
         y_title: name and unit of the score.
-        notes: what the plot leaves out, in words.
+        notes: what the plot leaves out.
     """
 
     candidates: tuple[Mark, ...]
@@ -92,20 +101,24 @@ class ParetoView:
     y_title: str
     notes: tuple[str, ...]
 
+    def label(self, part: Literal["candidates", "front", "missed", "too_slow"]) -> str:
+        """Legend entry of a part, with its number of networks."""
+        return f"{_LABELS[part]} ({len(getattr(self, part)):,})"
+
     @property
     def opacity(self) -> float:
-        """Of the candidates: many of them let each other through."""
+        """Opacity of the candidates; many of them are drawn more transparent."""
         return 0.75 if len(self.candidates) <= 300 else 0.4
 
     @property
     def target_side(self) -> str:
-        """Which end of the target's label stands at its line: the label stays inside the plot."""
+        """Which end of the label of the target is at its line, so that the label stays inside the plot."""
         left, right = self.x_range
         return "left" if self.target_ms is not None and self.target_ms - left < 0.15 * (right - left) else "right"
 
     @property
     def step_line(self) -> list[tuple[float, float]]:
-        """The front as the best score to be had within a latency: continued to the target, else to the edge."""
+        """Corners of the best score within each latency, up to the target or else the edge of the plot."""
         return _step_line(self.front, self.x_range[1] if self.target_ms is None else self.target_ms)
 
 
@@ -114,7 +127,7 @@ def _step_line(front: Sequence[Mark], end: float) -> list[tuple[float, float]]:
 
 
 def rows_in_short(arch: Arch) -> list[str]:
-    """The rows of a network as short text, equal neighbours counted."""
+    """The rows of a network in short notation; equal neighbours are counted."""
     lines = []
     for text, same in groupby(str(row) for row in arch.rows):
         repeat = len(list(same))
@@ -132,18 +145,22 @@ def _hover(c: Candidate, name: str, score: Score, word: str) -> tuple[str, ...]:
 
 
 def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
-    """Lay out the plot; `listed` as `nas.reports.run.tables.entries` gives it."""
-    score = score_of(record)
-    names = {e.candidate.key: e.kind for e in entries if e.kind != "reference"}
+    """Lay out the plot.
 
-    word = latency_word(record)
+    Args:
+        record: the run.
+        entries: the listed networks (`nas.reports.run.tables.entries_of`).
+    """
+    score = score_of(record)
+    listed = {e.candidate.key for e in entries if e.kind != "reference"}
+    word = record.info.latency_word
 
     def mark(c: Candidate, name: str, foot: float = 0.0) -> Mark:
         height = foot if c.proxy_accuracy is None else score.shown(c.proxy_accuracy)
         return Mark(c.latency_ms, height, name, c.key, _hover(c, name, score, word))
 
     scored = [c for c in record.candidates if c.proxy_accuracy is not None]
-    others = tuple(mark(c, c.key) for c in scored if c.key not in names)
+    others = tuple(mark(c, c.key) for c in scored if c.key not in listed)
     front = tuple(mark(c, c.key) for c in record.front)
     missed = tuple(mark(e.candidate, e.name) for e in entries if e.kind == "missed")
     references = tuple(
@@ -166,7 +183,7 @@ def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
 
 
 def _x_range(values: Sequence[float], target_ms: float | None) -> tuple[tuple[float, float], float | None]:
-    """The axis around `values`; the target joins if it is near enough not to squeeze them."""
+    """Range that shows `values`, and the target if it is close enough not to squeeze them."""
     if not values:
         return (0.0, 1.5 * target_ms if target_ms else 1.0), target_ms
     low, high = min(values), max(values)
@@ -187,23 +204,20 @@ def _y_range(values: Sequence[float], rug: bool) -> tuple[float, float]:
 
 
 def _x_title(record: Record) -> str:
-    latencies = [(c.measured or c.predicted) for c in (*record.candidates, *record.references)]
-    found = distinct_conditions(latencies)
-    modelled = ["modelled"] if record.info.modelled else []
-    where = ", ".join([*modelled, *(found if len(found) == 1 else [])])
-    return f"Latency, ms ({where})" if where else "Latency, ms"
+    where = latency_origins(record, (c.latency for c in (*record.candidates, *record.references)))
+    return f"Latency, ms ({where[0]})" if len(where) == 1 else "Latency, ms"
 
 
 def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float], beyond: int) -> tuple[str, ...]:
     notes = []
     if record.target_ms is not None and target_ms is None:
         side = "above" if record.target_ms > x_range[1] else "below"
-        notes.append(f"The target of {target(record.target_ms)} lies far {side} every network drawn here.")
+        notes.append(f"The target of {target(record.target_ms)} is far {side} every plotted network.")
     if beyond:
-        notes.append(f"{counted(beyond, 'too-slow candidate')} beyond the right edge not drawn.")
+        notes.append(f"{counted(beyond, 'too-slow candidate')} beyond the right edge {is_or_are(beyond)} not plotted.")
     lost = sum(c.proxy_accuracy is None for c in record.references)
     if lost:
-        notes.append(f"{counted(lost, 'reference')} without a score not drawn.")
+        notes.append(f"{counted(lost, 'reference')} without a score {is_or_are(lost)} not plotted.")
     return tuple(notes)
 
 
@@ -218,8 +232,10 @@ def _placed(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
 ) -> tuple[Mark, ...]:
-    """Give each reference the label position that hides least: greedy, on unit axes. Who stands in `others` more than
-    once weighs more."""
+    """Give each reference the label position that covers least, greedily and on unit axes.
+
+    A mark that occurs several times in `others` weighs more.
+    """
 
     def unit(x: float, y: float) -> tuple[float, float]:
         return (x - x_range[0]) / (x_range[1] - x_range[0]), (y - y_range[0]) / (y_range[1] - y_range[0])
@@ -230,6 +246,7 @@ def _placed(
     if target_ms is not None:
         right = unit(target_ms, 0)[0]
         taken.append((right - 0.1, 0.93, right, 1.0))
+        points += [(right, step / 40) for step in range(41)]
     placed = []
     for mark in references:
         x, y = unit(mark.x, mark.y)
@@ -248,7 +265,7 @@ def _placed(
 
 
 def _along(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points on the horizontal parts of a step line, as dense as a label is high."""
+    """Points on the horizontal parts of a step line, at most the height of a label apart."""
     found = []
     for (x, y), (following, _) in pairwise(corners):
         steps = int((following - x) / LABEL_HEIGHT) + 1

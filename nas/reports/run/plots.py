@@ -1,4 +1,4 @@
-"""The pictures for readers without a browser, ``pareto.png`` and ``architectures.png``, by matplotlib."""
+"""The Pareto plot as a PNG, for readers without a browser."""
 
 from __future__ import annotations
 
@@ -25,28 +25,17 @@ def pareto_png(view: ParetoView, title: str) -> bytes:
     axes = figure.add_subplot()
     _target(axes, view)
     if view.too_slow:
-        label = f"too slow, never trained ({len(view.too_slow)})"
-        _marks(axes, view.too_slow, label, marker="|", markersize=9, color=CANDIDATE, alpha=0.5)
+        _marks(axes, view.too_slow, view.label("too_slow"), marker="|", markersize=9, color=CANDIDATE, alpha=0.5)
     if view.candidates:
-        label = f"candidates ({len(view.candidates)})"
-        _marks(
-            axes,
-            view.candidates,
-            label,
-            marker="o",
-            markersize=5,
-            color=CANDIDATE,
-            alpha=view.opacity,
-            markeredgewidth=0,
-        )
+        dot: dict[str, Any] = {"marker": "o", "markersize": 5, "color": CANDIDATE, "markeredgewidth": 0}
+        _marks(axes, view.candidates, view.label("candidates"), alpha=view.opacity, **dot)
     if view.missed:
-        label = f"over the target when measured ({len(view.missed)})"
-        _marks(axes, view.missed, label, marker="x", markersize=7, color=FRONT)
+        _marks(axes, view.missed, view.label("missed"), marker="x", markersize=7, color=FRONT)
     if view.front:
         xs, ys = zip(*view.step_line, strict=True)
         axes.plot(xs, ys, drawstyle="steps-post", color=FRONT, linewidth=1.6)
-        label = f"front ({len(view.front)})"
-        _marks(axes, view.front, label, marker="o", markersize=7, color=FRONT, markeredgecolor=PAPER, zorder=4)
+        dot = {"marker": "o", "markersize": 7, "color": FRONT, "markeredgecolor": PAPER, "zorder": 4}
+        _marks(axes, view.front, view.label("front"), **dot)
         ring = {"markerfacecolor": "none", "markeredgecolor": FRONT, "markeredgewidth": 1.6}
         _marks(axes, view.front[-1:], "best", marker="o", markersize=14, **ring)
     for at, mark in enumerate(view.references):

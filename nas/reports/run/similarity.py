@@ -1,4 +1,4 @@
-"""How much a network resembles the published ones, beside what chance gives."""
+"""How similar a network is to the published ones, compared with random networks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ CHOICES = ("kernel_start", "kernel", "expand", "groups", "se", "act")
 
 
 def similarity(one: Arch, other: Arch) -> float:
-    """The share of equal choices of two networks, 0..1: kernels, expansion, groups, SE or not and activation, as far as
-    the ops have them.
+    """The share of choices, 0..1, in which two networks agree; symmetric.
 
-    Blocks are compared in their places: same reduction of the input, same position there. Of a block that only one of
-    the two has every choice is a difference; another op is one more. ReLU6 is taken for ReLU.
+    The choices are kernels, expansion, groups, SE or none, and activation, as far as the ops have them. Blocks are
+    compared if they have the same place: the same reduction of the input, and the same position within it. All choices
+    differ where only one network has a block. A different op counts as one more difference. ReLU6 equals ReLU.
     """
     left, right = ({(c.group, c.slot): c for c in main_blocks(arch)} for arch in (one, other))
     pairs = [(left.get(place), right.get(place)) for place in left.keys() | right.keys()]
-    judged = [_equal(a, b) for a, b in pairs]
-    return sum(equal for equal, _ in judged) / sum(choices for _, choices in judged)
+    compared = [_equal(a, b) for a, b in pairs]
+    return sum(equal for equal, _ in compared) / sum(choices for _, choices in compared)
 
 
 def _equal(one: Cell | None, other: Cell | None) -> tuple[int, int]:
-    """Equal choices, and choices."""
-    there = [cell for cell in (one, other) if cell is not None]
-    names = [name for name in CHOICES if any(cell.has(name) for cell in there)]
+    """Number of equal choices and of all choices."""
+    present = [cell for cell in (one, other) if cell is not None]
+    names = [name for name in CHOICES if any(cell.has(name) for cell in present)]
     if one is None or other is None:
         return 0, len(names)
     equal = sum(_choice(one, name) == _choice(other, name) for name in names)
@@ -48,14 +48,14 @@ def _choice(cell: Cell, name: str) -> object:
 
 
 def choices_in_words(*archs: Arch) -> str:
-    """What `similarity` compares in these networks."""
-    met = [cell for arch in archs for cell in main_blocks(arch)]
+    """The choices that `similarity` compares in these networks."""
+    blocks = [cell for arch in archs for cell in main_blocks(arch)]
     words = {
-        "kind of block": len({cell.row.op for cell in met}) > 1,
+        "kind of block": len({cell.row.op for cell in blocks}) > 1,
         "kernel": True,
-        "expansion": any(cell.has("expand") for cell in met),
-        "groups": any(cell.has("groups") for cell in met),
-        "SE": any(cell.has("se") for cell in met),
+        "expansion": any(cell.has("expand") for cell in blocks),
+        "groups": any(cell.has("groups") for cell in blocks),
+        "SE": any(cell.has("se") for cell in blocks),
         "activation": True,
     }
     return and_list(word for word, compared in words.items() if compared)
@@ -63,14 +63,14 @@ def choices_in_words(*archs: Arch) -> str:
 
 @dataclass(frozen=True)
 class NearestReference:
-    """The reference most like the best network, beside what chance gives.
+    """The reference most similar to the best network, compared with random networks.
 
     Args:
-        name: of the reference.
-        share: `similarity` of the best network and it.
-        choices: that were compared, in words.
-        random_mean: mean likeness of random networks of the space to the reference nearest to each of them.
-        random_high: 95th percentile of the same.
+        name: name of the reference.
+        share: its `similarity` to the best network.
+        choices: the compared choices, in words.
+        random_mean: mean similarity of random networks of the space, each to its own nearest reference.
+        random_high: 95th percentile of that similarity.
     """
 
     name: str
@@ -81,19 +81,20 @@ class NearestReference:
 
 
 def nearest_reference(record: Record, entries: Sequence[Entry]) -> NearestReference | None:
-    """None without a best network or without references."""
+    """The reference most similar to the best network; None without a best network or references."""
     references = [e for e in entries if e.kind == "reference"]
-    if record.best is None or not references:
+    best = record.best
+    if best is None or not references:
         return None
-    closest = max(references, key=lambda e: similarity(record.best or e.candidate.arch, e.candidate.arch))
+    closest = max(references, key=lambda e: similarity(best, e.candidate.arch))
     rng = np.random.default_rng(0)
-    drawn = [record.space.sample(rng) for _ in range(RANDOM_NETWORKS)]
-    by_chance = [max(similarity(arch, e.candidate.arch) for e in references) for arch in drawn]
-    share = similarity(record.best, closest.candidate.arch)
+    random = [record.space.sample(rng) for _ in range(RANDOM_NETWORKS)]
+    by_chance = [max(similarity(arch, e.candidate.arch) for e in references) for arch in random]
+    share = similarity(best, closest.candidate.arch)
     return NearestReference(
         closest.name,
         share,
-        choices_in_words(record.best, closest.candidate.arch),
+        choices_in_words(best, closest.candidate.arch),
         float(np.mean(by_chance)),
         float(np.quantile(by_chance, 0.95)),
     )

@@ -1,4 +1,4 @@
-"""The outcome of a run in a screenful of text, and as plain values for programs."""
+"""The outcome of a run in a screenful of text, and as plain values for other programs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nas.engine.run.record import Candidate, Record
 from nas.reports.run.data import report_data
 from nas.reports.run.tables import Table
 
-_TERMINAL_COLUMNS = 5  # name, score, predicted, measured and its error; the report has the rest
+_TERMINAL_COLUMNS = 5  # name, score, both latencies and the prediction error; the report has the rest
 
 
 def summary_text(record: Record, folder: Path) -> str:
-    """The headline, the front beside the references, and what to do next."""
+    """The headline, the table of networks, and what to do next."""
     data = report_data(record)
     best = next((entry.candidate for entry in data.entries if entry.kind == "best"), None)
     lines = [data.headline.title, *data.headline.sentences]
@@ -21,12 +21,12 @@ def summary_text(record: Record, folder: Path) -> str:
         lines += ["", *aligned(data.networks, _TERMINAL_COLUMNS)]
     lines += ["", f"report   {folder / 'report.html'}"]
     if best is not None:
-        lines.append(f"ship it  nas export {folder}")
+        lines.append(f"export   nas export {folder}")
     return "\n".join(lines)
 
 
 def aligned(table: Table, columns: int) -> list[str]:
-    """The first columns of a table, the first flush left, the others flush right."""
+    """The first columns of a table as lines; names are aligned left, figures right."""
     rows = [table.header[:columns], *(row.cells[:columns] for row in table.rows)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = []
@@ -37,7 +37,7 @@ def aligned(table: Table, columns: int) -> list[str]:
 
 
 def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
-    """The same as JSON can hold it."""
+    """The outcome as values that JSON can hold."""
     front = record.front
     return {
         "run": str(folder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from nas.engine.run.record import Candidate, Record
 from nas.latency.record import Latency
 from nas.reports.formatting import NONE, Score, conditions, measured_ms, megabytes, millions, ms, relative
 from nas.reports.names import reference_name
+from nas.system.validate import is_number
 
 Kind = Literal["best", "front", "missed", "reference"]
 
@@ -99,32 +100,28 @@ class SearchState:
 
 
 def number(value: Any) -> float | None:
-    """`value` if it is a finite number."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
-    return float(value) if good else None
+    """`value` as a float if it is a finite number, else None."""
+    return float(value) if is_number(value) else None
 
 
 def score_of(record: Record) -> Score:
-    """Percent for the proxy's accuracy, plain for a custom evaluation (``options["proxy"]`` is None)."""
+    """Percent for proxy accuracies 0..1; plain numbers for the scores of a caller's own function."""
     scores = [c.proxy_accuracy for c in (*record.candidates, *record.references) if c.proxy_accuracy is not None]
     return Score(record.info.proxy is not None and all(0 <= score <= 1 for score in scores))
 
 
 def entries_of(record: Record) -> list[Entry]:
     """The front, most accurate first; then networks that missed the target when measured; then the references."""
-    word = latency_word(record)
-    found = [
+    word = record.info.latency_word
+    front = [
         Entry(c, "front" if at else "best", c.key, meets_target(record, c), word)
         for at, c in enumerate(reversed(record.front))
     ]
-    late = [Entry(c, "missed", c.key, False, word) for c in record.missed]
-    fixed = [Entry(c, "reference", reference_name(c.name or c.key), meets_target(record, c), word) for c in record.references]
-    return [*found, *late, *fixed]
-
-
-def latency_word(record: Record) -> str:
-    """What a latency of this run that was not measured is called."""
-    return record.info.latency_word
+    missed = [Entry(c, "missed", c.key, False, word) for c in record.missed]
+    references = [
+        Entry(c, "reference", reference_name(c.name or c.key), meets_target(record, c), word) for c in record.references
+    ]
+    return [*front, *missed, *references]
 
 
 def meets_target(record: Record, candidate: Candidate) -> bool | None:
@@ -142,9 +139,15 @@ def counts_of(record: Record) -> Counts:
     )
 
 
-def distinct_conditions(latencies: Sequence[Latency]) -> list[str]:
+def distinct_conditions(latencies: Iterable[Latency]) -> list[str]:
     """Where these latencies hold; one text unless runs were mixed."""
     return list(dict.fromkeys(conditions(latency) for latency in latencies))
+
+
+def latency_origins(record: Record, latencies: Iterable[Latency]) -> list[str]:
+    """The same, for a heading or an axis: it says so if the device is only modelled."""
+    prefix = f"{record.info.latency_word} for " if record.info.modelled else ""
+    return [f"{prefix}{where}" for where in distinct_conditions(latencies)]
 
 
 def front_at(record: Record, limit_ms: float) -> Candidate | None:
@@ -164,7 +167,7 @@ def network_table(record: Record, entries: Sequence[Entry]) -> Table:
     """Front, missed networks and references, with measured and predicted latency side by side."""
     score = score_of(record)
     goal = record.target_ms is not None
-    other = f"{latency_word(record).capitalize()}, ms"
+    other = f"{record.info.latency_word.capitalize()}, ms"
     header = ["Network", score.name.capitalize(), "Measured, ms", other, "Prediction error"]
     header += [*(["Target"] if goal else []), "Parameters", "MACs", "Memory access", "Input"]
     rows = []

@@ -1,4 +1,4 @@
-"""The files of a report, each whole or absent."""
+"""Writes the files of a report, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nas.reports.png import drawings_png
 from nas.reports.run.block_drawing import depth_shares_drawing, diagrams_drawing
 from nas.reports.run.data import ReportData, report_data
 from nas.reports.run.markdown import markdown_page
-from nas.reports.run.page import html_page
+from nas.reports.run.page import report_page
 from nas.reports.run.plots import pareto_png
 from nas.reports.shapes import Drawing
 from nas.system.errors import InputError
@@ -17,16 +17,20 @@ from nas.system.files import write_atomic
 
 
 def write_report(record: Record, folder: Path) -> dict[str, Path]:
-    """Write ``report.html``, ``report.md``, ``pareto.png``, ``architectures.png``, ``pareto.csv``, ``trials.csv`` and
-    ``arch/<key>.json`` of the front and the references into `folder`, which is made if absent.
+    """Write the report of a run into a folder, which is created if it does not exist.
+
+    The files are ``report.html``, ``report.md``, ``pareto.png``, ``architectures.png`` (if there is a network to draw),
+    ``pareto.csv``, ``trials.csv``, and ``arch/<key>.json`` of each listed network.
 
     Returns:
-        the path of every file by its name relative to `folder`. ``architectures.png`` is left out if there is no
-        network to draw.
+        the path of every file, by its name relative to `folder`.
+
+    Raises:
+        InputError: a file cannot be written.
     """
     data = report_data(record)
     pareto = pareto_png(data.view, data.title)
-    files: dict[str, str | bytes] = {"pareto.png": pareto, "report.html": html_page(data, pareto)}
+    files: dict[str, str | bytes] = {"pareto.png": pareto, "report.html": report_page(data, pareto)}
     if drawings := _drawings(data):
         files["architectures.png"] = drawings_png(drawings)
     files["report.md"] = markdown_page(data)

@@ -1,4 +1,4 @@
-"""The kinds of fault this program knows. Each names the exit code of the command line."""
+"""The errors of this program, by kind of fault. Each has the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 
 
 class NasError(Exception):
-    """Something failed while working; exit code 1."""
+    """Something failed; exit code 1."""
 
     exit_code = 1
 
 
 class InputError(NasError, ValueError):
-    """What was given cannot be used: one line with the rule, the value and the way out; exit code 2."""
+    """An input cannot be used: one line with the rule, the value and what to do; exit code 2."""
 
     exit_code = 2
 
@@ -25,27 +25,27 @@ class InfeasibleError(NasError, ValueError):
 
 
 class TargetMissedError(NasError, RuntimeError):
-    """What was exported, or every network that a search found, was measured above the latency target; exit code 1."""
+    """The exported network, or every network of a front, was measured above the latency target; exit code 1."""
 
 
 class RunBusyError(InputError):
-    """Another process is working on this run folder; exit code 2."""
+    """Another process is using this run folder; exit code 2."""
 
 
 def known(names: Iterable[object]) -> str:
-    """``known: a, b, c``: the way out of every unknown-name error."""
+    """``known: a, b, c``: what to do about an unknown name."""
     return "known: " + ", ".join(str(name) for name in names)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """As `known`, for long lists: only the names most like `name`, if any are.
+    """As `known`, for long lists: only the names most similar to `name`, if there are any.
 
     >>> nearest("mobilenet_v9", [f"net_{at}" for at in range(20)] + ["mobilenet_v2"])
     'did you mean mobilenet_v2? (21 are known)'
     """
     close = difflib.get_close_matches(name, names, 3)
     if len(names) > 40 and not close:
-        return f"none of the {len(names)} known is like it"
+        return f"none of the {len(names)} known names is similar"
     if len(names) <= 12 or not close:
         return known(names)
     return f"did you mean {' or '.join(close)}? ({len(names)} are known)"

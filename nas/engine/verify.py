@@ -37,10 +37,11 @@ def measure_front(
 ) -> Record:
     """Measure the front and the references for real.
 
-    A front member over the target makes room for those it hid, which are measured in their turn, until the whole front
-    that remains was measured and meets the target. The best of it is measured again, and goes the same way if it does
-    not hold. With a biased latency model that would be every scored candidate, so measurements are bounded: where the
-    bound ends them, networks that were not measured leave the front (`RunInfo.measured_only`).
+    The most accurate come first: one of them is recommended. A front member over the target makes room for those it
+    hid, which are measured in their turn, until the whole front that remains was measured and meets the target. The
+    best of it is measured again, and goes the same way if it does not hold. With a biased latency model that would
+    be every scored candidate, so measurements are bounded: where the bound ends them, networks that were not
+    measured leave the front (`RunInfo.measured_only`).
 
     Args:
         record: of the search; what was measured already is not measured again.
@@ -55,7 +56,7 @@ def measure_front(
     measured: dict[str, Latency] = {}
     try:
         while True:
-            while waiting := [c for c in [*record.references, *record.front] if c.measured is None]:
+            while waiting := [c for c in [*record.references, *record.front[::-1]] if c.measured is None]:
                 for at, candidate in enumerate(waiting):
                     progress(at, len(waiting), TEXT)
                     target_ms = None if candidate.name else record.target_ms

@@ -1,4 +1,4 @@
-"""Devices: whatever answers how long a network takes. A new kind is a `LatencyModel` and a line in `device`."""
+"""Devices: whatever answers how long a network takes. A new kind is a `LatencyModel` and a branch in `device`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ RUNTIME, THREADS = "onnxruntime", 1  # where none are given
 
 @runtime_checkable
 class LatencyModel(Protocol):
-    """Answers for single networks and for many, quickly. Used by the driver only, from one thread."""
+    """How long networks take on one device. Only the driver uses it, from one thread."""
 
     @property
     def device(self) -> str:
-        """Its name for people."""
+        """Name of the device, for people."""
         ...
 
     @property
     def table(self) -> LatencyTable | None:
-        """What it predicts with, if that is a table."""
+        """The table it predicts with, if there is one."""
         ...
 
     def __call__(self, arch: Arch) -> Latency:
-        """What a search goes by: predicted where there is a model."""
+        """The latency that a search uses: predicted if there is a model, else measured."""
         ...
 
     def many(self, archs: Sequence[Arch]) -> np.ndarray:
@@ -48,12 +48,13 @@ class LatencyModel(Protocol):
         ...
 
     def measure(self, arch: Arch) -> Latency | None:
-        """Time it on the device itself; None where only a model of the device is at hand."""
+        """Time the network on the device itself; None if only a model of the device is at hand."""
         ...
 
 
 class Host:
-    """This machine. With a space it predicts by the space's table, measured on first use; without one it measures."""
+    """This machine. With a space it predicts by the space's table, which is measured on first use; without, it
+    measures."""
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class Saved:
 
 
 class CallableModel:
-    """A caller's own function from `Arch` to milliseconds, or to whatever cost is to be capped."""
+    """A caller's function from `Arch` to milliseconds, or to another cost to cap."""
 
     table = None
 
@@ -147,7 +148,7 @@ class CallableModel:
 
 
 def is_modelled(model: LatencyModel) -> bool:
-    """Whether it stands for a device that is not at hand: its latencies are *modelled*, and cannot be checked."""
+    """Whether the device is not at hand: its latencies are *modelled* and cannot be measured."""
     return isinstance(model, Saved) and model.device != host()
 
 
@@ -168,25 +169,30 @@ def device(
     kept: Path | None = None,
     refresh: bool = False,
 ) -> LatencyModel:
-    """The latency model a user names.
+    """The latency model of a device, by name.
 
     Args:
-        spec: ``host`` (this machine), the name of a bundled model (``pixel1``), ``table:PATH`` (what
-            `LatencyTable.save` or ``nas devices calibrate`` wrote), ``http://HOST:PORT`` (an agent, `nas agent`), a
-            function from `Arch` to ms, or a ready `LatencyModel`.
-        space: whose table the host predicts by; None measures every network that is asked about.
-        runtime: of the host; a table has its own.
-        threads: of the host, or of an agent's device; a table has its own.
-        seed: of the networks a new table is fitted to; one that is kept already is used whatever its seed.
-        progress: called as ``progress(done, total, text)`` while one is measured.
-        token: of an agent; None is that of ``NAS_AGENT_TOKEN``.
-        kept: table that an agent's device is to be predicted by, in place of a new one.
-        refresh: whether a table is measured anew, though one is kept.
+        spec: ``host`` (this machine), the name of a bundled model (``pixel1``), ``table:PATH`` (written by
+            `LatencyTable.save` or ``nas devices calibrate``), ``http://HOST:PORT`` (an agent, `nas agent`), a function
+            from `Arch` to ms, or a ready `LatencyModel`.
+        space: space whose latency table the host predicts by; without one, every network is measured.
+        runtime: runtime of the host; a table has its own.
+        threads: number of threads on the host or an agent's device; a table has its own.
+        seed: random seed of the networks that a new table is fitted to; a cached table is used whatever its seed.
+        progress: called as ``progress(done, total, text)`` while a table is measured.
+        token: token of an agent; None is ``NAS_AGENT_TOKEN``.
+        kept: table to predict an agent's device by, instead of a new one.
+        refresh: measure the table again even if it is cached.
 
     Raises:
-        InputError: `spec` is unknown, a table cannot be read or was timed otherwise, or an agent does not take the
-            token.
+        InputError: `spec` is unknown, a table cannot be read or was timed with another runtime or number of threads, or
+            an agent refuses the token.
         NasError: an agent cannot be reached.
+
+    >>> from nas.references.table import reference
+    >>> pixel1 = device("pixel1")
+    >>> print(f"{pixel1(reference('mobilenet_v3_large')).ms:.0f} ms on {pixel1.device}")  # doctest: +ELLIPSIS
+    6... ms on Pixel 1...
     """
     if isinstance(spec, str):
         kind, _, rest = spec.partition(":")
@@ -210,14 +216,14 @@ def device(
 
 
 def _as_timed(model: Saved, runtime: str, threads: int) -> Saved:
-    """`model`, which says how long networks take as they were timed, and no other way."""
+    """`model`, if the options given agree with those its table was timed with."""
     table = model.table
     assert table is not None
-    asked = (("runtime", runtime, RUNTIME, table.runtime), ("threads", threads, THREADS, table.threads))
-    for what, given, default, its in asked:
-        if given not in (default, its):
+    options = (("runtime", runtime, RUNTIME, table.runtime), ("threads", threads, THREADS, table.threads))
+    for name, given, default, own in options:
+        if given not in (default, own):
             raise InputError(
-                f"the latency table of {table.device} was timed with {what} {its}, got {what} {given!r:.40}; leave "
-                "that out"
+                f"the latency table of {table.device} was timed with {name} {own}, got {name} {given!r:.40}; leave out "
+                f"--{name}"
             )
     return model

@@ -32,15 +32,15 @@ class Feasibility:
         fastest: the fastest network found by descent from samples.
         fastest_ms: its latency.
         slowest: the slowest network found.
-        slowest_ms: its latency; a target excludes nothing that is above it by more than the guard.
-        share: of uniformly sampled networks that meet the target; None without one.
+        slowest_ms: its latency.
+        share: share of uniformly sampled networks that clear the target by the guard; None without a target.
         quantiles_ms: latency of uniformly sampled networks by quantile.
         samples: how many were drawn.
-        target_ms: None is no target.
-        binds: whether the target, less the guard, excludes any network found; None without one.
-        guard: share of its predicted time that a network may take longer and still meet the target.
-        dropped_guard: the guard that not even the fastest network could keep, so that none is kept; None else.
-        word: for people, how the latencies came about: ``predicted``, or ``modelled`` of a device that is not at hand.
+        target_ms: latency target; None is no target.
+        binds: whether the target, less the guard, excludes any network found; None without a target.
+        guard: share of its predicted latency that a network may take longer and still meet the target.
+        dropped_guard: the guard that was dropped because not even the fastest network clears it; else None.
+        word: for people, what the latencies are: ``predicted``, or ``modelled`` if the device is not at hand.
     """
 
     fastest: Arch
@@ -58,12 +58,12 @@ class Feasibility:
 
     @property
     def admitted_ms(self) -> float | None:
-        """The slowest prediction that leaves room for the guard; None without a target."""
+        """The slowest prediction that clears the target by the guard; None without a target."""
         return None if self.target_ms is None else self.target_ms / (1 + self.guard)
 
     @property
     def binding_ms(self) -> float:
-        """The target below which some network found would be excluded."""
+        """The target below which some of the networks found would be excluded."""
         return self.slowest_ms * (1 + self.guard)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,17 +81,18 @@ class Feasibility:
         ]
         if self.target_ms is not None and self.share is not None:
             few = f"less than {1 / self.samples:.2%}" if self.share == 0 else f"{self.share:.1%}"
-            less = f", less a guard of {self.guard:.1%} ({self.admitted_ms:.3g} ms {self.word})" if self.guard else ""
-            lines.append(f"{few} of the space meets the target of {self.target_ms:g} ms{less}")
+            less = f" by {self.guard:.1%} ({self.admitted_ms:.3g} ms {self.word})" if self.guard else ""
+            verb = "clears" if self.guard else "meets"
+            lines.append(f"{few} of the space {verb} the target of {self.target_ms:g} ms{less}")
             if self.dropped_guard is not None:
                 lines.append(
-                    f"not even the fastest network keeps a guard of {self.dropped_guard:.1%}, so none is kept; what is "
-                    "measured at the end decides"
+                    f"the fastest network is within {self.dropped_guard:.1%} of the target, so the safety margin is "
+                    "off; the measurements at the end decide"
                 )
             if not self.binds:
                 lines.append(
-                    f"the target of {self.target_ms:g} ms does not bind: no network found is slower than "
-                    f"{self.slowest_ms:.3g} ms; give less than {self.binding_ms:.3g} ms to exclude any"
+                    f"the target of {self.target_ms:g} ms does not bind: the slowest network found takes "
+                    f"{self.slowest_ms:.3g} ms; a target below {self.binding_ms:.3g} ms would exclude some"
                 )
         return "\n".join(lines)
 
@@ -106,17 +107,17 @@ def feasibility(
     guard: float = 0.0,
     word: str = "predicted",
 ) -> Feasibility:
-    """Sample the space uniformly, then go down and up from the extremes gene by gene.
+    """Sample the space uniformly, then descend and climb from the extremes gene by gene.
 
     Args:
         space: to explore.
         model: predicts milliseconds.
-        target_ms: the latency not to exceed; None is no target.
-        seed: of the samples.
-        samples: number drawn; also settles how finely `Feasibility.share` is known.
+        target_ms: latency target; None is no target.
+        seed: random seed of the samples.
+        samples: number of networks drawn; decides how finely `Feasibility.share` is resolved.
         most: number of networks that `model` is asked about at most, for a slow one; a quarter of them are samples.
             None is no bound.
-        guard: see `Feasibility.guard`. Where only networks in the band between it and the target exist, it is dropped.
+        guard: see `Feasibility.guard`. It is dropped if the fastest network is in the band between it and the target.
         word: see `Feasibility.word`.
 
     Raises:
@@ -148,8 +149,8 @@ def feasibility(
     fastest, slowest = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     if target_ms is not None and known[fastest] > target_ms:
         raise InfeasibleError(
-            f"no network of space {space.name} meets {target_ms:g} ms: the fastest found, {fastest.key}, takes "
-            f"{above(known[fastest], target_ms)} ms ({word}); it is {fastest}"
+            f"no network of space {space.name} can meet {target_ms:g} ms: the fastest found, {fastest.key}, takes "
+            f"{above(known[fastest], target_ms)} ms ({word}): {fastest}"
         )
     kept = 0.0 if target_ms is None or known[fastest] * (1 + guard) > target_ms else guard
     limit_ms = None if target_ms is None else target_ms / (1 + kept)

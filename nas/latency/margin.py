@@ -1,10 +1,9 @@
-"""What a search may admit, so that what it finds still meets the target when it is measured.
+"""The safety margin below a target, so that what a search finds still meets the target when it is measured.
 
-A latency model errs, and a search finds its errors: among equally good networks those look best that are predicted too
-fast. So candidates must be predicted a *guard* below the target. How much is learned from pairs of predicted and
-measured times: of the model's own held-out networks, and of a few that are measured before the first training, drawn
-from where it matters, right around the target. The median of these also says by how much the model is off there, which
-predictions are corrected by.
+A latency model errs, and a search exploits its errors: among equally good networks those look best that are predicted
+too fast. So a candidate is trained only if its predicted latency clears the target by a *guard*. Its size is learned
+from pairs of predicted and measured latencies: of the model's own held-out networks, and of a few that are measured
+before the first training, drawn around the target. The median ratio of these also corrects the predictions.
 """
 
 from __future__ import annotations
@@ -36,23 +35,23 @@ NETWORKS = 8  # measured before the search, 2 to 5 s each; executorch and torch-
 NEAREST = 64  # from which those are taken
 SAMPLES = 2000
 WITHIN = 0.15  # of the target: farther off, a network says little about those near it
-ABOVE = 0.5  # where the space has none so close, those predicted so much above the target tell whether that holds
-LEAST = 3  # pairs, below which no median is taken
-SLOWER = 0.05  # than the median of them, from which on it may be a burst of the machine
-FAR_OFF = 0.1  # correction or guard, from which on a table is worth making anew
+ABOVE = 0.5  # if the space has none so close, networks predicted up to this much above the target are measured
+LEAST = 3  # pairs needed for a median
+SLOWER = 0.05  # than the median of them: perhaps a burst of load on the machine
+FAR_OFF = 0.1  # correction or guard beyond which a table is worth measuring again
 
 
 @dataclass(frozen=True)
 class SafetyMargin:
-    """The rule: admitted is what is predicted, times `correction`, at most at the target less the guard.
+    """The rule by which candidates are admitted: the prediction times `correction` must clear the target by `guard`.
 
     Args:
-        guard: share of the predicted time, from 0, that a network may take longer and still meet the target.
-        correction: measured over predicted near the target, the median; 1 where nothing was measured there.
-        source: of the guard: ``near`` networks measured before the search and the model's held-out ones near the
-            target; those of the model alone (``held-out``); ``given`` by the caller; or ``none``: the device answers
-            for itself.
-        pairs_ms: (predicted, measured) of the networks measured before the search, predicted before any correction.
+        guard: share of the predicted latency, from 0, that a network may take longer and still meet the target.
+        correction: median ratio of measured to predicted latency near the target; 1 if nothing was measured there.
+        source: where the guard comes from: ``near``, networks measured before the search and the model's held-out ones
+            near the target; ``held-out``, the latter alone; ``given`` by the caller; ``none``, the device answers for
+            itself.
+        pairs_ms: (predicted, measured) of the networks measured before the search, without the correction.
     """
 
     guard: float = 0.0
@@ -65,23 +64,22 @@ class SafetyMargin:
         return target_ms / (1 + self.guard)
 
     def __str__(self) -> str:
-        """One line for people; empty where there is nothing to tell."""
+        """One line for people; empty without a margin."""
         if self.source == "none":
             return ""
         if self.source == "given":
-            return f"guard of {self.guard:.1%}, as given"
-        guard = f"guard of {self.guard:.1%}{', the most there is' if self.guard == MAX_GUARD else ''}"
+            return f"safety margin of {self.guard:.1%}, as given"
+        margin = f"safety margin of {self.guard:.1%}{', the maximum' if self.guard == MAX_GUARD else ''}"
         if self.source == "held-out":
-            return f"{guard}, from the latency model's held-out networks"
+            return f"{margin}, from the latency model's error on held-out networks"
         return (
-            f"{guard}, from {len(self.pairs_ms)} networks measured around the target and the table's held-out ones; "
-            f"predictions are the table's times {self.correction:.3f}, the median of what was measured over what it "
-            "said"
+            f"{margin}, from {len(self.pairs_ms)} networks measured around the target and the table's held-out ones; "
+            f"predictions are multiplied by {self.correction:.3f}, the median of measured over predicted latency"
         )
 
     @property
     def far_off(self) -> bool:
-        """Whether the table is so far off what was measured around the target that it is worth making anew."""
+        """Whether the table is so far off around the target that it is worth measuring again."""
         return self.source == "near" and max(abs(math.log(self.correction)), self.guard) > FAR_OFF
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +103,7 @@ class SafetyMargin:
             and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(_within(x, 0, 1e9) for x in p) for p in pairs)
         )
         if not good:
-            raise InputError(f"admission of the run cannot be {data!r:.80}; restore run.json from a copy")
+            raise InputError(f"margin must be a safety margin of this program, got {data!r:.80}")
         return SafetyMargin(fields["guard"], fields["correction"], fields["source"], tuple((p, m) for p, m in pairs))
 
 
@@ -146,18 +144,18 @@ def learn(
     seed: int = 0,
     progress: Step | None = None,
 ) -> SafetyMargin:
-    """Learn the guard, and where the device can be measured the correction; nothing may train meanwhile.
+    """Learn the guard and, if the device can be measured, the correction; nothing may train meanwhile.
 
-    The guard holds for about 9 in 10 networks like those it was learned from (`nas.latency.held_out.guard_of`): ratios
-    of networks measured now are taken relative to their own median, which the correction stands for, and those of the
-    held-out ones relative to theirs, which narrows them a little; and a search draws otherwise than either. A device
+    The guard holds for about 9 in 10 networks like those it was learned from (`nas.latency.held_out.guard_of`). Ratios
+    of networks measured now are taken relative to their median, which becomes the correction, and those of the held-out
+    ones relative to theirs, which narrows them a little; a search draws its networks differently from either. A device
     without a table answers for itself and needs no guard.
 
     Args:
-        space: to be searched.
-        model: of the device.
+        space: space to be searched.
+        model: latency model of the device.
         target_ms: latency target.
-        seed: of the networks to be measured.
+        seed: random seed of the networks to be measured.
         progress: called as ``progress(done, total, text)``.
     """
     if model.table is None:
@@ -170,7 +168,7 @@ def learn(
 
 
 def combined(pairs: Sequence[tuple[float, float]], held_out: HeldOut) -> SafetyMargin:
-    """The admission that (predicted, measured) `pairs` near the target and the model's held-out ones amount to."""
+    """The margin that follows from (predicted, measured) `pairs` near the target and the model's held-out ones."""
     local = np.array([measured / predicted for predicted, measured in pairs])
     correction = float(np.median(local))
     others = held_out.ratios
@@ -179,15 +177,14 @@ def combined(pairs: Sequence[tuple[float, float]], held_out: HeldOut) -> SafetyM
 
 
 def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Generator) -> list[Arch]:
-    """Up to `NETWORKS` networks predicted around a target, from those with the fewest to those with the most
-    multiply-accumulates among the nearest; fewer or none where the space has none there. Where next to none are
-    predicted so close, those somewhat above it are taken, too: a table may be off by as much, and no target is to be
-    called out of reach for that."""
+    """Up to `NETWORKS` networks predicted around a target, from the fewest to the most multiply-accumulates among the
+    nearest; fewer or none if the space has none there. If next to none are predicted so close, networks somewhat above
+    the target are taken as well: a table may be off by as much, and that must not make a target look infeasible."""
     archs = list(dict.fromkeys(space.sample(rng) for _ in range(SAMPLES)))
     found: dict[Arch, float] = {}
     for above in (WITHIN, ABOVE):
         found = _close(archs, model, target_ms, above)
-        if len(found) < NETWORKS:  # uniform draws seldom get there: go down to it
+        if len(found) < NETWORKS:  # uniform draws rarely get there: descend to it
             genes = FeasibleSampler(space, model, (1 + above) * target_ms, rng).unseen(
                 {arch.key for arch in found}, NEAREST
             )
@@ -207,8 +204,8 @@ def _close(archs: list[Arch], model: LatencyModel, target_ms: float, above: floa
 
 
 def _measured(archs: Sequence[Arch], model: LatencyModel, progress: Step | None) -> list[tuple[float, float]]:
-    """(predicted, measured) of each; none if the device cannot be measured. Those that take longer than the others,
-    each relative to its prediction, set the guard: they are measured twice more, and the median counts."""
+    """(predicted, measured) of each; none if the device cannot be measured. Networks that are slower than the others
+    relative to their predictions set the guard: they are measured twice more, and the median counts."""
     if not archs:
         return []
     predicted = model.many(archs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import nas
 from nas.api.session import Session
@@ -31,133 +28,21 @@ from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Record
 from nas.engine.run.trials import excess_ms
 from nas.engine.verify import measure_front
-from nas.latency.close_calls import confirmed, holding, settled, surely
 from nas.latency.feasibility import feasibility
-from nas.latency.held_out import HeldOut, guard_of
-from nas.latency.margin import NETWORKS, WITHIN, Corrected, SafetyMargin, combined, learn, near
+from nas.latency.held_out import HeldOut
+from nas.latency.margin import NETWORKS, SafetyMargin, combined, learn, near
 from nas.latency.record import Latency
 from nas.reports.run.data import report_data
 from nas.reports.run.summary import summary_facts, summary_text
 from nas.system import machine
 from nas.system.errors import TargetMissedError
-from tests.engine.search_toys import SPACE, TINY, cost_ms, noise, target_of
-
-RATIOS = st.lists(st.floats(0.5, 2), min_size=1, max_size=40)
-
-
-def times(ms: float, source: Any = "measured") -> Latency:
-    return Latency(ms, None, None, "toy", None, None, 1, source)
-
-
-class Table:
-    """As much of a latency table as a search asks for."""
-
-    runtime, threads = "toy", 1
-
-    def __init__(self, error: HeldOut) -> None:
-        self.error = error
-
-    def save(self, path: Path) -> None:
-        path.write_text("{}")
-
-
-class Device:
-    """Predicts `cost_ms`; measured networks take that times `bias` and noise of their own."""
-
-    device = "toy"
-
-    def __init__(self, bias: float = 1.0, spread: float = 0.0) -> None:
-        self.bias, self.spread = bias, spread
-        self.timed: list[Arch] = []
-        predicted = [cost_ms(SPACE.sample(seed)) for seed in range(16)]
-        self.table: Any = Table(
-            HeldOut(tuple(predicted), tuple(self.true_ms(SPACE.sample(seed)) for seed in range(16)))
-        )
-
-    def true_ms(self, arch: Arch) -> float:
-        return cost_ms(arch) * self.bias * (1 + self.spread * (2 * noise(arch, 1) - 1))
-
-    def __call__(self, arch: Arch) -> Latency:
-        return times(cost_ms(arch), "predicted")
-
-    def many(self, archs: Sequence[Arch]) -> np.ndarray:
-        return np.array([cost_ms(arch) for arch in archs])
-
-    def measure(self, arch: Arch) -> Latency | None:
-        self.timed.append(arch)
-        return times(self.true_ms(arch))
-
-
-def capacity(arch: Arch) -> float:
-    """Presses against the target, and most so where a network is slower than it is predicted to be."""
-    return cost_ms(arch) * (1 + 0.1 * noise(arch, 1))
+from tests.engine.search_toys import SPACE, cost_ms, target_of
+from tests.toy_devices import Device, capacity, times
 
 
 def search(device: Device, target_ms: float, **changes: Any) -> Record:
     options: dict[str, Any] = {"evaluate": capacity, "trials": 40, "device": device}
     return nas.search(SPACE, latency_target=target_ms, **options | changes)
-
-
-@given(RATIOS, st.floats(0.1, 0.95), st.data())
-def test_the_guard_grows_with_the_error(ratios: list[float], share: float, data: st.DataObject) -> None:
-    """A slower network, or a larger share to be covered, never makes the guard smaller; it is never below 0, and never
-    above what the slowest asks for."""
-    guard = guard_of(ratios, share)
-    at = data.draw(st.integers(0, len(ratios) - 1))
-    slower = [ratio * (1.1 if here == at else 1) for here, ratio in enumerate(ratios)]
-    assert guard_of(slower, share) >= guard
-    assert guard_of(ratios, share + 0.04) >= guard
-    assert max(0, min(ratios) - 1) <= guard <= max(0, max(ratios) - 1)
-    assert sum(ratio <= 1 + guard + 1e-12 for ratio in ratios) >= min(len(ratios), (len(ratios) + 1) * share - 1e-6)
-
-
-@pytest.mark.parametrize(("nets", "covered"), [(9, 0.9), (19, 0.9), (4, 0.8), (16, 16 / 17)])
-def test_the_guard_covers_what_it_says(nets: int, covered: float) -> None:
-    """Of networks drawn as those it was learned from, the promised share is within it, whatever the distribution: with
-    n pairs exactly ceil((n + 1) * 0.9) / (n + 1), and n / (n + 1) where that asks for more than there are."""
-    rng = np.random.default_rng(nets)
-    size = (20_000, nets + 1)
-    for ratios in (np.exp(rng.normal(0.02, 0.05, size)), 1.05 + 0.1 * rng.exponential(size=size)):
-        at = min(math.ceil(0.9 * (nets + 1)), nets)
-        guards = np.sort(ratios[:, :-1], axis=1)[:, at - 1]
-        assert guard_of(ratios[0, :-1]) == pytest.approx(max(0.0, guards[0] - 1))
-        within = [row[-1] <= 1 + guard_of(row[:-1]) for row in ratios[:3000]]
-        assert np.mean(ratios[:, -1] <= guards) == pytest.approx(covered, abs=0.01)
-        assert np.mean(within) >= covered - 0.02
-
-
-def test_held_out_pairs_near_the_target_count() -> None:
-    """The error of networks far from the target is not that of those near it, unless too few are near."""
-    near_ones, far = [(10.0, 10.0 + 0.01 * at) for at in range(12)], [(0.5, 1.0)] * 12
-    error = HeldOut(*zip(*(*near_ones, *far), strict=True))
-    assert error.near(10.0).guard() == pytest.approx(0.011)
-    assert error.near(100.0) == error
-    assert error.guard() == pytest.approx(1.0)
-
-
-def test_networks_around_the_target_are_found() -> None:
-    """They are distinct, predicted within the stated distance, and range from few to many multiply-accumulates; also
-    where next to no network of the space is; and none are made up where there are none."""
-    device = Device()
-    for share in (0.002, 0.1, 0.5, 0.9):
-        target_ms = target_of(share)
-        found = near(SPACE, device, target_ms, np.random.default_rng(0))
-        assert len(set(found)) == len(found) == NETWORKS
-        assert all(abs(cost_ms(arch) / target_ms - 1) <= WITHIN for arch in found)
-    assert near(SPACE, device, 1.0, np.random.default_rng(0)) == []
-    assert near(SPACE, device, 1e4, np.random.default_rng(0)) == []
-    assert 0 < len(near(TINY, device, cost_ms(TINY.sample(0)), np.random.default_rng(0))) <= NETWORKS
-
-
-@pytest.mark.parametrize("bias", [0.8, 1.0, 1.3])
-def test_the_bias_near_the_target_is_learned(bias: float) -> None:
-    """What is common to the networks around the target becomes the correction, what is left the guard."""
-    found = learn(SPACE, Device(bias, 0.03), target_of(0.5))
-    assert found.correction == pytest.approx(bias, rel=0.03)
-    assert 0 < found.guard <= 0.065
-    assert found.source == "near"
-    assert len(found.pairs_ms) == NETWORKS
-    assert learn(SPACE, Device(bias), target_of(0.5)).guard == pytest.approx(0, abs=1e-9)
 
 
 def test_a_target_is_not_out_of_reach_by_prediction_alone() -> None:
@@ -170,7 +55,7 @@ def test_a_target_is_not_out_of_reach_by_prediction_alone() -> None:
     assert record.front
     with pytest.raises(nas.InfeasibleError):
         search(Device(0.75), 0.74 * fastest_ms)
-    with pytest.raises(nas.InfeasibleError, match="measured first, and correct that, if --guard is left out"):
+    with pytest.raises(nas.InfeasibleError, match="without --guard"):
         search(Device(0.75), 0.8 * fastest_ms, guard="5%")
     with pytest.raises(nas.InfeasibleError) as own:
         nas.search(SPACE, latency_target=0.8 * fastest_ms, device=cost_ms, evaluate=capacity, trials=1, guard="5%")
@@ -216,39 +101,7 @@ def test_a_table_that_is_far_off_is_told_with_what_to_do() -> None:
     ):
         assert Session(asked, RunInfo(asked, space, "toy"), None, Silent())._profile_again() == command
     held_out = HeldOut((1.0, 1.0, 1.0), (1.0, 1.0, 2.0))
-    assert "the most there is" in str(combined(pairs, held_out))
-
-
-@pytest.mark.parametrize("lasts", [False, True])
-def test_a_burst_of_the_machine_does_not_count_for_the_guard(lasts: bool) -> None:
-    """One of the networks around the target takes a quarter longer than predicted: if only once, that is forgotten; if
-    always, it counts."""
-
-    class Disturbed(Device):
-        def measure(self, arch: Arch) -> Latency | None:
-            found = super().measure(arch)
-            assert found is not None
-            first = self.timed[2:3]  # the third that is measured
-            return times(found.ms * 1.25) if [arch] == first and (lasts or len(self.timed) == 3) else found
-
-    device = Disturbed(spread=0.02)
-    found = learn(SPACE, device, target_of(0.5))
-    assert len(device.timed) == NETWORKS + 2
-    assert len(found.pairs_ms) == NETWORKS
-    slowest = max(measured / predicted for predicted, measured in found.pairs_ms)
-    assert slowest > 1.2 if lasts else slowest <= 1.02
-
-
-def test_the_guard_keeps_nine_in_ten() -> None:
-    """Over many tables with noise, nine in ten networks that are admitted at the limit meet the target."""
-    rng = np.random.default_rng(0)
-    kept = []
-    for _ in range(400):
-        true = 1.1 * np.exp(rng.normal(0, 0.03, NETWORKS + 1))
-        held_out = HeldOut((1.0,) * 16, tuple(np.exp(rng.normal(0, 0.03, 16))))
-        rule = combined([(5.0, 5.0 * ratio) for ratio in true[:-1]], held_out)
-        kept.append(rule.limit_ms(5.0) / rule.correction * true[-1] <= 5.0)
-    assert 0.85 <= np.mean(kept) <= 0.97
+    assert "maximum" in str(combined(pairs, held_out))
 
 
 @pytest.mark.parametrize("bias", [0.85, 1.0, 1.25])
@@ -295,7 +148,7 @@ def test_front_members_that_miss_are_replaced_and_counted(tmp_path: Path) -> Non
 
 
 def test_where_all_miss_nothing_is_recommended(tmp_path: Path) -> None:
-    """If no scored network meets the target when measured: no best, a plain sentence, and exit code 1."""
+    """If no scored network meets the target when measured: no best, a sentence that says so, and exit code 1."""
     record = search(Device(3.0), target_of(0.5), guard=0, trials=10, run=tmp_path / "run")
     assert record.best is None
     assert record.front == []
@@ -303,7 +156,6 @@ def test_where_all_miss_nothing_is_recommended(tmp_path: Path) -> None:
     text = summary_text(record, tmp_path)
     assert text.startswith("No network to recommend")
     assert "10 of 10 measured networks missed the target" in text
-    assert "nothing was left to replace them" in text
     assert "nas export" not in text
     assert promise_benchmark().shipped(record, tmp_path / "run") == {}
     with pytest.raises(TargetMissedError, match="--budget 10m"):
@@ -348,7 +200,7 @@ def test_a_resumed_run_keeps_its_limit(target: float, then: float, kept: bool, t
     for bad in (2 * target_ms, 0, "8", True, math.nan):
         content["admitted_ms"] = bad
         (run / "run.json").write_text(json.dumps(content))
-        with pytest.raises(nas.InputError, match="from a copy"):
+        with pytest.raises(nas.InputError, match="admitted_ms"):
             nas.resume(run, trials=6, evaluate=capacity, device=later)
 
 
@@ -381,7 +233,7 @@ def test_a_measured_run_does_not_go_on_elsewhere(spec: str, tmp_path: Path, monk
         (run / "latency_table.json").unlink()
     before = (run / "run.json").read_text()
     assert json.loads(before)["device"]["modelled"] is False
-    for cores, node, what in ((2, "a", "8.*2"), (8, "b", "'?a'?.*'?b'?")):
+    for cores, node, what in ((2, "a", "2.*8"), (8, "b", "'b'.*'a'")):
         move_to(cores, node)
         with pytest.raises(nas.InputError, match=what):
             nas.resume(run, trials=6, evaluate=capacity)
@@ -392,17 +244,6 @@ def test_a_measured_run_does_not_go_on_elsewhere(spec: str, tmp_path: Path, monk
     assert all(c.measured for c in record.front)
 
 
-@pytest.mark.parametrize(
-    "bad", [None, {}, {"guard": -0.1}, {"guard": math.nan}, {"correction": 0}, {"pairs_ms": [[1]]}]
-)
-def test_a_broken_rule_is_refused(bad: Any) -> None:
-    """`SafetyMargin` survives JSON, and what no version wrote is not taken for one."""
-    good = SafetyMargin(0.03, 1.02, "near", ((5.0, 5.1), (4.9, 5.0), (5.1, 5.2)))
-    assert SafetyMargin.from_dict(json.loads(json.dumps(good.to_dict()))) == good
-    with pytest.raises(nas.InputError, match="from a copy"):
-        SafetyMargin.from_dict(good.to_dict() | bad if bad else bad)
-
-
 def test_a_guard_no_network_keeps_is_dropped() -> None:
     """Between the admitted limit and the target the fastest networks are let in, and it is said; above it they are
     not."""
@@ -411,66 +252,14 @@ def test_a_guard_no_network_keeps_is_dropped() -> None:
     kept = feasibility(SPACE, device, 1.2 * fastest_ms, guard=0.1)
     assert (kept.guard, kept.dropped_guard) == (0.1, None)
     assert kept.admitted_ms == pytest.approx(1.2 * fastest_ms / 1.1)
-    assert "less a guard of 10.0%" in str(kept)
+    assert "10.0%" in str(kept)
     dropped = feasibility(SPACE, device, 1.05 * fastest_ms, guard=0.1)
     assert (dropped.guard, dropped.dropped_guard, dropped.admitted_ms) == (0.0, 0.1, 1.05 * fastest_ms)
-    assert "not even the fastest network keeps a guard of 10.0%" in str(dropped)
+    assert "safety margin is off" in str(dropped)
     with pytest.raises(nas.InfeasibleError):
         feasibility(SPACE, device, 0.99 * fastest_ms, guard=0.1)
     record = search(device, 1.05 * fastest_ms, guard=0.1, trials=3)
     assert record.best is not None
-
-
-def test_close_calls_are_measured_again() -> None:
-    """A front member within 3 % of the target counts with what further measurements stay within; a file with the median
-    of three; what is clearly within or over is measured once."""
-
-    def script(*ms: float) -> Any:
-        left = list(ms)
-        return lambda: times(left.pop(0))
-
-    assert surely(script(9.0), 10.0).ms == 9.0
-    assert (surely(script(9.0), 10.0).holds_ms, surely(script(9.8, 10.1), 10.0).holds_ms) == (None, None)
-    close = surely(script(9.8, 9.9, 9.7), 10.0)
-    assert close.ms == 9.8
-    assert 9.9 < close.at_most_ms < 10.0
-    assert surely(script(9.9, 9.6, 9.95), 10.0).ms == 9.9, "a quick second time does not make up for it"
-    assert surely(script(9.9, 9.9, 9.9), 10.0).at_most_ms > 10.0, "too close to hold"
-    assert confirmed(close, script(9.7, 9.6, 9.5), 10.0).ms == 9.6, "what it was chosen by does not count"
-    assert confirmed(close, script(9.0, 9.0, 9.0), 10.0).at_most_ms == 9.8, "but is not forgotten"
-    assert surely(script(9.8, 10.1), 10.0).ms == 10.1
-    assert surely(script(10.1), 10.0).ms == 10.1
-    assert surely(script(12.0), None).ms == 12.0
-    assert confirmed(times(9.3), script(9.4, 10.2, 9.4), 10.0).at_most_ms > 10.2
-    assert confirmed(times(9.3), script(9.1, 9.2, 9.25), 10.0).ms == 9.2
-    assert 9.3 < confirmed(times(9.3), script(9.1, 9.2, 9.3), 10.0).at_most_ms < 9.6
-    assert confirmed(times(9.1), script(), 10.0).ms == 9.1
-    assert confirmed(times(9.3), script(), None).ms == 9.3
-    wide = replace(times(9.0), half_width=0.06)
-    assert surely(lambda: wide, 10.0).holds_ms is not None, "known to 6 % only, 10 % below is close"
-    assert confirmed(replace(times(9.0), half_width=0.02), script(), 10.0).holds_ms is None
-    assert confirmed(wide, script(9.0, 9.1, 9.2), 10.0).confirmed
-    assert holding([wide] * 3).at_most_ms > holding([times(9.0)] * 3).at_most_ms * 1.03
-    assert settled(times(9.0), script(), 10.0).ms == 9.0
-    assert settled(replace(times(10.8), half_width=0.06), script(9.9, 9.8), 10.0).ms == 9.9
-    assert settled(times(10.1), script(9.9, 9.8), 10.0).ms == 9.9
-    assert settled(times(9.9), script(10.2, 10.1), 10.0).ms == 10.1
-    assert settled(times(11.0), script(), 10.0).ms == 11.0
-
-
-@pytest.mark.parametrize(("spread", "drift"), [(0.004, 0.0), (0.008, 0.02), (0.016, 0.02), (0.02, 0.12), (0.02, -0.12)])
-def test_nineteen_in_twenty_further_measurements_hold(spread: float, drift: float) -> None:
-    """Of measurements that scatter as was expected, or half as much, 19 in 20 stay within what is told after three (to
-    one in a hundred), also while the machine is disturbed and more is expected; if they scatter twice as much, still 17
-    in 20. It is never below the slowest of the three."""
-    rng = np.random.default_rng(7)
-    kept = 0
-    for _ in range(2000):
-        first, second, third, later = 5 * np.exp(rng.normal(0, spread, 4))
-        told = holding([replace(times(ms), drift=drift) for ms in (first, second, third)]).at_most_ms
-        assert max(first, second, third) <= told <= 1.2 * max(first, second, third)
-        kept += later <= told
-    assert kept / 2000 >= (0.85 if spread == 0.016 else 0.94)
 
 
 def test_the_best_is_confirmed_or_replaced(tmp_path: Path) -> None:
@@ -500,11 +289,12 @@ def test_a_confirmation_that_was_interrupted_is_made_up_for() -> None:
     found = search(Device(), target_of(0.5), guard=0)
     best = found.front[-1]
     alone = [replace(candidate, measured=None) for candidate in found.front]
-    record = replace(found, candidates=alone, references=(), target_ms=best.predicted.ms / 0.98)
+    options = replace(found.info.options, target_ms=best.predicted.ms / 0.98)
+    record = Record(replace(found.info, options=options), alone)
 
     class Interrupted(Device):
         def measure(self, arch: Arch) -> Latency | None:
-            if self.timed.count(best.arch) == 3:
+            if arch == best.arch and self.timed.count(best.arch) == 3:
                 raise KeyboardInterrupt
             return super().measure(arch)
 
@@ -620,7 +410,7 @@ def test_an_export_of_a_modelled_run_says_so(modelled: tuple[Record, Path]) -> N
     assert done.target_ms is None
     assert done.modelled == best.predicted
     text = export_text(done)
-    assert f"{best.predicted.ms:.3g} ms on {best.predicted.device} (modelled). Nothing was measured there." in text
+    assert f"{best.predicted.ms:.3g} ms on {best.predicted.device} (modelled)" in text
     assert "measured" in text
     assert export_facts(done)["modelled"]["ms"] == best.predicted.ms
 
@@ -693,14 +483,3 @@ def test_the_benchmark_tells_what_speaks_against_it() -> None:
     ):
         assert fact in text
     assert "0 of 0 exported bests met the target; 1 of 1 searches" in promise.summary([none])
-
-
-def test_corrected_models_agree_with_themselves() -> None:
-    """`many` and single calls are corrected alike; what is measured is not."""
-    device = Corrected(Device(2.0), 0.9)
-    archs = [SPACE.sample(seed) for seed in range(20)]
-    assert device.many(archs) == pytest.approx([device(arch).ms for arch in archs])
-    assert device.many(archs) == pytest.approx([0.9 * cost_ms(arch) for arch in archs])
-    measured = device.measure(archs[0])
-    assert measured is not None
-    assert measured.ms == 2 * cost_ms(archs[0])

@@ -119,7 +119,7 @@ def test_an_infeasible_target_names_the_fastest_network() -> None:
 
 def test_a_run_folder_is_resumed_with_the_functions_given_again(tmp_path: Path) -> None:
     first = nas.search(SPACE, device=cost, evaluate=score, trials=5, run=tmp_path / "r", latency_target=80)
-    with pytest.raises(nas.InputError, match="begun with its own evaluate"):
+    with pytest.raises(nas.InputError, match=r"evaluate=\.\.\."):
         nas.resume(tmp_path / "r", trials=9)
     second = nas.resume(tmp_path / "r", trials=9, evaluate=score, device=cost)
     assert len(second.trials.query("state == 'COMPLETE'")) == 9

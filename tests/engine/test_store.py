@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -236,3 +238,40 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="Permission denied"):
         Store.create(tmp_path / "run", info_of(target_of(0.5)))
+
+
+@pytest.mark.parametrize("name", ["study.journal", "measured.json", "references.json", "latency_table.json"])
+def test_a_new_run_does_not_take_files_of_another_for_its_own(name: str, tmp_path: Path) -> None:
+    """They are named, and left as they are."""
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=name):
+        Store.create(tmp_path, INFO)
+    assert (tmp_path / name).read_text() == "{}"
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_discarded_run_leaves_nothing_and_frees_its_name(tmp_path: Path) -> None:
+    """Also to a process that opened the lock file before it was deleted: what it locks is the file of that name."""
+    folder = tmp_path / "run"
+    first = Store.create(folder, INFO)
+    late = open(folder / "nas.lock")  # noqa: SIM115 - another process, about to lock
+    first.discard()
+    assert not folder.exists()
+    fcntl.flock(late, fcntl.LOCK_EX | fcntl.LOCK_NB)  # locks a file without a name, which must not count
+    with Store.create(folder, INFO), pytest.raises(RunBusyError):
+        Store.open(folder)
+    late.close()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """flock fails there with ENOLCK or ENOTSUP; and Windows has no such call at all."""
+
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(InputError, match=r"file locks.*local disk"):
+        Store.create(tmp_path / "run", INFO)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(InputError, match="WSL"):
+        Store.create(tmp_path / "run", INFO)

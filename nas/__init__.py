@@ -18,31 +18,65 @@ if TYPE_CHECKING:
     from nas.arch.arch import Arch as Arch
     from nas.arch.block import Block as Block
     from nas.arch.cost import Cost as Cost
+    from nas.arch.genes import Gene as Gene
     from nas.arch.space import Space as Space
     from nas.arch.space_yaml import load_space as load_space
+    from nas.artifacts.export import Exported as Exported
+    from nas.engine.options import SearchOptions as SearchOptions
+    from nas.engine.progress import SearchProgress as SearchProgress
+    from nas.engine.progress import Watcher as Watcher
+    from nas.engine.run.info import RunInfo as RunInfo
+    from nas.engine.run.record import Candidate as Candidate
+    from nas.engine.run.record import Record as Record
+    from nas.latency.devices import LatencyModel as LatencyModel
     from nas.latency.devices import device as device
     from nas.latency.measure import measure as measure
     from nas.latency.record import Latency as Latency
+    from nas.latency.runtimes.base import Runtime as Runtime
+    from nas.latency.table.table import LatencyTable as LatencyTable
     from nas.network.build import build as build
     from nas.network.count import count as count
     from nas.network.weights import load_weights as load_weights
+    from nas.references.external import LibraryNetwork as LibraryNetwork
     from nas.references.table import reference as reference
     from nas.references.table import reference_names as reference_names
+    from nas.reports.references.table import ReferenceTable as ReferenceTable
     from nas.system.errors import InfeasibleError as InfeasibleError
     from nas.system.errors import InputError as InputError
     from nas.system.errors import NasError as NasError
+    from nas.system.errors import RunBusyError as RunBusyError
+    from nas.system.errors import TargetMissedError as TargetMissedError
+    from nas.training.evaluate import Evaluation as Evaluation
+    from nas.training.evaluate import Evaluator as Evaluator
 
 __version__ = "0.2.0"
 
 _OFFERS = {
     "Arch": "arch.arch",
     "Block": "arch.block",
+    "Candidate": "engine.run.record",
     "Cost": "arch.cost",
+    "Evaluation": "training.evaluate",
+    "Evaluator": "training.evaluate",
+    "Exported": "artifacts.export",
+    "Gene": "arch.genes",
     "InfeasibleError": "system.errors",
     "InputError": "system.errors",
     "Latency": "latency.record",
+    "LatencyModel": "latency.devices",
+    "LatencyTable": "latency.table.table",
+    "LibraryNetwork": "references.external",
     "NasError": "system.errors",
+    "Record": "engine.run.record",
+    "ReferenceTable": "reports.references.table",
+    "RunBusyError": "system.errors",
+    "RunInfo": "engine.run.info",
+    "Runtime": "latency.runtimes.base",
+    "SearchOptions": "engine.options",
+    "SearchProgress": "engine.progress",
     "Space": "arch.space",
+    "TargetMissedError": "system.errors",
+    "Watcher": "engine.progress",
     "build": "network.build",
     "compare_references": "api.reference_table",
     "count": "network.count",

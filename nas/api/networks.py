@@ -15,8 +15,8 @@ from nas.arch.space_yaml import load_space
 from nas.artifacts.check_against_target import check_against_target
 from nas.artifacts.source import FILE_RUNTIMES, export_source
 from nas.engine.progress import Silent, Watcher
+from nas.engine.run.resolve import resolve
 from nas.latency.devices import is_agent
-from nas.references.resolve import resolve
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
 

@@ -1,4 +1,4 @@
-"""Which network is exported: one by itself, or one of a run, with the run's target, device and images."""
+"""The network to export: one by itself, or one of a run, with the run's target, device and images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from nas.arch.arch import Arch
 from nas.engine.run.info import DeviceInfo, RunInfo
+from nas.engine.run.resolve import is_run, network_of
+from nas.engine.run.store import Store
 from nas.latency.devices import is_agent
 from nas.references.resolve import resolve_arch
-from nas.system.errors import InputError
 from nas.system.machine import difference, here
 
 if TYPE_CHECKING:
-    from nas.engine.run.record import Record
     from nas.latency.record import Latency
     from nas.latency.remote.agent import Agent
 
@@ -26,18 +26,19 @@ class ExportSource:
     """A network to export, and what its run says of it.
 
     Args:
-        network: itself.
-        folder: where its export goes unless told otherwise.
-        classes: of the run's own images; None without.
-        target_ms: of the run, on this host or on `agent`; None if there is nothing, or it is another device's.
-        runtime: that the target was measured with; an exported file is held to it if it is one of `FILE_RUNTIMES`.
-        threads: likewise.
-        agent: to measure on; None is this host.
-        has_images: whether the run has images; generated ones are None in `images`.
+        network: network to export.
+        folder: default folder of the export.
+        classes: number of classes of the run's own images; None without images.
+        target_ms: latency target of the run, on this host or on `agent`; None without one, or if it is another
+            device's.
+        runtime: runtime the target was measured with; a file is compared with the target if it is in `FILE_RUNTIMES`.
+        threads: number of threads the target was measured with.
+        agent: agent to measure on; None is this host.
+        has_images: whether the run has images; for generated ones `images` is None.
         images: folder or name of the run's own images.
         without: why there are no images, for people.
-        modelled: its latency by the model of the run's device, if that is not at hand.
-        elsewhere: device of an agent that the run's target is of, if it is not asked.
+        modelled: latency by the model of the run's device, if that is not at hand.
+        elsewhere: name of the agent's device that the target belongs to, if the agent is not used.
     """
 
     network: Arch
@@ -55,12 +56,12 @@ class ExportSource:
 
 
 def export_source(arch_or_run: Arch | str | Path, key: str | None, token: str | None) -> ExportSource:
-    """The network that a caller names, and what its run knows.
+    """The network that a caller names, and what its run knows of it.
 
     Args:
         arch_or_run: an `Arch`, the folder of a run, an ``arch.json``, or the name of a reference.
-        key: of a network of the run; None is its best.
-        token: of the agent that the run measured on; None does not ask it.
+        key: key of a network of the run; None is its best.
+        token: token of the agent that the run measured on; None does not measure there.
 
     Raises:
         InputError: no such network, a run that is broken, or an agent on another device than the run's.
@@ -68,13 +69,11 @@ def export_source(arch_or_run: Arch | str | Path, key: str | None, token: str | 
     if isinstance(arch_or_run, Arch):
         return ExportSource(arch_or_run, Path(arch_or_run.key))
     run = Path(arch_or_run)
-    if not (run / "run.json").is_file():
+    if not is_run(run):
         return ExportSource(resolve_arch(str(arch_or_run)), Path(run.stem.replace("@", "-")))
-    from nas.engine.run.store import Store
-
     with Store.open(run, read_only=True) as store:
         record = store.record()
-    network = _of_run(record, key)
+    network = network_of(record, key)
     info = record.info
     found = ExportSource(network, run / "export" / network.key, **_images_of(info))
     if info.modelled:
@@ -112,14 +111,3 @@ def _is_this_host(device: DeviceInfo) -> bool:
     """Whether the run timed this machine: only then can a file be compared with its target here."""
     measured_here = not device.modelled and device.runtime is not None and device.agent is None
     return measured_here and difference(device.identity, here(), device.name) is None
-
-
-def _of_run(record: Record, key: str | None) -> Arch:
-    if key is None:
-        if record.best is None:
-            raise InputError("the run has no network within its target yet; `nas resume` it, or name one with its key")
-        return record.best
-    found = {c.key: c.arch for c in [*record.candidates, *record.references]}
-    if key not in found:
-        raise InputError(f"the run has no network {key!r}; on its front: {', '.join(c.key for c in record.front)}")
-    return found[key]

@@ -113,7 +113,7 @@ def _count(
 def _network(name: str, resolution: int | None, classes: int) -> Arch | LibraryNetwork:
     from nas.arch.arch import Arch
     from nas.references.external import is_library
-    from nas.references.resolve import resolve
+    from nas.engine.run.resolve import resolve
 
     if resolution is not None and is_library(name):
         name = f"{name.partition('@')[0]}@resolution={resolution}"

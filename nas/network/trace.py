@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nas.network.eval_mode import eval_on_one_thread
 from nas.system.errors import NasError
-from nas.system.extras import require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,23 +87,17 @@ def trace(network: nn.Module, resolution: int) -> Traced:
     """Run one black image of `resolution` pixels through `network`, in evaluation mode, and count.
 
     Raises:
-        InputError: fvcore is not installed.
         NasError: the trace holds an operator without a rule; it is named, never taken for zero.
     """
-    require("fvcore", "counting a built network")
     import torch
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
     image = torch.zeros(1, 3, resolution, resolution, device=next(network.parameters()).device)
-    training = network.training
-    try:
-        with _plain_attention(), torch.no_grad():
-            analysis = JitModelAnalysis(network.eval(), (image,)).set_op_handle(**_handles())
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-            counted = analysis.by_module_and_operator()
-            unsupported = analysis.unsupported_ops()
-    finally:
-        network.train(training)
+    with eval_on_one_thread(network), _plain_attention(), torch.no_grad():
+        analysis = JitModelAnalysis(network, (image,)).set_op_handle(**_handles())
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        counted = analysis.by_module_and_operator()
+        unsupported = analysis.unsupported_ops()
     if unknown := sorted({operator.removeprefix("aten::") for operator in unsupported}):
         raise NasError(f"MACs cannot be counted: no rule for operator {', '.join(unknown)}")
     modules = {name: (int(counts[MACS]), int(counts[ELEMENTS])) for name, counts in counted.items()}

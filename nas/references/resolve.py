@@ -1,4 +1,4 @@
-"""Networks by what people type."""
+"""Networks by name or file; `nas.engine.run.resolve` adds the folders of runs."""
 
 from __future__ import annotations
 

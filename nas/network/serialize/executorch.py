@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nas.network.eval_mode import eval_on_one_thread
 from nas.system.errors import NasError
 from nas.system.text import one_line
 
@@ -81,15 +82,8 @@ def exported(network: nn.Module, resolution: int, batch: int = 1) -> torch.expor
     """`network` in evaluation mode as a program for `batch` square images; it is left in the mode it was in."""
     import torch
 
-    training, threads = network.training, torch.get_num_threads()
-    network.eval()
-    torch.set_num_threads(1)
-    try:
-        with quiet(), torch.no_grad():
-            return torch.export.export(network, (torch.zeros(batch, 3, resolution, resolution),))
-    finally:
-        torch.set_num_threads(threads)
-        network.train(training)
+    with eval_on_one_thread(network), quiet(), torch.no_grad():
+        return torch.export.export(network, (torch.zeros(batch, 3, resolution, resolution),))
 
 
 def pte_bytes(network: nn.Module, resolution: int, batch: int = 1) -> bytes:

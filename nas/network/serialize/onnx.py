@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from nas.network.eval_mode import eval_on_one_thread
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -33,25 +35,18 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1, trace
     axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch is None else None
     images = torch.zeros(traced if batch is None else batch, 3, resolution, resolution)
     file = io.BytesIO()
-    training, threads = network.training, torch.get_num_threads()
-    network.eval()
-    torch.set_num_threads(1)  # the trace is one image; threads that wait for a busy core made it five times slower
-    try:
-        with _folded(network), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter announces that it is the old one
-            torch.onnx.export(
-                network,
-                (images,),
-                file,  # type: ignore[arg-type]  # the stub knows only names; the exporter takes any file
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes=axes,
-            )
-    finally:
-        torch.set_num_threads(threads)
-        network.train(training)
+    with eval_on_one_thread(network), _folded(network), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns that it is the old one
+        torch.onnx.export(
+            network,
+            (images,),
+            file,  # type: ignore[arg-type]  # the stub allows only names; the exporter takes any file
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+        )
     return file.getvalue()
 
 

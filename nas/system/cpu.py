@@ -20,11 +20,11 @@ def cpu() -> str:
     """The name of the processor, or of the board it is part of; at most 120 characters."""
     for path, pattern in CPU_FILES:
         try:
-            found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
+            match = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"))
         except OSError:
             continue
-        if found:
-            return found[1].strip()[:120]
+        if match:
+            return match[1].strip()[:120]
     name = ""
     if platform.system() == "Darwin":
         with suppress(OSError, subprocess.SubprocessError):

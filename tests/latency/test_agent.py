@@ -98,13 +98,13 @@ def test_what_the_agent_copies_agrees_with_the_rest() -> None:
         "sparse": onnx.SparseTensorProto,
     }
     names = {kind.DESCRIPTOR.name: short for short, kind in kinds.items()}
-    found = {
+    fields = {
         (short, field.number): names[field.message_type.name]
         for short, kind in kinds.items()
         for field in kind.DESCRIPTOR.fields
         if field.message_type is not None and field.message_type.name in names
     }
-    assert found == MESSAGES
+    assert fields == MESSAGES
 
 
 def test_it_reports_its_device_and_measures(agent: RunningAgent) -> None:
@@ -184,8 +184,8 @@ def test_the_command_and_the_file_have_the_same_defaults() -> None:
     assert [own[name].default for name in ("port", "limit_s", "max_mb")] == [PORT, DEFAULT_LIMIT_S, MAX_BODY >> 20]
 
 
-def test_without_file_locks_it_measures_at_once(tmp_path: Path) -> None:
-    """On a file system that refuses locks, no time is lost, and the log says that measurements are not serialised."""
+def test_without_file_locks_it_measures(tmp_path: Path) -> None:
+    """On a file system that refuses locks it measures, and the log says once that measurements are not serialised."""
     refuse = 'raise OSError(37, "No locks available")'
     running = RunningAgent(tmp_path, {"fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)": refuse})
     try:
@@ -408,7 +408,7 @@ def test_a_model_that_never_ends_is_ended(agent: RunningAgent) -> None:
 
 
 def test_a_client_that_disconnects_ends_its_measurement(agent: RunningAgent) -> None:
-    """The next measurement does not wait for the limit of an endless model that nobody waits for."""
+    """The next measurement does not wait for the limit of an endless model whose client is gone."""
     before = len(agent.log.read_text())
     upload(agent, endless_model(), len(endless_model())).close()
     assert agent.measures()

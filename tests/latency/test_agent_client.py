@@ -47,6 +47,7 @@ def few_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("nas.latency.table.sample_networks.FITTED", (8, 8))
     monkeypatch.setattr("nas.latency.table.sample_networks.HELD_OUT", 3)
     monkeypatch.setattr("nas.latency.table.sample_networks.LARGE_NETS", 1)
+    monkeypatch.setattr("nas.latency.remote.agent.FITTED", 8)
     monkeypatch.delenv("NAS_AGENT_TOKEN", raising=False)
 
 
@@ -324,7 +325,7 @@ def test_a_search_through_an_agent(agent: RunningAgent, tmp_path: Path) -> None:
     for verb in (lambda: nas.resume(run, evaluate=score, trials=8, token=TOKEN), lambda: nas.export(run, token=TOKEN)):
         with pytest.raises(InputError, match=r"another bench.*test bench"):
             verb()
-    twin = json.dumps(facts).replace(facts["options"]["agent_identity"], "0" * 16)
+    twin = json.dumps(facts).replace(facts["device"]["agent"], "0" * 16)
     (run / "run.json").write_text(twin)
     with pytest.raises(InputError, match=r"test bench.*another machine"):
         nas.resume(run, evaluate=score, trials=8, token=TOKEN)

@@ -61,9 +61,9 @@ def _answer(task: dict[str, Any], anchors: LoadedAnchors, say: Callable[[str], N
             anchor = anchors[key]
         run = load_model(_content(task["model"]), task["threads"], task["batch"])
         with measuring_lock(task["patience_s"], say):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             samples = sample([run], anchor)
-            spent_s = time.perf_counter() - begun
+            spent_s = time.perf_counter() - start
     except ModelRefused as error:
         return {"refused": one_line(error, MAX_ERROR)}
     except MemoryError:
@@ -118,9 +118,9 @@ def _bound_memory() -> None:
     try:
         import resource
 
-        most = int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        limit = int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")  # if the system ends a process, then this one
     except (ImportError, ValueError, OSError):

@@ -29,6 +29,7 @@ from nas.latency.record import Latency
 from nas.references.table import reference
 from nas.reports.run.block_diagram import cells, shares_by_depth, thinned
 from nas.reports.run.block_drawing import cell_label, diagrams_drawing
+from nas.reports.run.claims import findings
 from nas.reports.run.data import report_data
 from nas.reports.run.figures import history_figures, pareto_figure
 from nas.reports.run.markdown import markdown_page
@@ -359,14 +360,15 @@ def test_a_correction_is_reported_whatever_the_margin(
     """Predictions times 1.031 are reported with a safety margin, with one that was dropped, and without one."""
     margin = SafetyMargin(guard, 1.031, "near", ((5.0, 5.155),) * 8)
 
-    def findings(margin: SafetyMargin) -> str:
-        return " ".join(report_data(with_info(record, margin=margin, admitted_ms=limit_ms)).findings)
+    def text(margin: SafetyMargin) -> str:
+        run = with_info(record, margin=margin, admitted_ms=limit_ms, feasibility=None)
+        return " ".join(findings(run, entries_of(run)))
 
-    assert "8 networks" in findings(margin)
-    assert "1.031" in findings(margin)
-    assert ("margin" in findings(margin)) == bool(words)
-    assert all(word in findings(margin) for word in words)
-    assert "corrected" not in findings(SafetyMargin(guard, source="held-out"))
+    assert "8 networks" in text(margin)
+    assert "1.031" in text(margin)
+    assert ("margin" in text(margin)) == bool(words)
+    assert all(word in text(margin) for word in words)
+    assert "corrected" not in text(SafetyMargin(guard, source="held-out"))
 
 
 @pytest.mark.parametrize("case", ["empty", "failed", "too_slow", "unmeasured", "one", "one_reference", "bare_info"])
@@ -511,8 +513,9 @@ def test_the_svg_has_every_cell_of_the_drawing(record: Record) -> None:
         assert shape.y + shape.height <= drawing.height + 1e-6
 
 
-def test_a_second_report_replaces_the_first(record: Record, tmp_path: Path) -> None:
+def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     """Writing again leaves the new content and no temporary file."""
+    record = lifelike(30)
     write_report(without_measurements(record), tmp_path)
     files = write_report(record, tmp_path)
     assert not list(tmp_path.glob("**/.*"))

@@ -69,7 +69,9 @@ class Session:
         references = self._references(model)
         most = None if most is None or self._remembering is None else max(2, most - self._remembering.asked)
         draws = None if most is None else max(1, int(FIRST_DRAWS * most))
-        feasible, limit_ms = self._check_target(model, margin, None if most is None or draws is None else most - draws)
+        feasible, limit_ms, fastest = self._check_target(
+            model, margin, None if most is None or draws is None else most - draws
+        )
         self._keep(margin=margin, admitted_ms=limit_ms, feasibility=feasible, options=options, finished=None)
         with self._executor(evaluator) as executor:
             outcome = run_search(
@@ -82,6 +84,7 @@ class Session:
                 limit_ms=limit_ms,
                 reaching=options.sampler == AUTO and bool(feasible.get("binds")),
                 first_draws=draws,
+                fastest=fastest,
                 store=self.store,
                 watch=self._see,
             )
@@ -242,8 +245,9 @@ class Session:
 
     def _check_target(
         self, model: LatencyModel, margin: SafetyMargin, most: int | None
-    ) -> tuple[Mapping[str, Any], float | None]:
-        """What is feasible, and the slowest prediction to be trained; both kept in the run folder and used again.
+    ) -> tuple[Mapping[str, Any], float | None, Arch | None]:
+        """What is feasible, and the slowest prediction to be trained, both kept in the run folder and used again; and
+        the fastest network, unless it was found in an earlier call.
 
         Whether the margin is dropped depends on the fastest network found, and that, for a caller's function, on how
         many questions could be afforded: a second answer could change the rule in the middle of a run.
@@ -252,7 +256,7 @@ class Session:
 
         target_ms, seed = self.options.target_ms, self.options.seed
         if target_ms is not None and self.info.admitted_ms is not None and self.info.feasibility is not None:
-            return self.info.feasibility, self.info.admitted_ms
+            return self.info.feasibility, self.info.admitted_ms, None
         word = self.info.latency_word
         try:
             found = feasibility(self._space, model, target_ms, seed, most=most, guard=margin.guard, word=word)
@@ -265,7 +269,7 @@ class Session:
         if self._remembering is not None and most is not None:
             asked = self._remembering.asked
             self.watch.say(f"{model.device} was asked about {asked:,} networks; at most {most:,} before the search")
-        return found.to_dict(), found.admitted_ms
+        return found.to_dict(), found.admitted_ms, found.fastest
 
     def _affordable(self, model: LatencyModel) -> int | None:
         """How many networks a caller's function, or a device that answers itself, is asked about before the first

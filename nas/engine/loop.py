@@ -65,6 +65,7 @@ def run_search(
     limit_ms: float | None = None,
     reaching: bool = False,
     first_draws: int | None = None,
+    fastest: Arch | None = None,
     store: Store | None = None,
     watch: Callable[[SearchProgress], None] | None = None,
 ) -> Outcome:
@@ -86,6 +87,7 @@ def run_search(
         limit_ms: slowest prediction that is evaluated: at most the target, less the safety margin. None is the target.
         reaching: whether the sampler is helped to use what the target leaves (`nas.engine.proposals`).
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
+        fastest: a network within the limit, evaluated first where those draws find none.
         store: keeps everything finished at once; what it holds already is not evaluated again.
         watch: sees every step, from this thread.
 
@@ -104,6 +106,7 @@ def run_search(
         reaching=reaching,
         target_ms=options.target_ms,
         first_draws=first_draws,
+        fastest=fastest,
     )
     search = _Search(space, model, options, limit_ms, executor, proposals, references or {}, earlier, store, watch)
     try:

@@ -42,6 +42,7 @@ class Proposals:
         reaching: whether networks that take nearly all of the limit are enqueued, see `USED`.
         target_ms: the target, which measured candidates of earlier calls must meet.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
+        fastest: a network within the limit, proposed first where those draws find none.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Proposals:
         reaching: bool = False,
         target_ms: float | None = None,
         first_draws: int | None = None,
+        fastest: Arch | None = None,
     ) -> None:
         self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
         self._misses = self._accepted = self._fruitless = 0
@@ -67,7 +69,10 @@ class Proposals:
         missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
         self._reaching = reaching and limit_ms is not None
         if limit_ms is not None and missing > 0:
-            for genes in self._draws.unseen({candidate.key for candidate in candidates}, missing, first_draws):
+            drawn = self._draws.unseen({candidate.key for candidate in candidates}, missing, first_draws)
+            if not drawn and fastest is not None:
+                drawn = [space.encode(fastest)]
+            for genes in drawn:
                 self._enqueue(genes)
 
     def ready(self, seen: Collection[str], best: Candidate | None) -> bool:

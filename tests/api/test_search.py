@@ -1,17 +1,21 @@
 """`nas.search` as a library: with one's own score and cost nothing is built; the target binds; a run is resumable."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import optuna
 import pytest
 
 import nas
+from nas.api.session import LEAST_QUESTIONS
 from nas.arch.arch import Arch
 from nas.arch.genes import every
 from nas.arch.space_yaml import parse_space
+from nas.engine.progress import Silent
 
 SPACE = parse_space(
     """\
@@ -159,3 +163,53 @@ def test_the_contract_of_names() -> None:
     assert nas.reference("mobilenet_v3_large", width=0.75, resolution=192).resolution == 192
     assert nas.count(nas.reference("mobilenet_v3_small")).macs == 56_510_400
     assert len(nas.device(cost, space=SPACE).many([SPACE.sample(0), SPACE.sample(1)])) == 2
+
+
+class Said(Silent):
+    """Keeps the sentences for people."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_how_often_a_function_is_asked_before_the_first_evaluation_is_bounded_and_shown() -> None:
+    """Feasibility and the draws of the first networks together, though the function is slow and the space small."""
+    asked: list[str] = []
+    before: list[int] = []
+
+    def slow(arch: Arch) -> float:
+        asked.append(arch.key)
+        Event().wait(0.3 if len(asked) <= 2 else 0.0)  # the first two are timed
+        return cost(arch)
+
+    def spy(arch: Arch) -> float:
+        before.append(len(asked))
+        return score(arch)
+
+    said = Said()
+    nas.search("mbconv", latency_target=800, device=slow, evaluate=spy, trials=2, watch=said)
+    assert before[0] <= LEAST_QUESTIONS + 1
+    assert len(asked) == len(set(asked))
+    (line,) = [text for text in said.texts if "asked about" in text]
+    assert line.startswith("slow")
+
+
+def test_a_resumed_run_names_the_versions_that_changed(tmp_path: Path) -> None:
+    """Latencies and scores of two versions are in one run: said, and kept for the report."""
+    run = tmp_path / "run"
+    nas.search(SPACE, device=cost, evaluate=score, trials=2, run=run)
+    content = json.loads((run / "run.json").read_text())
+    now = content["versions"]["onnxruntime"]
+    content["versions"]["onnxruntime"] = "1.0.0"
+    (run / "run.json").write_text(json.dumps(content))
+    said = Said()
+    record = nas.resume(run, device=cost, evaluate=score, trials=3, watch=said)
+    (line,) = [text for text in said.texts if "1.0.0" in text]
+    assert "onnxruntime" in line
+    assert now in line
+    assert record.info.versions["onnxruntime"] == "1.0.0"
+    assert record.info.resumed_with == {"onnxruntime": now}
+    assert f"onnxruntime {now}" in (run / "report.md").read_text() + (run / "report.html").read_text()

@@ -149,3 +149,34 @@ def test_ray_address_is_checked(address: str, text: str) -> None:
     """An address where no cluster answers is one line with the way out, at once."""
     with pytest.raises(InputError, match=text):
         RayExecutor(evaluation, address)
+
+
+def test_a_cluster_that_is_joined_already_counts_only_if_it_is_the_one_asked_for(cluster: str) -> None:
+    """However this machine is called; and slots are those that are free."""
+    import ray
+    from ray._common.test_utils import wait_for_condition
+
+    ray.init(address=cluster, log_to_driver=False)
+    try:
+        port = cluster.rpartition(":")[2]
+        for same in (cluster, f"localhost:{port}", f"127.0.0.1:{port}", None):
+            with RayExecutor(evaluation, same) as executor:
+                assert executor.slots == 2
+        assert ray.is_initialized(), "whoever joined it leaves it"
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+            with pytest.raises(InputError, match=rf"{cluster}.*{address}"):
+                RayExecutor(evaluation, address)
+
+        class Holder:
+            def here(self) -> bool:
+                return True
+
+        holder = ray.remote(num_cpus=1)(Holder).remote()
+        assert ray.get(holder.here.remote())
+        wait_for_condition(lambda: ray.available_resources().get("CPU") == 1)
+        with RayExecutor(evaluation, cluster) as executor:
+            assert executor.slots == 1
+        ray.kill(holder)
+    finally:
+        ray.shutdown()

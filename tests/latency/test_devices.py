@@ -13,8 +13,10 @@ from nas.arch.cost import cost_of
 from nas.arch.space_yaml import load_space, parse_space
 from nas.latency.devices import CallableModel, Host, LatencyModel, Saved, device
 from nas.latency.feasibility import feasibility
+from nas.latency.feasible_sampler import FeasibleSampler
 from nas.latency.held_out import HeldOut
 from nas.latency.record import Latency
+from nas.latency.remembering import Remembering
 from nas.latency.table.columns import Columns
 from nas.latency.table.table import LatencyTable
 from nas.system.errors import InfeasibleError, InputError
@@ -54,7 +56,7 @@ def table_of(arch: Arch, name: str) -> LatencyTable:
         versions={},
         groups=columns.groups,
         columns=columns.names,
-        coefficients=(1e-6,) * len(columns.realised),
+        coefficients=(1e-6,) * len(columns.all_names),
         error=HeldOut((1.0,), (1.0,)),
         fitted=1,
     )
@@ -227,8 +229,9 @@ def test_a_ready_model_is_taken_as_it_is() -> None:
         device("host", runtime="tvm")
 
 
-def test_a_slow_device_is_asked_about_a_bounded_number_of_networks() -> None:
-    """A limit on predictions is overshot by one sweep over the genes at most."""
+@pytest.mark.parametrize("most", [20, 100, 400])
+def test_a_slow_device_is_asked_about_a_bounded_number_of_networks(most: int) -> None:
+    """By feasibility, and by the draws of the first networks; the bound is kept to the network."""
     space = load_space("mbconv")
     asked: list[Arch] = []
 
@@ -236,8 +239,29 @@ def test_a_slow_device_is_asked_about_a_bounded_number_of_networks() -> None:
         asked.append(arch)
         return cost_ms(arch)
 
-    sweep = sum(len(gene.options) for gene in space.genes)
-    found = feasibility(space, CallableModel(slow), None, most=100)
-    assert found.samples == 50
-    assert len(asked) <= 100 + sweep
-    assert found.fastest_ms <= min(cost_ms(arch) for arch in asked[:50])
+    found = feasibility(space, CallableModel(slow), None, most=most)
+    assert found.samples == most // 4
+    assert len(asked) <= most
+    assert found.fastest_ms == min(map(cost_ms, asked))
+    asked.clear()
+    for target_ms in (0.9 * found.fastest_ms, 2 * found.fastest_ms):
+        for drawn in (space, SMALL):
+            rng = np.random.default_rng(0)
+            FeasibleSampler(drawn, CallableModel(slow), target_ms, rng).unseen(set(), 10, most)
+            assert len(asked) <= most
+            asked.clear()
+
+
+def test_a_model_with_a_memory_is_asked_about_each_network_once() -> None:
+    """And answers as the model does."""
+    asked: list[str] = []
+
+    def slow(arch: Arch) -> float:
+        asked.append(arch.key)
+        return cost_ms(arch)
+
+    archs = [SMALL.sample(seed) for seed in range(50)]
+    model, plain = Remembering(CallableModel(slow)), CallableModel(cost_ms)
+    assert model.many(archs).tolist() == plain.many(archs).tolist()
+    assert [model(arch).ms for arch in archs] == [cost_ms(arch) for arch in archs]
+    assert len(asked) == len(set(asked)) == model.asked == len({arch.key for arch in archs})

@@ -1,1 +1,1 @@
-"""Architectures and the spaces they come from: plain data, no torch."""
+"""Architectures, and the spaces that they are drawn from: plain data, without torch."""

@@ -1,6 +1,6 @@
-"""``Arch``: one complete network description. Frozen, lossless in JSON, with a key made of its content.
+"""``Arch``: one complete network description. Frozen, lossless in JSON, with a key computed from its content.
 
-Rows (`nas.arch.block`) hold choices only. What follows from a row's place in the network is derived by the one fold,
+Rows (`nas.arch.block`) hold choices only. What follows from a row's position in the network is derived by one fold,
 `Arch.places`, which the builder, the cost model and the latency table all walk.
 """
 
@@ -27,19 +27,19 @@ IMAGE_CHANNELS = 3
 
 @dataclass(frozen=True)
 class Arch:
-    """One complete network up to its classifier, whose width is the builder's argument.
+    """One complete network, except for the number of classes, which is an argument of the builder.
 
     Args:
         rows: convolutional rows, one ``pool``, then any ``linear`` rows.
         resolution: side of the square input in pixels.
-        dropout: probability before the classifier.
+        dropout: dropout probability before the classifier.
         bn_eps: epsilon of every batch norm.
         bn_momentum: momentum of every batch norm, in PyTorch's sense (weight of the new batch).
-        stochastic_depth: probability, at the end of the network, with which a block is left out of a training step and
-            only its shortcut stays; it grows linearly with depth from 0 (arXiv 1603.09382).
+        stochastic_depth: probability that a training step skips the last block and keeps only its shortcut; for earlier
+            blocks it falls linearly to 0 (arXiv 1603.09382).
 
     Raises:
-        InputError: rows in an impossible order, or a bound is broken.
+        InputError: the rows are in an impossible order, or a value is out of bounds.
     """
 
     rows: tuple[Block, ...]
@@ -62,10 +62,10 @@ class Arch:
             raise InputError(f"a network has exactly one pool row, got {ops.count('pool')}")
         at = ops.index("pool")
         if at == 0 or "linear" in ops[:at] or set(ops[at + 1 :]) - {"linear"}:
-            raise InputError(f"rows go: convolutions, pool, linear ones; got {' '.join(ops)}")
+            raise InputError(f"rows must be convolutions, then pool, then linear, got {' '.join(ops)}")
 
     def places(self) -> Iterator[PlacedBlock]:
-        """The fold: each row with the channels and the size that reach it."""
+        """Each row at its position: with the channels and the map size that it receives."""
         channels, size = IMAGE_CHANNELS, self.resolution
         for row in self.rows:
             placed = PlacedBlock(row, channels, size)
@@ -73,18 +73,24 @@ class Arch:
             channels, size = placed.out_channels, placed.out_size
 
     def scaled(self, width: float, resolution: int) -> Arch:
-        """The same network, thinner and at another input size: what the proxy trains."""
+        """The same network with its channels multiplied and another input size, as the proxy trains it."""
 
-        def thinner(row: Block) -> Block:
+        def scale(row: Block) -> Block:
             if width == 1 or "channels" not in CELLS[row.op]:
                 return row
             return replace(row, channels=make_divisible(row.channels * width))
 
-        rows = tuple(thinner(row) for row in self.rows)
+        rows = tuple(scale(row) for row in self.rows)
         return replace(self, rows=rows, resolution=resolution)
 
     def to_json(self) -> str:
-        """Lossless; `from_json` reads it back to an equal `Arch`."""
+        """The network as JSON, from which `from_json` makes an equal `Arch`.
+
+        >>> from nas.references.table import reference
+        >>> arch = reference("mobilenet_v2")
+        >>> Arch.from_json(arch.to_json()) == arch
+        True
+        """
         return json.dumps(self._content())
 
     def _content(self) -> dict[str, Any]:
@@ -104,34 +110,35 @@ class Arch:
         """Read what `to_json` wrote.
 
         Raises:
-            InputError: too long, not JSON, another schema, unknown or missing fields, or a value out of bounds.
+            InputError: the text is too long or not JSON, has another schema, has unknown or missing fields, or has a
+                value that is out of bounds.
         """
         if len(text) > MAX_JSON_BYTES:
-            raise InputError(f"an architecture is at most {MAX_JSON_BYTES} bytes of JSON, got {len(text)}")
+            raise InputError(f"an architecture may have at most {MAX_JSON_BYTES} bytes of JSON, got {len(text)}")
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"not an architecture: broken JSON ({error!s:.80})") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             got = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise InputError(f"not an architecture this version reads: schema must be {SCHEMA}, got {got!r}")
+            raise InputError(f"not an architecture that this version reads: schema must be {SCHEMA}, got {got!r:.40}")
         names = {field.name for field in fields(Arch)} | {"schema"}
         if unknown := set(data) - names:
-            raise InputError(f"unknown field {sorted(unknown)[0]!r} in an architecture; {known(sorted(names))}")
+            raise InputError(f"unknown field {sorted(unknown)[0]!r:.60} in an architecture; {known(sorted(names))}")
         rows = data.get("rows")
         if not isinstance(rows, list) or len(rows) > MAX_ROWS or "resolution" not in data:
-            raise InputError(f"an architecture has a resolution and a list of at most {MAX_ROWS} rows")
+            raise InputError(f"an architecture needs a resolution and a list of at most {MAX_ROWS} rows")
         options = {name: data[name] for name in names - {"schema", "rows"} if name in data}
         return Arch(rows=tuple(_block(row, at) for at, row in enumerate(rows)), **options)
 
     @cached_property
     def key(self) -> str:
-        """12 hexadecimal digits of a hash of the content: equal descriptions, equal keys."""
+        """A hash of the content, 12 hexadecimal digits: equal networks have equal keys."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def __str__(self) -> str:
-        """One line for people: resolution, then the rows."""
+        """One line: the resolution, then the rows."""
         return f"{self.resolution}px | " + " | ".join(str(row) for row in self.rows)
 
 
@@ -139,10 +146,10 @@ def _block(cells: Any, at: int) -> Block:
     if not isinstance(cells, dict) or not isinstance(cells.get("op"), str):
         raise InputError(f"row {at} of an architecture must be an object with an op, got {cells!r:.80}")
     if cells["op"] not in OPS:
-        raise InputError(f"row {at} of an architecture: no op is called {cells['op']!r}; {known(OPS)}")
+        raise InputError(f"row {at} of an architecture: unknown op {cells['op']!r:.60}; {known(OPS)}")
     allowed = ("op", *CELLS[cells["op"]])
     if unknown := set(cells) - set(allowed):
-        raise InputError(f"row {at} ({cells['op']}) has no cell {sorted(unknown)[0]!r}; {known(allowed)}")
+        raise InputError(f"row {at} ({cells['op']}) has no cell {sorted(unknown)[0]!r:.60}; {known(allowed)}")
     if "channels" in allowed and "channels" not in cells:
         raise InputError(f"row {at} ({cells['op']}) needs channels")
     try:

@@ -1,12 +1,13 @@
-"""Sequences of rows as the words of a finite automaton: exact counting and reading back.
+"""Sequences of rows as words of a finite automaton, to count networks exactly and to find their genes.
 
-A space may spell one network in several ways (a skipped block or a smaller repeat; a width that rounds to the same
-channels). Seen as a non-deterministic automaton whose words are row sequences, its distinct networks are its distinct
-words: counted by the subset construction, read back by the first accepting path.
+A space may describe one network in several ways: by a skipped block or a smaller repeat, or by two widths that round to
+the same channels. Seen as a non-deterministic automaton whose words are row sequences, a space has as many distinct
+networks as words. The subset construction counts them; the first accepting path gives the genes of a network.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ Genes = dict[str, Any]
 
 
 class Automaton(Protocol):
-    """An acyclic automaton; `free` moves read no row."""
+    """An acyclic automaton. Moves of `free` read no symbol; those of `step` read one."""
 
     start: State
     end: State
@@ -39,7 +40,7 @@ def _closure(automaton: Automaton, states: set[State]) -> frozenset[State]:
 
 
 def count_words(automaton: Automaton) -> int:
-    """The number of distinct words, exact: words of each length are counted along the determinised automaton."""
+    """The exact number of distinct words: the words of each length, counted along the determinised automaton."""
     level = {_closure(automaton, {automaton.start}): 1}
     total = 0
     while level:
@@ -50,10 +51,8 @@ def count_words(automaton: Automaton) -> int:
             for state in states:
                 for symbol, (target, _) in automaton.step(state).items():
                     targets.setdefault(symbol, set()).add(target)
-            ways: dict[frozenset[State], int] = {}
-            for reached in map(frozenset, targets.values()):
-                ways[reached] = ways.get(reached, 0) + 1
-            for reached, symbols in ways.items():
+            symbols_to = Counter(map(frozenset, targets.values()))
+            for reached, symbols in symbols_to.items():
                 closed = _closure(automaton, set(reached))
                 following[closed] = following.get(closed, 0) + words * symbols
         level = following
@@ -61,9 +60,9 @@ def count_words(automaton: Automaton) -> int:
 
 
 def read_word(automaton: Automaton, word: Sequence[Hashable]) -> tuple[Genes | None, int]:
-    """The genes along the first accepting path for `word`, and how many of its symbols could be read at most.
+    """The genes along the first accepting path for `word`, and the largest number of its symbols that could be read.
 
-    The genes are None if no path accepts. Equal words give equal genes.
+    The genes are None if no path accepts the word. Equal words give equal genes.
     """
     came_from: dict[tuple[State, int], tuple[tuple[State, int], Genes] | None] = {(automaton.start, 0): None}
     todo: list[tuple[State, int]] = [(automaton.start, 0)]
@@ -91,8 +90,8 @@ def read_word(automaton: Automaton, word: Sequence[Hashable]) -> tuple[Genes | N
 
 
 class RowAutomaton:
-    """The automaton of a space's row sequences. States: ``(width, stage)`` between stages, and inside a stage
-    ``(width, stage, settled, blocks so far)``."""
+    """The automaton of a space's row sequences. Its states are ``(width, stage)`` between stages and ``(width, stage,
+    shared cells, blocks so far)`` inside a stage."""
 
     def __init__(self, stages: Sequence[Stage], widths: Sequence[float]) -> None:
         self._stages, self._widths = stages, widths

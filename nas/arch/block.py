@@ -1,7 +1,7 @@
-"""One row of an architecture table, and what follows from its place in the network.
+"""One row of an architecture table, and what follows from its position in the network.
 
-`Block` holds choices only; `PlacedBlock` derives the rest (expanded and squeezed widths, groups, shortcut, output size)
-and is what the builder, the cost model and the latency table all read.
+`Block` holds choices only. `PlacedBlock` derives the rest: expanded and squeezed widths, groups, shortcut, output size.
+The builder, the cost model and the latency table all read it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SE_GATES = ("hard_sigmoid", "sigmoid")
 NORMS = ("batch", "group", "none")
 
 _SE = ("se", "act", "se_base", "se_gate")
-# The cells that mean something for each op; all others are held at their defaults: equal networks are equal rows.
+# The cells each op uses. A row keeps all others at their defaults: equal networks have equal rows.
 CELLS: Mapping[str, tuple[str, ...]] = {
     "conv": ("channels", "kernel", "stride", "groups", "act", "norm"),
     "dwsep": ("channels", "kernel", "stride", "depth_multiplier", "act", "norm"),
@@ -37,8 +37,8 @@ CELLS: Mapping[str, tuple[str, ...]] = {
 }
 OPS = tuple(CELLS)
 BLOCK_OPS = ("dwsep", "spatial_sep", "mbconv", "fused_mbconv", "uib", "shuffle_v1", "shuffle_v2")
-# Left out of text at their usual values, so that rows stay short and keys of rows written before these cells remain.
-_QUIET = {"groups": 1, "depth_multiplier": 1, "keep_expand": False, "groups_in": 0, "bias": True}
+# Left out of JSON at these defaults: rows stay short, and rows written before these cells existed keep their keys.
+_OMITTED = {"groups": 1, "depth_multiplier": 1, "keep_expand": False, "groups_in": 0, "bias": True}
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "op": OPS,
     "act": ACTS,
@@ -67,7 +67,7 @@ _SHORT_ACTS = {"none": "-", "relu": "re", "relu6": "r6", "h_swish": "hs", "swish
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor` that does not lose more than 10 % (MobileNetV2's reference code).
+    """The nearest multiple of `divisor`, or the next one if that would lose more than 10 % (MobileNetV2's code).
 
     >>> make_divisible(2.3 * 80), make_divisible(16 * 0.75), make_divisible(3)
     (184, 16, 8)
@@ -76,8 +76,8 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def usual_norm(op: str) -> str:
-    """What ``norm: null`` means for an op."""
+def default_norm(op: str) -> str:
+    """The norm of an op whose row names none."""
     return "none" if op == "linear" else "batch"
 
 
@@ -89,31 +89,31 @@ class Block:
         op: ``conv`` (convolution, norm, act); ``dwsep`` (depthwise separable, MobileNetV1: depthwise, norm, act, 1x1,
             norm, act); ``spatial_sep`` (spatially separable: kx1, norm, act, 1xk, norm, act); ``mbconv`` (inverted
             residual: 1x1 expand, depthwise, SE, linear 1x1 project; no expand layer at ``expand: 1``);
-            ``fused_mbconv`` (EfficientNetV2: one full convolution in place of expand and depthwise; alone at
+            ``fused_mbconv`` (EfficientNetV2: one full convolution in place of expand and depthwise; no project layer at
             ``expand: 1``); ``uib`` (universal inverted bottleneck, MobileNetV4: optional linear depthwise, 1x1 expand,
             optional depthwise, linear 1x1 project); ``shuffle_v1``, ``shuffle_v2`` (the units of the two ShuffleNets);
             ``max_pool``; ``pool`` (global average); ``linear`` (after the pool).
         channels: output channels.
-        kernel: side of the (depthwise) convolution, odd; 0 leaves the middle depthwise of a ``uib`` out.
+        kernel: side of the (depthwise) convolution, odd; 0 leaves out the middle depthwise of a ``uib``.
         stride: 1 or 2.
         expand: expanded width / input width, rounded by `make_divisible`.
-        se: squeezed width / base width of squeeze-and-excitation; 0 is none.
+        se: squeezed width / base width of squeeze-and-excitation; 0 for none.
         act: activation; ``none`` is linear.
-        se_base: what `se` is a share of: ``expanded`` (MobileNetV3; rounded to 8, ReLU inside) or ``input`` (MnasNet,
-            EfficientNet; the block input, rounded down, the block's own act inside).
-        se_gate: ``hard_sigmoid`` (MobileNetV3) or ``sigmoid``.
-        kernel_start: side of the depthwise before the expansion of a ``uib``; 0 is none.
-        keep_expand: whether the 1x1 expand of an ``mbconv`` stays at ``expand: 1`` (FBNet).
-        groups: of a ``conv``, or of the 1x1 convolutions of a ``shuffle_v1``. Where a width does not divide by it, the
-            greatest common divisor is taken.
-        groups_in: of the first 1x1 of a ``shuffle_v1``; 0 is `groups` (the paper's first unit has 1).
-        depth_multiplier: of a ``dwsep``: outputs per input channel of its depthwise.
-        norm: ``batch``, ``group`` (of 8 channels where they divide) or ``none`` (then a bias); None is the op's usual:
-            none for ``linear``, batch for all others.
+        se_base: base width of `se`: ``expanded`` (MobileNetV3; rounded to 8, ReLU inside) or ``input`` (MnasNet,
+            EfficientNet; width of the block's input, rounded down, the block's own act inside).
+        se_gate: activation of the gate: ``hard_sigmoid`` (MobileNetV3) or ``sigmoid``.
+        kernel_start: side of the depthwise before the expansion of a ``uib``; 0 for none.
+        keep_expand: whether an ``mbconv`` keeps its 1x1 expand at ``expand: 1`` (FBNet).
+        groups: groups of a ``conv``, or of the 1x1 convolutions of a ``shuffle_v1``. If a width is not divisible by it,
+            their greatest common divisor is used.
+        groups_in: groups of the first 1x1 of a ``shuffle_v1``; 0 for `groups` (the paper's first unit has 1).
+        depth_multiplier: outputs per input channel of the depthwise of a ``dwsep``.
+        norm: ``batch``, ``group`` (8 channels a group if they divide) or ``none`` (then a bias); None for the default:
+            ``none`` for ``linear``, ``batch`` for all other ops.
         bias: whether a ``linear`` without norm has a bias.
 
     Raises:
-        InputError: a cell is outside its bounds.
+        InputError: a cell is out of bounds, or cells contradict each other.
     """
 
     op: str
@@ -134,23 +134,23 @@ class Block:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _one_of("op", self.op, OPS)
+        _check_choice("op", self.op, OPS)
         for cell in fields(self)[1:]:
             value = cell.default
             if cell.name in CELLS[self.op]:
                 given = getattr(self, cell.name)
                 value = None if given is None and cell.name == "norm" else check_cell(cell.name, given)
             object.__setattr__(self, cell.name, value)
-        self._settle()
+        self._normalise()
         if not self.kernel and self.op != "uib":
-            raise InputError("kernel must be at least 1, got 0; only a uib can be without its middle depthwise")
+            raise InputError("kernel must be at least 1, got 0; only a uib may omit its middle depthwise")
         if self.stride == 2 and not self.kernel and not self.kernel_start:
             raise InputError("a uib of stride 2 needs a depthwise: kernel or kernel_start must not be 0")
         if self.op == "shuffle_v2" and self.channels % 2:
             raise InputError(f"channels of shuffle_v2 must be even, for its two halves, got {self.channels}")
 
-    def _settle(self) -> None:
-        """One form for equal rows: cells that describe nothing take their defaults."""
+    def _normalise(self) -> None:
+        """Give equal rows one form: cells that have no effect take their defaults."""
         put = object.__setattr__
         if self.se == 0:  # no gate to describe
             put(self, "se_base", "expanded")
@@ -160,19 +160,19 @@ class Block:
         if self.groups_in == self.groups:
             put(self, "groups_in", 0)
         if self.norm is None:
-            put(self, "norm", usual_norm(self.op))
+            put(self, "norm", default_norm(self.op))
         if self.norm != "none":
             put(self, "bias", True)
 
     def cells(self) -> dict[str, Any]:
-        """The cells that mean something for this op, `op` first."""
-        usual = _QUIET | {"norm": usual_norm(self.op)}
-        skip = {name for name, value in usual.items() if getattr(self, name) == value}
+        """The cells this op uses, `op` first; some are left out at their defaults."""
+        defaults = _OMITTED | {"norm": default_norm(self.op)}
+        skip = {name for name, value in defaults.items() if getattr(self, name) == value}
         skip |= set() if self.se else {"se_base", "se_gate"}
         return {"op": self.op} | {name: getattr(self, name) for name in CELLS[self.op] if name not in skip}
 
     def __str__(self) -> str:
-        """Short text for people, e.g. ``mb5 e3 se.25 hs s2 >40``."""
+        """Short text, e.g. ``mb5 e3 se.25 hs s2 >40``."""
         if self.op == "pool":
             return "pool"
         cells = CELLS[self.op]
@@ -188,16 +188,16 @@ class Block:
             parts.append(f"se{self.se:g}".replace("0.", "."))
         if "act" in cells:
             parts.append(_SHORT_ACTS[self.act])
-        if "norm" in cells and self.norm != usual_norm(self.op):
+        if "norm" in cells and self.norm != default_norm(self.op):
             parts.append({"group": "gn", "none": "nonorm", "batch": "bn"}[str(self.norm)])
         if self.stride != 1:
             parts.append(f"s{self.stride}")
         return " ".join(parts) + (f" >{self.channels}" if "channels" in cells else "")
 
 
-def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
+def _check_choice(name: str, value: object, options: tuple[object, ...]) -> None:
     if value not in options or isinstance(value, bool) != isinstance(options[0], bool):
-        raise InputError(f"{name} is not one of the known, got {value!r}; {known(options)}")
+        raise InputError(f"unknown {name} {value!r:.60}; {known(options)}")
 
 
 def check_number(
@@ -226,13 +226,13 @@ def check_number(
 
 
 def check_cell(name: str, value: Any) -> Any:
-    """`value` in its one form if it may stand in cell `name` of a row.
+    """The value of a cell, checked; numbers as `check_number` returns them.
 
     Raises:
-        InputError: it may not; the text says what may.
+        InputError: the cell cannot have this value; the text says which values it can have.
     """
     if name in _CHOICES:
-        _one_of(name, value, _CHOICES[name])
+        _check_choice(name, value, _CHOICES[name])
         return value
     checked = check_number(name, value, *BOUNDS[name])
     if name in ("kernel", "kernel_start") and checked % 2 == 0 and checked:
@@ -242,7 +242,13 @@ def check_cell(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class PlacedBlock:
-    """A row in its place: with the channels and the feature map side it receives."""
+    """A row at its position in a network.
+
+    Args:
+        row: choices of the row.
+        in_channels: channels of the feature map it reads.
+        in_size: side of the feature map it reads.
+    """
 
     row: Block
     in_channels: int
@@ -261,7 +267,7 @@ class PlacedBlock:
     @property
     def expanded(self) -> int:
         """Width between the row's 1x1 convolutions: expanded, multiplied, or the bottleneck of a ShuffleNetV1 unit (a
-        quarter of its output, rounded up to its groups)."""
+        quarter of its output, rounded up to a multiple of its groups)."""
         row = self.row
         if row.op == "shuffle_v1":
             return -(-max(1, row.channels // 4) // row.groups) * row.groups
@@ -271,7 +277,7 @@ class PlacedBlock:
 
     @property
     def squeezed(self) -> int:
-        """Width inside squeeze-and-excitation; 0 is none."""
+        """Width inside squeeze-and-excitation; 0 for none."""
         if not self.row.se:
             return 0
         if self.row.se_base == "expanded":
@@ -280,14 +286,14 @@ class PlacedBlock:
 
     @property
     def residual(self) -> bool:
-        """A shortcut is added iff size and width stay, in the ops that have one."""
+        """Whether a shortcut is added: in the ops that have one, if size and width stay the same."""
         shortcut = self.row.op in ("mbconv", "fused_mbconv", "uib", "shuffle_v1")
         return shortcut and self.row.stride == 1 and self.in_channels == self.row.channels
 
     @property
-    def beside(self) -> int:
-        """Channels that pass a ShuffleNet unit beside its main branch and are concatenated to it: the pooled input of a
-        strided ``shuffle_v1``, half the output of a ``shuffle_v2``."""
+    def bypassed(self) -> int:
+        """Channels that bypass the main branch of a ShuffleNet unit and are concatenated to its output: the pooled
+        input of a strided ``shuffle_v1``, half the output of a ``shuffle_v2``."""
         if self.row.op == "shuffle_v2":
             return self.row.channels // 2
         joins = self.row.op == "shuffle_v1" and self.row.stride == 2 and self.in_channels < self.row.channels
@@ -295,12 +301,12 @@ class PlacedBlock:
 
     @property
     def splits(self) -> bool:
-        """Whether a ``shuffle_v2`` passes one half of its input on as it is."""
+        """Whether a ``shuffle_v2`` passes on one half of its input unchanged."""
         return self.row.op == "shuffle_v2" and self.row.stride == 1 and self.in_channels == self.row.channels
 
     @property
     def groups(self) -> tuple[int, int]:
-        """Groups of the first and of the last convolution, each dividing what it reads and writes."""
+        """Groups of the first and of the last convolution; each divides the channels it reads and writes."""
         row, first = self.row, self.row.groups_in or self.row.groups
         inner = self.expanded if row.op == "shuffle_v1" else row.channels
-        return math.gcd(first, self.in_channels, inner), math.gcd(row.groups, inner, row.channels - self.beside)
+        return math.gcd(first, self.in_channels, inner), math.gcd(row.groups, inner, row.channels - self.bypassed)

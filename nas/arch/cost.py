@@ -1,9 +1,8 @@
 """Parameters, MACs and memory access of an `Arch`, by closed forms over its rows, without torch.
 
-They equal exactly what fvcore counts in the built network (`nas.network.count`), which ``tests/network/test_count.py``
-asserts.
+fvcore counts exactly the same in the built network (`nas.network.count`), as ``tests/network/test_count.py`` checks.
 
-A MAC is one multiply-accumulate of a convolution or a linear layer, squeeze-and-excitation included; batch norm, bias,
+A MAC is one multiply-accumulate of a convolution or a linear layer, squeeze-and-excitation included. Batch norm, bias,
 activation, pooling and the scaling of SE are not counted (the papers' "MAdds").
 """
 
@@ -24,9 +23,10 @@ class Cost:
     """What one forward pass of one image takes.
 
     Args:
-        params: trainable parameters (batch norm's scale and shift included, running statistics not).
-        macs: multiply-accumulates.
-        memory_bytes: float32 weights and activations read and written, each operator on its own, activations fused.
+        params: number of trainable parameters, with the scale and shift of batch norm but not its running statistics.
+        macs: number of multiply-accumulates.
+        memory_bytes: bytes of float32 weights and feature maps that the operators read and write, each on its own, with
+            norms and activations fused.
     """
 
     params: int
@@ -35,8 +35,8 @@ class Cost:
 
     @property
     def intensity(self) -> float | None:
-        """Arithmetic intensity in MACs per byte read or written: below what a machine computes in the time it takes to
-        move a byte, memory is what the layer waits for. None where nothing is moved."""
+        """Arithmetic intensity: MACs per byte read or written; None if nothing is moved. A layer waits for memory if
+        its intensity is below the MACs that the machine computes in the time it takes to move a byte."""
         return self.macs / self.memory_bytes if self.memory_bytes else None
 
 
@@ -49,12 +49,12 @@ def _sum(layers: Iterable[Layer]) -> Cost:
 
 
 def row_cost(placed: PlacedBlock) -> Cost:
-    """The cost of one row in its place, by closed forms."""
+    """The cost of one row at its position."""
     return _sum(layers_of(placed))
 
 
 def head_cost(arch: Arch, num_classes: int = 1000) -> Cost:
-    """The cost of the classifier after the rows; with those of all rows it adds up to `cost_of`."""
+    """The cost of the classifier after the rows. With the costs of all rows it adds up to `cost_of`."""
     return _sum([_head(list(arch.places()), num_classes)])
 
 

@@ -1,4 +1,4 @@
-"""Genes: named choices, and procedures that are driven by a function that makes them."""
+"""Genes, which are named choices, and procedures that call a function to make each choice."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Gene:
-    """A named choice among at least two values."""
+    """A named choice among at least two options."""
 
     name: str
     options: tuple[Scalar, ...]
 
 
 Choose = Callable[[Gene], Scalar]
+"""Returns one of the options of a gene."""
 
 
 def pick(choose: Choose, name: str, options: tuple[Scalar, ...]) -> Any:
-    """The only option there is, or the one `choose` takes: with a single option there is no gene."""
+    """The option that `choose` returns; with a single option there is no gene, and that option is returned."""
     return options[0] if len(options) == 1 else choose(Gene(name, options))
 
 
 def every(procedure: Callable[[Choose], T]) -> Iterator[tuple[dict[str, Gene], dict[str, Scalar], T]]:
-    """Run `procedure` once for each way its choices can fall: the genes it met, what was chosen, its outcome."""
+    """Run `procedure` once for every combination of its choices, also if one choice decides whether another is met.
+
+    Yields:
+        The genes it met by name, the options chosen for them, and its outcome.
+
+    >>> [outcome for _, _, outcome in every(lambda choose: pick(choose, "a", (1, 2)) * pick(choose, "b", (1, 10)))]
+    [1, 10, 2, 20]
+    """
     script: list[int] = []
     while True:
         met: dict[str, Gene] = {}

@@ -1,4 +1,4 @@
-"""The primitive operators inside a row, with their weights, MACs and traffic, in closed form and without torch."""
+"""The primitive operators inside a row, with their weights, MACs and memory traffic, in closed form."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Layer:
     Args:
         kind: ``conv``, ``spatial`` (kx1 or 1xk), ``depthwise``, ``pointwise``, ``grouped`` (1x1 in groups), ``linear``,
             ``se`` (its two layers), ``pool``, ``max_pool``, ``avg_pool``, ``add``, ``scale``, ``shuffle``, ``concat``.
-        kernel: side of the convolution, 1 where there is none.
-        stride: of the convolution.
+        kernel: side of the convolution, 1 if there is none.
+        stride: stride of the convolution.
         in_channels: channels read.
         out_channels: channels written.
         in_size: side of the feature map read.
@@ -25,7 +25,7 @@ class Layer:
         params: trainable parameters.
         macs: multiply-accumulates.
         elements: activations read plus activations written.
-        groups: of the convolution.
+        groups: groups of the convolution.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Layer:
 
 
 def _layer(kind: str, ci: int, co: int, k: int, s: int, size: int, row: Block, act: str = "", groups: int = 1) -> Layer:
-    """A convolution with its norm; `act` is the row's own unless it is told."""
+    """A convolution with its norm; `act` is the row's own by default."""
     out = -(-size // s)
     weights = k * k * co * (ci // groups)
     params = weights + (co if row.norm == "none" else 2 * co)
@@ -52,7 +52,7 @@ def _layer(kind: str, ci: int, co: int, k: int, s: int, size: int, row: Block, a
 
 
 def linear(ci: int, co: int, act: str, extra: int) -> Layer:
-    """A fully connected layer; `extra` counts the parameters beside its matrix."""
+    """A fully connected layer; `extra` is the number of parameters besides its matrix."""
     return Layer("linear", 1, 1, ci, co, 1, 1, act, ci * co + extra, ci * co, ci + co)
 
 
@@ -73,7 +73,7 @@ def _moved(kind: str, channels: int, size: int, elements: int, kernel: int = 1, 
 def layers_of(placed: PlacedBlock) -> Iterator[Layer]:
     """The primitive operators of a row, in order of execution."""
     yield from _LAYERS[placed.row.op](placed)
-    if placed.residual and placed.row.op != "shuffle_v1":  # which adds before its last activation
+    if placed.residual and placed.row.op != "shuffle_v1":  # shuffle_v1 adds before its last activation
         yield _add(placed)
 
 
@@ -169,16 +169,16 @@ def _of_uib(placed: PlacedBlock) -> Iterator[Layer]:
 
 
 def _of_shuffle_v1(placed: PlacedBlock) -> Iterator[Layer]:
-    row, ci, inner, beside = placed.row, placed.in_channels, placed.expanded, placed.beside
+    row, ci, inner, bypassed = placed.row, placed.in_channels, placed.expanded, placed.bypassed
     size, out = placed.in_size, placed.out_size
     first, last = placed.groups
-    end = row.act if not (beside or placed.residual) else "none"
+    end = row.act if not (bypassed or placed.residual) else "none"
     yield _pointwise(ci, inner, size, row, groups=first)
     if row.groups > 1:
         yield _moved("shuffle", inner, size, 2 * inner * size**2)
     yield _depthwise(inner, inner, row.kernel, row.stride, size, row, "none")
-    yield _pointwise(inner, row.channels - beside, out, row, end, groups=last)
-    if beside:
+    yield _pointwise(inner, row.channels - bypassed, out, row, end, groups=last)
+    if bypassed:
         yield _moved("avg_pool", ci, size, ci * (size**2 + out**2), 3, 2)
         yield replace(_moved("concat", row.channels, out, 2 * row.channels * out**2), act=row.act)
     if placed.residual:
@@ -186,7 +186,7 @@ def _of_shuffle_v1(placed: PlacedBlock) -> Iterator[Layer]:
 
 
 def _of_shuffle_v2(placed: PlacedBlock) -> Iterator[Layer]:
-    row, half, size, out = placed.row, placed.beside, placed.in_size, placed.out_size
+    row, half, size, out = placed.row, placed.bypassed, placed.in_size, placed.out_size
     ci = half if placed.splits else placed.in_channels
     if not placed.splits:
         yield _depthwise(ci, ci, row.kernel, row.stride, size, row, "none")

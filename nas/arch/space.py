@@ -1,8 +1,8 @@
 """A space: a table whose cells may hold several values; each list is a gene.
 
-Everything a space does is one procedure, `Space.realise`, driven by a function that chooses a value for each gene that
-is met: at random (`sample`), from a given dict (`decode`), by a sampler (the search), in every way (`size`, `encode`).
-Genes that are not met, such as those of blocks beyond the chosen depth, are inactive and cannot change the outcome.
+Everything a space does rests on one procedure, `Space.realise`. For each gene it meets, it calls a function that
+chooses an option: at random (`sample`), from a dict (`decode`), or by a sampler (the search). Genes that are not met,
+such as those of blocks beyond the chosen depth, are inactive and cannot change the network.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nas.system.errors import InputError, known
 
 @dataclass(frozen=True)
 class Space:
-    """All networks a space file describes.
+    """All networks that a space file describes.
 
     Args:
-        name: of the space.
+        name: name of the space.
         stages: stem, stages and head rows, in order.
-        resolution: input sides to choose from, pixels.
-        width: multipliers of the channels to choose from.
-        arch_options: `Arch` fields that are the same for all: dropout, bn_eps, bn_momentum, stochastic_depth.
-        text: the YAML it was read from; enough to read it again.
+        resolution: options for the side of the input, in pixels.
+        width: options for the multiplier of the channels.
+        arch_options: `Arch` fields that all networks share: dropout, bn_eps, bn_momentum, stochastic_depth.
+        text: YAML it was read from, enough to read it again.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Space:
     text: str = ""
 
     def realise(self, choose: Choose) -> Arch:
-        """Build the table top down, asking `choose` for every gene that is met."""
+        """Build a network row by row. `choose` is called for every gene that is met and returns one of its options."""
         resolution = pick(choose, "resolution", self.resolution)
         width = pick(choose, "width", self.width)
         rows: list[Block] = []
@@ -59,11 +59,15 @@ class Space:
         return Arch(tuple(rows), resolution, **self.arch_options)
 
     def sample(self, rng: np.random.Generator | int) -> Arch:
-        """A network with every gene that is met drawn uniformly."""
+        """A random network: every gene that is met is drawn uniformly from its options.
+
+        Args:
+            rng: random number generator, or a seed.
+        """
         return self.decode(self.sample_genes(rng))
 
     def sample_genes(self, rng: np.random.Generator | int) -> dict[str, Scalar]:
-        """The genes of `sample`, as they were drawn."""
+        """The genes that `sample` draws, by name."""
         generator = np.random.default_rng(rng)
         drawn: dict[str, Scalar] = {}
 
@@ -75,14 +79,14 @@ class Space:
         return drawn
 
     def decode(self, genes: Mapping[str, Any]) -> Arch:
-        """The network these genes describe; values of inactive genes are checked for their name only.
+        """The network that these genes describe. Of inactive genes only the names are checked.
 
         Raises:
-            InputError: an unknown gene, an active gene that is missing, or a value that is not an option.
+            InputError: a gene is unknown, an active gene is missing, or a value is not an option.
         """
         names = [gene.name for gene in self.genes]
         if unknown := set(genes) - set(names):
-            raise InputError(f"space {self.name} has no gene {sorted(unknown)[0]!r}; {known(names)}")
+            raise InputError(f"space {self.name} has no gene {sorted(unknown)[0]!r:.60}; {known(names)}")
 
         def choose(gene: Gene) -> Scalar:
             if gene.name not in genes:
@@ -92,20 +96,28 @@ class Space:
         return self.realise(choose)
 
     def encode(self, arch: Arch) -> dict[str, Scalar]:
-        """The active genes of `arch`: ``space.decode(space.encode(arch)) == arch``. Equal networks, equal genes.
+        """The active genes of `arch`: ``space.decode(space.encode(arch)) == arch``. Equal networks have equal genes.
 
         Raises:
-            InputError: `arch` is not in the space; the text names the first row that does not fit.
+            InputError: `arch` is not in the space. The text names the first row that does not fit.
+
+        >>> from nas.arch.space_yaml import load_space
+        >>> space = load_space("mbconv")
+        >>> arch = space.sample(0)
+        >>> space.decode(space.encode(arch)) == arch
+        True
         """
         if arch.resolution not in self.resolution:
             raise InputError(
                 f"resolution {arch.resolution} is not in space {self.name}; options: {list(self.resolution)}"
             )
         if self._arch(list(arch.rows), arch.resolution) != arch:
-            raise InputError(f"dropout or batch norm differ from those of space {self.name}: {dict(self.arch_options)}")
+            raise InputError(
+                f"dropout or batch norm differ from space {self.name}, which has {dict(self.arch_options)}"
+            )
         genes, read = read_word(self._automaton, arch.rows)
         if genes is None:
-            row = f"row {read} ({arch.rows[read]})" if read < len(arch.rows) else f"its end after {read} rows"
+            row = f"row {read} ({arch.rows[read]})" if read < len(arch.rows) else f"the end after row {read - 1}"
             raise InputError(f"the network is not in space {self.name}: {row} does not fit")
         if len(self.resolution) > 1:
             genes["resolution"] = arch.resolution
@@ -113,58 +125,64 @@ class Space:
 
     @cached_property
     def size(self) -> int:
-        """The exact number of distinct networks."""
+        """The exact number of distinct networks.
+
+        >>> from nas.arch.space_yaml import load_space
+        >>> f"{load_space('mbconv').size:.1e}"
+        '1.3e+40'
+        """
         return len(self.resolution) * count_words(self._automaton)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """All genes, active or not, in the order in which they are met."""
-        found: dict[str, Gene] = {}
+        """All genes, active or not, in the order in which `realise` meets them."""
+        genes: dict[str, Gene] = {}
         for name, options in (("resolution", self.resolution), ("width", self.width)):
-            found[name] = Gene(name, options)
+            genes[name] = Gene(name, options)
         for stage in self.stages:
-            found[f"{stage.name}.repeat"] = Gene(f"{stage.name}.repeat", stage.repeat)
-            for settled_genes, _, settled in every(stage.settle):
-                found |= settled_genes
+            genes[f"{stage.name}.repeat"] = Gene(f"{stage.name}.repeat", stage.repeat)
+            for met, _, settled in every(stage.settle):
+                genes |= met
                 for at in range(max(stage.repeat)):
-                    for genes, _, _ in every(lambda choose: stage.block(at, settled, 1.0, choose)):  # noqa: B023
-                        found |= genes
-        return tuple(gene for gene in found.values() if len(gene.options) > 1)
+                    for met, _, _ in every(lambda choose: stage.block(at, settled, 1.0, choose)):  # noqa: B023
+                        genes |= met
+        return tuple(gene for gene in genes.values() if len(gene.options) > 1)
 
     def neighbours(self, arch: Arch) -> list[Arch]:
-        """The distinct networks one gene away; genes that become active repeat the block before them.
+        """The distinct networks that differ from `arch` in one gene. A gene that becomes active takes the option of the
+        block before.
 
         Raises:
             InputError: `arch` is not in the space.
         """
         genes = self.encode(arch)
-        found: dict[Arch, None] = {}
+        neighbours: dict[Arch, None] = {}
         for gene in self.genes:
             for option in gene.options:
                 if gene.name in genes and option != genes[gene.name]:
-                    found[self.realise(lambda met: _nearest(met, genes | {gene.name: option}))] = None  # noqa: B023
-        found.pop(arch, None)
-        return list(found)
+                    neighbours[self.realise(lambda met: _nearest(met, genes | {gene.name: option}))] = None  # noqa: B023
+        neighbours.pop(arch, None)
+        return list(neighbours)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """One name, ``gene=option``, per entry of `features`."""
+        """Names of the entries of `features`, ``gene=option``."""
         return tuple(f"{gene.name}={option}" for gene in self.genes for option in gene.options)
 
     def features(self, arch: Arch) -> np.ndarray:
-        """One-hot genes, float64 of shape ``(len(feature_names),)``; inactive genes are all zero."""
+        """The genes of `arch` one-hot: float64 of shape ``(len(feature_names),)``, zero for inactive genes."""
         genes = self.encode(arch)
         return np.array([genes.get(gene.name) == option for gene in self.genes for option in gene.options], dtype=float)
 
     @cached_property
     def key(self) -> str:
-        """12 hexadecimal digits of a hash of the meaning: comments and order of cells do not matter."""
+        """A hash of the meaning, 12 hexadecimal digits: comments and the order of cells do not change it."""
 
         def meaning(stage: Stage) -> tuple[Any, ...]:
             choice = [(label, sorted(row.items())) for label, row in stage.choice.items()]
-            usual = stage.name, sorted(stage.cells.items()), stage.repeat, sorted(stage.shared), choice, stage.scale
+            parts = stage.name, sorted(stage.cells.items()), stage.repeat, sorted(stage.shared), choice, stage.scale
             scaling = stage.rounding, sorted(stage.channels_at.items())
-            return usual if scaling == (ROUNDINGS[0], []) else (*usual, *scaling)
+            return parts if scaling == (ROUNDINGS[0], []) else (*parts, *scaling)
 
         stages = [meaning(stage) for stage in self.stages]
         text = repr((stages, self.resolution, self.width, sorted(self.arch_options.items())))
@@ -179,11 +197,11 @@ def _option(gene: Gene, value: Any) -> Scalar:
     for option in gene.options:
         if option == value and isinstance(option, str) == isinstance(value, str):
             return option
-    raise InputError(f"gene {gene.name!r} cannot be {value!r}; options: {list(gene.options)}")
+    raise InputError(f"gene {gene.name!r} cannot be {value!r:.60}; options: {list(gene.options)}")
 
 
 def _nearest(gene: Gene, genes: Mapping[str, Scalar]) -> Scalar:
-    """The gene's value, else that of the same cell in the closest block before, else the first option."""
+    """The gene's value; else the value of the same cell in the closest earlier block; else the first option."""
     name = gene.name
     while name not in genes:
         stage, _, rest = name.partition(".b")

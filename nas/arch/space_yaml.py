@@ -1,4 +1,4 @@
-"""Space files: YAML under ``search_spaces/`` to a `Space`, every mistake told with its file and line."""
+"""Space files: from YAML to a `Space`, with every mistake reported by file and line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nas.arch.yaml_nodes import Node, Reader, compose
 from nas.system.errors import InputError, known, nearest
 
 MAX_BYTES = 256 << 10
-MAX_BLOCKS = 20_000  # ways to fill one row: its distinct blocks are listed to count and to encode
+MAX_BLOCKS = 20_000  # combinations of one row's cells: all of them are listed to count and to encode
 SUFFIXES = (".yaml", ".yml")
 
-REFERENCES = "reference"  # sub-folder of spaces with exactly one point
+REFERENCES = "reference"  # sub-folder of spaces that hold exactly one network
 _ARCH_OPTIONS = ("dropout", "bn_eps", "bn_momentum", "stochastic_depth")
 _SCALING = ("width", "rounding", "depth")
 _TOP = ("name", "base", "resolution", *_SCALING, *_ARCH_OPTIONS, "stem", "stages", "head", "published")
@@ -30,13 +30,13 @@ _ROW = (*_CELLS, "repeat", "shared", "choice", "scale")
 
 
 def spaces_root() -> Path:
-    """The folder of the shipped space files: inside the installed package, or beside it in a checkout."""
+    """The folder of the shipped space files: inside an installed package, next to the package in a checkout."""
     packaged = Path(__file__).parents[1] / "search_spaces"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "search_spaces"
 
 
 def names(folder: str = "") -> list[str]:
-    """The spaces (or with ``reference`` the references) that can be loaded by name."""
+    """Names of the shipped spaces, or with ``reference`` of the references."""
     return sorted(path.stem for path in (spaces_root() / folder).glob("*.yaml"))
 
 
@@ -44,18 +44,25 @@ def load_space(name: str | Path, folder: str = "") -> Space:
     """Read a space.
 
     Args:
-        name: a name under ``search_spaces/``, or a path to a ``.yaml`` file.
+        name: name of a shipped space, or path to a ``.yaml`` file.
         folder: sub-folder of ``search_spaces/`` in which names are looked up.
 
     Raises:
-        InputError: there is no such space, or its file breaks a rule of the grammar (file, line, rule, value).
+        InputError: there is no such space, or its file breaks a rule; the text has the file, line, rule and value.
+
+    >>> import nas
+    >>> space = nas.load_space("mbconv")
+    >>> space.name, space.resolution, len(space.genes)
+    ('mbconv', (160, 192, 224), 94)
+    >>> space.encode(space.sample(0))["resolution"]
+    224
     """
     path = space_path(name, folder)
     return parse_space(read_text(path, names(folder)), str(path))
 
 
 def space_path(name: str | Path, folder: str = "") -> Path:
-    """Where a space is; a path to a ``.yaml`` file is taken as it stands.
+    """The file of a space; a path to a ``.yaml`` file is returned unchanged.
 
     Raises:
         InputError: no space has this name.
@@ -73,12 +80,16 @@ def space_path(name: str | Path, folder: str = "") -> Path:
 def read_text(path: Path, others: list[str]) -> str:
     """The text of a space file.
 
+    Args:
+        path: file to read.
+        others: known names, for the error.
+
     Raises:
-        InputError: it cannot be read, or is too large; the text lists `others` that could be meant.
+        InputError: the file cannot be read, or is too large.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: a space file is at most {MAX_BYTES} bytes, got {path.stat().st_size}")
+            raise InputError(f"{path}: a space file may have at most {MAX_BYTES} bytes, got {path.stat().st_size}")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
@@ -87,8 +98,11 @@ def read_text(path: Path, others: list[str]) -> str:
 
 @lru_cache(maxsize=64)
 def parse_space(text: str, origin: str) -> Space:
-    """Read a space from YAML text; `origin` stands for the file in error texts. The same text gives the same object,
-    which knows its genes and its size.
+    """Read a space from YAML text. The same text gives the same object, which keeps its genes and its size.
+
+    Args:
+        text: text to read.
+        origin: name of the file, for errors.
 
     Raises:
         InputError: as `load_space`.
@@ -119,8 +133,8 @@ class _SpaceReader(Reader):
             text=self.text,
         )
         if sum(max(stage.repeat) for stage in space.stages) > MAX_ROWS:
-            raise self.fault(top["stages"], f"a network has at most {MAX_ROWS} rows; lower a repeat")
-        try:  # the rules between rows (one pool, linear rows after it) are Arch's
+            raise self.fault(top["stages"], f"a network may have at most {MAX_ROWS} rows; lower a repeat")
+        try:  # Arch has the rules between rows: one pool, linear rows after it
             space.realise(lambda gene: gene.options[0])
             space.realise(lambda gene: gene.options[-1])
         except InputError as error:
@@ -128,7 +142,7 @@ class _SpaceReader(Reader):
         return space
 
     def top(self, root: Node) -> dict[str, Node]:
-        """The entries of the file over those of the reference it names as its base."""
+        """The entries of the file, and of its base those that the file does not replace."""
         self.bound(root)
         own = self.mapping(root, _TOP, "a space")
         if "base" not in own:
@@ -139,7 +153,7 @@ class _SpaceReader(Reader):
         path = spaces_root() / REFERENCES / f"{name}.yaml"
         base = Reader(str(path)).mapping(compose(read_text(path, []), str(path)), _TOP, "a space")
         if "base" in base:
-            raise self.fault(own["base"], f"base must have a table of its own, but {name} has a base itself")
+            raise self.fault(own["base"], f"base must have its own table, but {name} has a base itself")
         base.pop("published", None)
         return base | own
 
@@ -159,7 +173,7 @@ class _SpaceReader(Reader):
         rounding = self.one_of(top["rounding"], "rounding", ROUNDINGS) if "rounding" in top else ROUNDINGS[0]
         depth = self.numbers(top["depth"], "depth", 0.1, 16) if "depth" in top else (1.0,)
         if len(depth) > 1:
-            raise self.fault(top["depth"], "depth is one coefficient; list the options of repeat instead")
+            raise self.fault(top["depth"], "depth must be one number; list the options of repeat instead")
         stages: list[Stage] = []
         for name, node in self._rows(top):
             stage = replace(self.stage(node, name, stages[-1] if stages else None), rounding=rounding)
@@ -177,35 +191,35 @@ class _SpaceReader(Reader):
                 continue
             rows = top[part].items() if top[part].is_list else [top[part]]
             if len(rows) > MAX_ROWS:
-                raise self.fault(top[part], f"{part} has at most {MAX_ROWS} rows, got {len(rows)}")
+                raise self.fault(top[part], f"{part} may have at most {MAX_ROWS} rows, got {len(rows)}")
             for at, row in enumerate(rows):
                 alone = prefix == "stem" and len(rows) == 1
                 yield (prefix if alone else f"{prefix}{at + 1}"), row
 
     def stage(self, node: Node, name: str, before: Stage | None) -> Stage:
-        found = self.mapping(node, _ROW, f"row {name}")
+        entries = self.mapping(node, _ROW, f"row {name}")
         repeat: tuple[int, ...] = (1,)
-        if "repeat" in found:
-            repeat = self.wholes(found["repeat"], "repeat", 0, 64)
+        if "repeat" in entries:
+            repeat = self.wholes(entries["repeat"], "repeat", 0, 64)
             if max(repeat) == 0:
-                raise self.fault(found["repeat"], "repeat must allow at least one block; leave the row out instead")
+                raise self.fault(entries["repeat"], "repeat must allow at least one block, got 0; remove the row")
         cells: dict[str, tuple[Any, ...]] = {}
-        channels_at = self.channels_at(found["channels"]) if "channels" in found else {}
+        channels_at = self.channels_at(entries["channels"]) if "channels" in entries else {}
         for cell in _CELLS:
             if cell == "channels" and channels_at:
                 cells[cell] = (channels_at[1],)
-            elif cell in found:
+            elif cell in entries:
                 extra = ("skip",) if cell == "op" else ()
-                values = [self.cell(item, cell, extra) for item in self.options(found[cell], cell)]
-                cells[cell] = self.unique(found[cell], cell, values)
-        choice = self.choice(found["choice"], name) if "choice" in found else {}
+                values = [self.cell(item, cell, extra) for item in self.options(entries[cell], cell)]
+                cells[cell] = self.unique(entries[cell], cell, values)
+        choice = self.choice(entries["choice"], name) if "choice" in entries else {}
         stage = Stage(
             name=name,
             cells=cells,
             repeat=repeat,
-            shared=self.shared(found["shared"], cells) if "shared" in found else frozenset(),
+            shared=self.shared(entries["shared"], cells) if "shared" in entries else frozenset(),
             choice=choice,
-            scale=self.one_of(found["scale"], "scale", SCALES) if "scale" in found else "always",
+            scale=self.one_of(entries["scale"], "scale", SCALES) if "scale" in entries else "always",
             channels_at=channels_at,
         )
         self._complete(stage, node)
@@ -213,16 +227,16 @@ class _SpaceReader(Reader):
 
     def choice(self, node: Node, name: str) -> dict[str, dict[str, Any]]:
         if not node.is_list:
-            raise self.fault(node, f"choice lists whole rows, one of which may be skip; got {node}")
+            raise self.fault(node, f"choice must list whole rows, one of which may be skip, got {node}")
         rows: dict[str, dict[str, Any]] = {}
         for item in self.options(node, "choice"):
             if item.scalar == "skip":
                 row = {"op": "skip"}
             else:
-                found = self.mapping(
+                entries = self.mapping(
                     item, tuple(c for c in _CELLS if c not in ("channels", "stride")), f"a choice of {name}"
                 )
-                row = {cell: self.cell(value, cell) for cell, value in found.items()}
+                row = {cell: self.cell(value, cell) for cell, value in entries.items()}
             label = " ".join(
                 str(v) if k == "op" else f"{k}={v}" for k, v in sorted(row.items(), key=lambda kv: kv[0] != "op")
             )
@@ -232,45 +246,45 @@ class _SpaceReader(Reader):
         return rows
 
     def shared(self, node: Node, cells: Mapping[str, Any]) -> frozenset[str]:
-        named = [item.scalar for item in self.options(node, "shared")]
-        for name in named:
+        shared = [item.scalar for item in self.options(node, "shared")]
+        for name in shared:
             if name not in cells:
-                raise self.fault(node, f"shared names cells of its row, got {name!r}; {known(cells)}")
-        return frozenset(named)
+                raise self.fault(node, f"shared must name cells of its row, got {name!r}; {known(cells)}")
+        return frozenset(shared)
 
     def channels_at(self, node: Node) -> dict[float, int]:
-        """Channels by width multiplier, where a family states them: ``{0.5: 48, 1.0: 116}``."""
+        """Channels by width multiplier, for families that state them: ``{0.5: 48, 1.0: 116}``."""
         if not node.is_mapping:
             return {}
-        found: dict[float, int] = {}
+        channels: dict[float, int] = {}
         for key, value in node.pairs():
-            found[self.number(key, "a width", 0.05, 16)] = self.cell(value, "channels")
-        if 1 not in found:
-            raise self.fault(node, "channels by width must state those of width 1.0; others are scaled from there")
-        return found
+            channels[self.number(key, "a width", 0.05, 16)] = self.cell(value, "channels")
+        if 1 not in channels:
+            raise self.fault(node, "channels by width must include width 1.0, from which other widths are scaled")
+        return channels
 
     def one_of(self, node: Node, name: str, options: tuple[str, ...]) -> str:
         if node.scalar not in options:
-            raise self.fault(node, f"{name} is not one of the known, got {node}; {known(options)}")
+            raise self.fault(node, f"unknown {name} {node}; {known(options)}")
         return str(node.scalar)
 
     def _fits(self, stage: Stage, node: Node, widths: tuple[float, ...]) -> None:
-        """Every row the stage can become keeps the rules of `nas.arch.block.Block`."""
+        """Check that every row the stage can produce keeps the rules of `nas.arch.block.Block`."""
         try:
             for _, _, settled in every(stage.settle):
                 for width in widths:
-                    for at in range(min(max(stage.repeat), 2)):  # all after the first are alike
+                    for at in range(min(max(stage.repeat), 2)):  # all blocks after the first have the same options
                         for _ in every(lambda choose: stage.block(at, settled, width, choose)):  # noqa: B023
                             pass
         except InputError as error:
             raise self.fault(node, f"row {stage.name}: {error}") from None
 
     def _complete(self, stage: Stage, node: Node) -> None:
-        """Every op the row can become has its op and channels, and only cells some op of it uses, and not too many."""
-        ways = math.prod(len(options) for options in stage.cells.values()) * max(1, len(stage.choice))
-        if ways > MAX_BLOCKS:
+        """Check that the row has an op and channels, no cell that none of its ops uses, and not too many options."""
+        combinations = math.prod(len(options) for options in stage.cells.values()) * max(1, len(stage.choice))
+        if combinations > MAX_BLOCKS:
             raise self.fault(
-                node, f"row {stage.name} can be filled in {ways} ways, at most {MAX_BLOCKS}; fix some cells"
+                node, f"row {stage.name} may have at most {MAX_BLOCKS} combinations, got {combinations}; fix some cells"
             )
         in_choice = [row.get("op") for row in stage.choice.values()]
         ops = {op for op in in_choice if op} | (
@@ -291,7 +305,7 @@ class _SpaceReader(Reader):
 
 
 def _keeps_shape(stage: Stage, before: Stage | None) -> bool:
-    """Whether a stage's blocks all write what the stage before, which is never empty, writes, at any width."""
+    """Whether a stage keeps the size and, at any width, the channels of the stage before, which must not be empty."""
     if before is None or min(before.repeat) == 0:
         return False
     width = stage.cells.get("channels", ())

@@ -1,4 +1,4 @@
-"""A stage: the blocks that share one row of a space's table, with the choices of its cells."""
+"""A stage: the blocks that share one row of a space's table, with the options of its cells."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROUNDINGS = ("divisible", "floor", "floor_8")
 
 
 def rounded(channels: float, rule: str) -> int:
-    """A scaled width by its family's rule: ``divisible`` (`make_divisible`: MobileNetV2 and later), ``floor``
-    (ShuffleNetV1), ``floor_8`` (rounded down, at least 8: MobileNetV1).
+    """A scaled width, rounded by its family's rule: ``divisible`` (`make_divisible`; MobileNetV2 and later), ``floor``
+    (ShuffleNetV1) or ``floor_8`` (rounded down, at least 8; MobileNetV1).
 
     >>> rounded(60.8, "divisible"), rounded(60.8, "floor"), rounded(6.4, "floor_8")
     (64, 60, 8)
@@ -29,15 +29,15 @@ class Stage:
     """Blocks that share a table row. The stem and each row of the head are stages of one block.
 
     Args:
-        name: prefix of its genes.
-        cells: the values each cell may hold; ``op`` may hold ``skip``.
-        repeat: the numbers of blocks it may have.
-        shared: cells whose value all blocks share; `channels` always is.
+        name: prefix of the names of its genes.
+        cells: options of each cell; those of ``op`` may include ``skip``.
+        repeat: options for the number of blocks.
+        shared: cells that have one value for all blocks; `channels` always has.
         choice: joint choices by label: cells that replace the stage's own for one block.
         scale: whether the width multiplier applies to `channels`: ``always``, ``never`` or only ``up`` (above 1).
-        rounding: of scaled channels, as `rounded`.
-        channels_at: channels at width multipliers for which they are stated instead of scaled.
-        may_open_with_skip: whether the first block keeps size and width, so that it can be left out.
+        rounding: rule for scaled channels, as `rounded` takes it.
+        channels_at: channels by width multiplier, for multipliers at which they are stated instead of scaled.
+        may_open_with_skip: whether the first block may be skipped, because it keeps size and width.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Stage:
     may_open_with_skip: bool = False
 
     def settle(self, choose: Choose) -> dict[str, Scalar]:
-        """Choose what all blocks share."""
+        """Choose the cells that all blocks share."""
         names = [name for name in self.cells if name == "channels" or name in self.shared]
         return {name: pick(choose, f"{self.name}.{name}", self.cells[name]) for name in names}
 
     def block(self, at: int, settled: Mapping[str, Scalar], width: float, choose: Choose) -> Block | None:
-        """Choose the row of block `at`; None is a skipped one."""
+        """Choose the row of block `at`, counted from 0; None if it is skipped."""
         prefix = self.name if max(self.repeat) == 1 else f"{self.name}.b{at + 1}"
         given = dict(settled)
         if self.choice:
-            labels = tuple(label for label, row in self.choice.items() if self._may_stand(row, at))
+            labels = tuple(label for label, row in self.choice.items() if self._is_possible(row, at))
             given |= self.choice[pick(choose, f"{prefix}.choice", labels)]
 
         def cell(name: str) -> Any:
@@ -78,9 +78,9 @@ class Stage:
             return None
         row: dict[str, Any] = {}
         for name in CELLS[op]:
-            stated = name in given or name in self.cells
-            meaningless = (name == "stride" and at > 0) or (name in ("se_base", "se_gate") and not row.get("se"))
-            if stated and not meaningless:
+            is_set = name in given or name in self.cells
+            has_no_effect = (name == "stride" and at > 0) or (name in ("se_base", "se_gate") and not row.get("se"))
+            if is_set and not has_no_effect:
                 row[name] = cell(name)
         if "channels" in row:
             row["channels"] = self._scaled(row["channels"], width)
@@ -92,13 +92,13 @@ class Stage:
     def _halves(self, at: int) -> bool:
         return at == 0 and 2 in self.cells.get("stride", ())
 
-    def _may_stand(self, row: Mapping[str, Scalar], at: int) -> bool:
-        """Whether block `at` may be this joint choice: an opening block cannot always be skipped, and it cannot halve
-        the map without a depthwise."""
+    def _is_possible(self, row: Mapping[str, Scalar], at: int) -> bool:
+        """Whether block `at` may be this joint choice: not every first block may be skipped, and none can halve the map
+        without a depthwise."""
         if row.get("op") == "skip":
             return self._may_skip(at)
-        without = row.get("op") == "uib" and not row.get("kernel", 1) and not row.get("kernel_start", 0)
-        return not (without and self._halves(at))
+        without_depthwise = row.get("op") == "uib" and not row.get("kernel", 1) and not row.get("kernel_start", 0)
+        return not (without_depthwise and self._halves(at))
 
     def _scaled(self, channels: int, width: float) -> int:
         if width in self.channels_at:
@@ -109,5 +109,5 @@ class Stage:
 
 @lru_cache(maxsize=1 << 16)
 def _block(op: str, cells: tuple[tuple[str, Any], ...]) -> Block:
-    """Equal rows of a space are one object: it need not be checked again, and looking it up elsewhere is quick."""
+    """Equal rows of a space are one object, which is checked once and is quick to look up."""
     return Block(op, **dict(cells))

@@ -1,4 +1,4 @@
-"""YAML read node by node, so that every mistake is told with its file and line."""
+"""YAML read node by node, to report every mistake with its file and line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from nas.arch.block import check_number
 from nas.system.errors import InputError, known
+from nas.system.text import one_line
 
 MAX_NODES = 20_000
 MAX_OPTIONS = 64
@@ -17,22 +18,28 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+|[-+]\.\d+", re.ASCII
 
 
 def compose(text: str, origin: str) -> Node:
-    """The root of a YAML text; `origin` stands for the file in error texts.
+    """The root node of a YAML text.
+
+    Args:
+        text: text to read.
+        origin: name of the file, for errors.
 
     Raises:
-        InputError: broken YAML.
+        InputError: the text is not YAML.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise InputError(f"{origin}:{line}: broken YAML: {getattr(error, 'problem', None) or error}") from None
+        raise InputError(
+            f"{origin}:{line}: broken YAML: {one_line(getattr(error, 'problem', None) or error)}"
+        ) from None
     return Node(root, 1)
 
 
 class Node:
-    """A YAML node with its line; values are read on demand so that each can be blamed."""
+    """A YAML node with its line. Its value is read on demand, so an error can name the node."""
 
     def __init__(self, node: yaml.Node | None, line: int) -> None:
         self.node = node
@@ -60,7 +67,7 @@ class Node:
 
     @property
     def scalar(self) -> Any:
-        """The value; of a tag or a date that cannot be read, its text, which no rule accepts."""
+        """The value of a scalar. If a tag or a date cannot be read, this is its text, which no rule accepts."""
         if not isinstance(self.node, yaml.ScalarNode):
             return None
         try:
@@ -84,51 +91,56 @@ class Node:
 
 @dataclass
 class Reader:
-    """Reads values out of nodes; what breaks a rule is an `InputError` that names file, line, rule and value."""
+    """Reads values out of nodes. A value that breaks a rule is an `InputError` with file, line, rule and value."""
 
     origin: str
 
     def fault(self, node: Node, rule: str) -> InputError:
+        """The error that `node` breaks `rule`."""
         return InputError(f"{self.origin}:{node.line}: {rule}")
 
     def bound(self, root: Node) -> None:
+        """Refuse a file with too many values. Aliases count each time, because they are read each time."""
         todo, seen = [root], 0
         while todo:
             node = todo.pop()
             seen += 1
             if seen > MAX_NODES:
-                raise self.fault(root, f"a file holds at most {MAX_NODES} values, aliases counted each time")
+                raise self.fault(root, f"a file may hold at most {MAX_NODES} values; each use of an alias counts")
             if node.is_list:
                 todo += node.items()
             elif node.is_mapping:
                 todo += [item for pair in node.pairs() for item in pair]
 
     def mapping(self, node: Node, allowed: tuple[str, ...], what: str) -> dict[str, Node]:
+        """The entries of a mapping by key; `what` names the mapping in errors."""
         if not node.is_mapping:
             raise self.fault(node, f"{what} must be a mapping, got {node}")
-        found: dict[str, Node] = {}
+        entries: dict[str, Node] = {}
         for key, value in node.pairs():
             if key.scalar not in allowed:
                 raise self.fault(key, f"{what} has no {key}; {known(allowed)}")
-            if key.scalar in found:
-                raise self.fault(key, f"{key.scalar} stands twice in {what}")
-            found[key.scalar] = value
-        return found
+            if key.scalar in entries:
+                raise self.fault(key, f"{what} has {key.scalar} twice")
+            entries[key.scalar] = value
+        return entries
 
     def options(self, node: Node, name: str) -> list[Node]:
+        """The items of a list, or a single value as one item."""
         nodes = node.items() if node.is_list else [node]
         if not 1 <= len(nodes) <= MAX_OPTIONS:
-            raise self.fault(node, f"{name} lists 1 to {MAX_OPTIONS} options, got {len(nodes)}")
+            raise self.fault(node, f"{name} must list 1 to {MAX_OPTIONS} options, got {len(nodes)}")
         return nodes
 
     def unique(self, node: Node, name: str, values: list[Any]) -> tuple[Any, ...]:
+        """The values, which must differ."""
         for at, value in enumerate(values):
             if value in values[:at]:
                 raise self.fault(node, f"{name} lists {value!r} twice; options must differ")
         return tuple(values)
 
     def number(self, node: Node, name: str, low: float, high: float, whole: bool = False) -> float:
-        """One number within bounds, as it was written: ``1.0`` stays a float, for keys of spaces depend on it."""
+        """One number within bounds. ``1.0`` stays a float: keys of spaces depend on it."""
         value = node.number
         try:
             check_number(name, value, low, high, whole, repr(value) if node.is_scalar else str(node))

@@ -1,1 +1,1 @@
-"""From an `Arch` to a `torch.nn.Module`, its weights, its trace and a file of its own."""
+"""From an `Arch` to a `torch.nn.Module`: building, weights, traces, and files in other formats."""

@@ -113,7 +113,7 @@ def test_element_wise_share_by_hand() -> None:
     assert of("G4", row_findings(PlacedBlock(Block("mbconv", 16, 3, 1, 1), 8, 10))) == []  # no shortcut
 
 
-def test_what_the_paper_says_of_the_families() -> None:
+def test_families_break_the_guidelines_the_paper_says() -> None:
     """ShuffleNetV1 breaks G2, inverted bottlenecks G1; units of ShuffleNetV2 keep G1, as MobileNetV1 all."""
     broken = {name: {one.guideline for one in findings(reference(name))} for name in reference_names()}
     assert "G2" in broken["shufflenet_v1_g3"]
@@ -137,7 +137,7 @@ def test_mobilenet_v2_widens_unequally_but_for_its_smallest_maps() -> None:
 
 
 def excesses(placed: PlacedBlock) -> dict[str, list[float]]:
-    """Of every guideline, from nothing but the layers: everything that could be flagged, flagged or not."""
+    """Excesses by guideline, computed from the layers alone: all that could be flagged, flagged or not."""
     found: dict[str, list[float]] = {"G1": [], "G2": [], "G3": [], "G4": []}
     layers = list(layers_of(placed))
     moving = [layer for layer in layers if layer.kind in ("add", "scale", "concat", "shuffle")]
@@ -171,12 +171,12 @@ def check_flags(arch: Arch) -> None:
 
 @given(archs)
 def test_a_row_is_flagged_exactly_beyond_its_own_threshold(arch: Arch) -> None:
-    """Both directions, each guideline held against its own limit."""
+    """In both directions, for each guideline and its limit."""
     check_flags(arch)
 
 
 def test_references_are_flagged_exactly_beyond_their_thresholds() -> None:
-    """All four guidelines are met here, broken and kept."""
+    """Each of the four guidelines is broken by some rows and kept by others."""
     for name in reference_names():
         check_flags(reference(name))
     assert {one.guideline for name in reference_names() for one in findings(reference(name))} == {
@@ -238,13 +238,13 @@ def test_spatially_separable_counts_what_pytorch_traces() -> None:
     "text",
     ["12x12:5:256", "12x12x3:5", "0x12x3:5:8", "12x12x3:0:8", "99999x12x3:3:8", "12x12x3:200:8", "١x1x1:1:1", ""],
 )
-def test_a_broken_convolution_is_told(text: str) -> None:
+def test_a_broken_convolution_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="got"):
         Convolution.parse(text)
 
 
-def test_a_window_that_does_not_fit_is_told() -> None:
-    with pytest.raises(InputError, match="more padding"):
+def test_a_window_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match=r"5x5 .*padding"):
         Convolution.parse("4x12x3:5:8", padding=0)
 
 

@@ -1,1 +1,1 @@
-"""What a network costs, row by row, and what ShuffleNetV2's guidelines say of it."""
+"""The cost of a network row by row, and the guidelines that its rows break."""

@@ -1,4 +1,4 @@
-"""Where the cost of a network goes: block by block or layer by layer, with the guidelines that blocks break."""
+"""The cost of a network block by block or layer by layer, with the guidelines that blocks break."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Line:
     """One part of a network and its cost.
 
     Args:
-        at: number of the row it is, or is part of; None where there are no rows: classifiers, libraries' networks.
+        at: number of the part's row, from 0; None for classifiers and networks of libraries, which have no rows.
         name: short text of the row, kind of the layer, or name of a library's module.
         shape: channels and sides in and out, e.g. ``16 > 24, 112 > 56``; empty if unknown.
-        cost: of the part.
-        findings: guidelines it breaks.
+        cost: cost of the part.
+        findings: guidelines that the part breaks.
     """
 
     at: int | None
@@ -37,16 +37,19 @@ class Line:
     findings: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The line as plain values, for JSON."""
         return {
             **{"row": self.at, "name": self.name, "shape": self.shape},
             **figures(self.cost),
-            "findings": [{"guideline": one.guideline, "excess": one.excess, "text": one.text} for one in self.findings],
+            "findings": [
+                {"guideline": finding.guideline, "excess": finding.excess, "text": finding.text}
+                for finding in self.findings
+            ],
         }
 
 
 def figures(cost: Cost) -> dict[str, float | None]:
-    """A cost as plain values, intensity included."""
+    """A cost and its intensity as plain values, for JSON."""
     return {
         "params": cost.params,
         "macs": cost.macs,
@@ -56,10 +59,10 @@ def figures(cost: Cost) -> dict[str, float | None]:
 
 
 def lines(arch: Arch, by: str = "block", num_classes: int = 1000) -> list[Line]:
-    """The parts of a network, in order; their costs add up to that of the network (`nas.arch.cost.cost_of`).
+    """The parts of a network, in order. Their costs add up to `nas.arch.cost.cost_of`.
 
     Args:
-        arch: to break down.
+        arch: network to break down.
         by: ``block`` (rows) or ``layer``.
         num_classes: outputs of the classifier.
 
@@ -67,18 +70,18 @@ def lines(arch: Arch, by: str = "block", num_classes: int = 1000) -> list[Line]:
         InputError: `by` is neither.
     """
     check_by(by)
-    found = [line for at, placed in enumerate(arch.places()) for line in _of_row(at, placed, by)]
-    return [*found, Line(None, CLASSIFIER, f"{_width(arch)} > {num_classes}", head_cost(arch, num_classes))]
+    rows = [line for at, placed in enumerate(arch.places()) for line in _of_row(at, placed, by)]
+    return [*rows, Line(None, CLASSIFIER, f"{_width(arch)} > {num_classes}", head_cost(arch, num_classes))]
 
 
 def check_by(by: str) -> None:
     """Raises `InputError` unless a cost can be broken down by this."""
     if by not in BY:
-        raise InputError(f"a cost is broken down by one of the known, got {by!r:.40}; {known(BY)}")
+        raise InputError(f"a cost cannot be broken down by {by!r:.40}; {known(BY)}")
 
 
 def stem(arch: Arch) -> Convolution | None:
-    """The first convolution with a window, by its shape."""
+    """The shape of the first convolution that is not 1x1; None if there is none."""
     for placed in arch.places():
         row, side = placed.row, placed.in_size
         if row.op == "conv" and row.kernel > 1:

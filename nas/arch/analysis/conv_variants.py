@@ -1,4 +1,4 @@
-"""One convolution taken apart in the ways there are: standard, depthwise separable, spatially separable."""
+"""One convolution and what can replace it: standard, depthwise separable, spatially separable."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SPELLING = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5}):(\d{1,3}):(\d{1,5})", re.
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A convolution by its shape.
+    """The shape of a convolution.
 
     Args:
-        height: of the map it reads.
-        width: of the map it reads.
-        in_channels: of the map it reads.
+        height: height of the map it reads.
+        width: width of the map it reads.
+        in_channels: channels of the map it reads.
         kernel: side of its window.
-        out_channels: that it writes.
-        stride: 1 or more.
-        padding: zeros on each side; None is ``kernel // 2``, which keeps the size at stride 1.
+        out_channels: channels of the map it writes.
+        stride: stride, 1 or more.
+        padding: zeros added on each side; None for ``kernel // 2``, which keeps the size at stride 1.
 
     Raises:
         InputError: a number is out of bounds, or the window is larger than the padded map.
@@ -49,7 +49,7 @@ class Convolution:
         }.items():
             whole_number(name, getattr(self, name), low, high)
         if min(self.height, self.width) + 2 * (self.padding or 0) < self.kernel:
-            raise InputError(f"a {self.kernel}x{self.kernel} window does not fit into {self}; give more padding")
+            raise InputError(f"a {self.kernel}x{self.kernel} window does not fit into {self}; use more padding")
 
     @staticmethod
     def parse(text: str, stride: int = 1, padding: int | None = None) -> Convolution:
@@ -58,11 +58,11 @@ class Convolution:
         >>> Convolution.parse("12x12x3:5:256", padding=0).out_size
         (8, 8)
         """
-        found = _SPELLING.fullmatch(text.strip())
-        if not found:
+        match = _SPELLING.fullmatch(text.strip())
+        if not match:
             form = "HEIGHTxWIDTHxCHANNELS:KERNEL:OUTPUTS"
-            raise InputError(f"a convolution reads {form}, such as 12x12x3:5:256; got {text!r:.60}")
-        height, width, channels, window, outputs = map(int, found.groups())
+            raise InputError(f"a convolution must be written as {form}, such as 12x12x3:5:256, got {text!r:.60}")
+        height, width, channels, window, outputs = map(int, match.groups())
         return Convolution(height, width, channels, window, outputs, stride, padding)
 
     @property
@@ -82,12 +82,12 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A convolution, or convolutions in its place.
+    """A convolution, or the convolutions that replace it.
 
     Args:
-        name: of the variant.
-        steps: what each convolution is, and its multiplications.
-        cost: of all, without biases and norms.
+        name: name of the variant.
+        steps: description and MACs of each convolution.
+        cost: cost of all convolutions, without biases and norms.
     """
 
     name: str
@@ -105,18 +105,18 @@ class _Step:
 
     @property
     def macs(self) -> int:
-        return self.weights * self.pixels  # every weight meets every output pixel once
+        return self.weights * self.pixels  # every weight is used once for every output pixel
 
 
 def variants(conv: Convolution) -> list[Variant]:
-    """The same shape, computed in four ways, without biases and norms; multiplications are MACs.
+    """Four variants of a convolution with the same input and output shape, without biases and norms.
 
     - standard: one convolution.
-    - depthwise separable (MobileNetV1): a window for each input channel, then 1x1.
-    - spatially separable: each window is a column times a row, so a column for each pair of input and output, then a
-      row for each.
-    - spatially separable, in two full convolutions (Inception-v3, the operator ``spatial_sep``): kx1 to all outputs,
-      then 1xk from all of them to all of them; it saves where there are about as many inputs as outputs.
+    - depthwise separable (MobileNetV1): one window for each input channel, then 1x1.
+    - spatially separable: each window is a column times a row. There is a column for each pair of input and output,
+      then a row for each pair.
+    - spatially separable, full (Inception-v3, the operator ``spatial_sep``): kx1 to all outputs, then 1xk from all of
+      them to all of them. This saves MACs only if there are about as many inputs as outputs.
 
     >>> for variant in variants(Convolution.parse("12x12x3:5:256", padding=0)):
     ...     print(variant.name, [macs for _, macs in variant.steps])

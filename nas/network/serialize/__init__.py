@@ -1,1 +1,1 @@
-"""Networks as bytes that other runtimes read: ONNX and ExecuTorch programs."""
+"""Networks as ONNX models and ExecuTorch programs."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.arch.block import BLOCK_OPS, CELLS, Block, usual_norm
+from nas.arch.block import BLOCK_OPS, CELLS, Block, default_norm
 from nas.engine.run.record import Record
 from nas.reports.formatting import and_list, ms, percent
 from nas.reports.names import ACT_NAMES, NORM_NAMES, OP_NAMES
@@ -84,7 +84,7 @@ class Cell:
             parts.append(f"SE {row.se:g}" if row.se else "no SE")
         if self.has("act"):
             parts.append(ACT_NAMES[row.act])
-        if self.has("norm") and row.norm != usual_norm(row.op):
+        if self.has("norm") and row.norm != default_norm(row.op):
             parts.append(NORM_NAMES[str(row.norm)])
         if row.stride > 1:
             parts.append(f"stride {row.stride}")

@@ -151,6 +151,15 @@ def and_list(items: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def date_time(iso: str) -> str:
+    """A time in ISO 8601, for people.
+
+    >>> date_time("2026-11-26T05:56:24+00:00")
+    '2026-11-26 05:56:24 UTC'
+    """
+    return iso.replace("T", " ").replace("+00:00", " UTC")
+
+
 def conditions(latency: Latency) -> str:
     """Where a latency holds: device, runtime, threads, batch."""
     parts = [latency.device, latency.runtime or "runtime unknown"]

@@ -29,13 +29,13 @@ from nas.latency.record import Latency
 from nas.references.table import reference
 from nas.reports.run.block_diagram import cells, shares_by_depth, thinned
 from nas.reports.run.block_drawing import cell_label, diagrams_drawing
-from nas.reports.run.claims import findings
+from nas.reports.run.claims import findings, limitations
 from nas.reports.run.data import report_data
 from nas.reports.run.figures import history_figures, pareto_figure
 from nas.reports.run.markdown import markdown_page
 from nas.reports.run.page import report_page
 from nas.reports.run.similarity import similarity
-from nas.reports.run.tables import entries_of, network_table
+from nas.reports.run.tables import counts_of, entries_of, network_table
 from nas.reports.run.write import write_report
 from nas.reports.shapes import Rect, Text
 from nas.reports.svg import svg
@@ -340,6 +340,14 @@ def test_what_limits_the_run_is_said(record: Record) -> None:
         assert fact in shown
     noisy_row = next(row for row in data.networks.rows if row.kind == "best")
     assert noisy_row.cells[data.networks.header.index("Measured, ms")] == "5.50*"
+
+
+def test_measurements_that_ended_at_their_bound_are_a_limitation(record: Record) -> None:
+    """The report then says that the front has measured networks only."""
+    bounded, whole = (with_info(record, measured_only=flag) for flag in (True, False))
+    texts = [limitations(run, entries_of(run), counts_of(run)) for run in (bounded, whole)]
+    assert any("not on the front" in text for text in texts[0])
+    assert not any("not on the front" in text for text in texts[1])
 
 
 @pytest.mark.parametrize(("facts", "binding"), [({}, "31.0 ms"), ({"binding_ms": 34.1}, "34.1 ms")])

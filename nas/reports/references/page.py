@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nas.references.published import Figure
-from nas.reports.formatting import NONE, escape_html, megabytes, ms
+from nas.reports.formatting import NONE, date_time, escape_html, megabytes, ms
 from nas.reports.html import html_page, section
 from nas.reports.references.plot import display_name, top1_drawing
 from nas.reports.references.table import DIFFER_UNKNOWN, Note, ReferenceRow, ReferenceTable, percent_text
 from nas.reports.svg import svg
 
-TITLE = "Published networks, counted and measured here"
+TITLE = "Published networks: counted and published figures"
 STYLE = """
 main { max-width: 1220px; }
 td.text, th.text { text-align: left; }
@@ -56,7 +56,7 @@ LABELS = {
 def reference_page(table: ReferenceTable) -> str:
     """The whole page; every text in it is escaped."""
     where = f"Latency: {table.device}. " if table.device else ""
-    created = f"{where}Created {table.made.replace('T', ' ')} by nas {table.version}."
+    created = f"{where}Created {date_time(table.made)} by nas {table.version}."
     sections = [_plot(table), _networks(table), _notes(table.notes), _phones(table.rows), _left_out(table)]
     return html_page(TITLE, created, sections, STYLE)
 

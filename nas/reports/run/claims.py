@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from nas.engine.run.record import Candidate, Record
-from nas.reports.formatting import and_list, counted, is_or_are, large_number, ms, percent, target
+from nas.reports.formatting import and_list, counted, date_time, is_or_are, large_number, ms, percent, target
 from nas.reports.run.headline import noise_of
 from nas.reports.run.similarity import NearestReference
 from nas.reports.run.tables import Counts, Entry, distinct_conditions, number, score_of
@@ -129,6 +129,10 @@ def limitations(record: Record, entries: Sequence[Entry], counts: Counts) -> lis
             f"Latencies hold for {where}; another device, runtime, thread count or batch size may rank networks "
             "differently."
         )
+    if record.info.measured_only:
+        claims.append(
+            "The measurements after the search reached their limit, so networks without one are not on the front."
+        )
     unmeasured = [e for e in entries if e.kind != "missed" and e.candidate.measured is None]
     if unmeasured:
         claims.append(
@@ -232,7 +236,7 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
     facts += [(name.capitalize(), str(plain[name])) for name in ("sampler", "seed", "workers")]
     if options.trials is not None:
         facts.append(("Trials", str(options.trials)))
-    facts += [(name, _time(at)) for name, at in (("Started", info.started), ("Finished", info.finished)) if at]
+    facts += [(name, date_time(at)) for name, at in (("Started", info.started), ("Finished", info.finished)) if at]
     if options.budget_s is not None:
         facts.append(("Budget", clock(options.budget_s)))
     facts.append(("Device", info.device.name if info.device else str(plain["device"])))
@@ -248,15 +252,6 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
 
 def _of_measured(record: Record) -> str:
     return f"{len(record.missed):,} of {counted(record.measured, 'measured network')}"
-
-
-def _time(text: str) -> str:
-    """A time in ISO 8601, for people.
-
-    >>> _time("2026-11-26T05:56:24+00:00")
-    '2026-11-26 05:56:24 UTC'
-    """
-    return text.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _plain(value: object) -> str:

@@ -108,10 +108,10 @@ def report_data(record: Record) -> ReportData:
 
 def _table_notes(entries: Sequence[Entry], where: Sequence[str]) -> list[str]:
     notes = [f"Latency: {'; '.join(where)}."]
-    if any(entry.error is not None for entry in entries):
+    if any(entry.candidate.measured is not None for entry in entries):
         notes.append("The prediction error is relative to the measured latency.")
-    if any(entry.meets is not None for entry in entries):
-        notes.append("The target is judged by the measured latency where there is one.")
+        if any(entry.meets is not None for entry in entries):
+            notes.append("The target is judged by the measured latency where there is one.")
     notes.append("Parameters, MACs and memory access (float32 weights and activations) are for 1000 classes.")
     if any(entry.candidate.measured is not None and entry.candidate.measured.warning for entry in entries):
         notes.append("Measurements marked * are less reliable; see the limitations at the end.")

@@ -266,11 +266,11 @@ def _placed(
 
 def _along(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Points on the horizontal parts of a step line, at most the height of a label apart."""
-    found = []
+    points = []
     for (x, y), (following, _) in pairwise(corners):
         steps = int((following - x) / LABEL_HEIGHT) + 1
-        found += [(x + (following - x) * step / steps, y) for step in range(steps)]
-    return found
+        points += [(x + (following - x) * step / steps, y) for step in range(steps)]
+    return points
 
 
 def _label_box(x: float, y: float, position: tuple[int, int], width: float) -> Box:

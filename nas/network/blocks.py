@@ -1,5 +1,5 @@
-"""The building blocks of the mobile families. Plain PyTorch, explicit widths; `nas export` copies this source into
-``model.py``."""
+"""The building blocks of the mobile families, in plain PyTorch with explicit widths. `nas export` copies this source
+into ``model.py``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nas.network.ops import ConvNormAct, SqueezeExcite, activation
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
-    """Channel shuffle (arXiv 1707.01083): channels are dealt out so that each group meets all others next."""
-    c, h, w = map(int, x.shape[1:])  # plain numbers: a file for any number of images need not work them out each time
+    """Channel shuffle (arXiv 1707.01083): each group of the next convolution gets channels of every group before it."""
+    c, h, w = map(int, x.shape[1:])  # plain numbers: exported files with an open batch need not compute them
     return x.reshape(-1, groups, c // groups, h, w).transpose(1, 2).reshape(-1, c, h, w)
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Stochastic depth (arXiv 1603.09382): in training, each image loses its whole branch with probability `rate`."""
+    """Stochastic depth (arXiv 1603.09382): in training, each image skips the whole branch with probability `rate`."""
     if not training or rate == 0:
         return x
     kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device, dtype=x.dtype) >= rate
@@ -102,7 +102,7 @@ class MBConv(nn.Module):
 
 class FusedMBConv(nn.Module):
     """Fused inverted residual (arXiv 2104.00298, figure 2): a full convolution that expands, squeeze-and-excitation,
-    linear 1x1 project. Without expansion the convolution stands alone."""
+    linear 1x1 project. Without expansion there is no project layer."""
 
     drop_path = 0.0
 
@@ -138,7 +138,7 @@ class FusedMBConv(nn.Module):
 
 class UniversalInvertedBottleneck(nn.Module):
     """Universal inverted bottleneck (arXiv 2404.10518, figure 3): linear depthwise, 1x1 expand, depthwise, linear 1x1
-    project; a kernel of 0 leaves that depthwise out. The last depthwise has the stride."""
+    project. A kernel of 0 leaves out its depthwise. The last depthwise has the stride."""
 
     drop_path = 0.0
 
@@ -171,8 +171,8 @@ class UniversalInvertedBottleneck(nn.Module):
 
 
 class ShuffleV1(nn.Module):
-    """ShuffleNet unit (arXiv 1707.01083, figure 2): grouped 1x1, channel shuffle, linear depthwise, linear grouped 1x1;
-    the shortcut is added, or with stride 2 average-pooled and concatenated; then the activation."""
+    """ShuffleNet unit (arXiv 1707.01083, figure 2): grouped 1x1, channel shuffle, linear depthwise, linear grouped 1x1.
+    The shortcut is added, or at stride 2 average-pooled and concatenated. The activation comes last."""
 
     def __init__(
         self,
@@ -214,8 +214,9 @@ class ShuffleV1(nn.Module):
 
 
 class ShuffleV2(nn.Module):
-    """ShuffleNetV2 unit (arXiv 1807.11164, figure 3): one half of the channels passes as it is, or, where size or width
-    change, through a depthwise and a 1x1; the other through 1x1, depthwise, 1x1; both are concatenated and shuffled."""
+    """ShuffleNetV2 unit (arXiv 1807.11164, figure 3). One half of the channels passes unchanged or, if size or width
+    change, through a depthwise and a 1x1. The other half passes through 1x1, depthwise, 1x1. Both are concatenated and
+    shuffled."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, act: str, norm: str = "batch"
@@ -234,5 +235,5 @@ class ShuffleV2(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        one, other = x.chunk(2, dim=1) if self.splits else (x, x)
-        return shuffle(torch.cat([self.left(one), self.right(other)], 1), 2)
+        left, right = x.chunk(2, dim=1) if self.splits else (x, x)
+        return shuffle(torch.cat([self.left(left), self.right(right)], 1), 2)

@@ -14,7 +14,7 @@ from nas.network.seeding import cpu_seed
 
 
 def recipe(placed: PlacedBlock) -> tuple[type[nn.Module], dict[str, Any]]:
-    """The module of a row and its arguments. `build` calls it; ``model.py`` of an export writes it down."""
+    """The class and the arguments of a row's module, for `build` and for the ``model.py`` of an export."""
     row = placed.row
     if row.op == "pool":
         return ops.GlobalPool, {}
@@ -50,21 +50,29 @@ def recipe(placed: PlacedBlock) -> tuple[type[nn.Module], dict[str, Any]]:
 
 
 def build_row(placed: PlacedBlock) -> nn.Module:
-    """One row as a module, with PyTorch's default weights."""
+    """The module of one row, with PyTorch's default weights."""
     kind, arguments = recipe(placed)
     return kind(**arguments)
 
 
 def build(arch: Arch, num_classes: int = 1000, seed: int = 0) -> ops.Network:
-    """The network, in training mode, float32, with fresh weights.
+    """A network with untrained weights, as float32, in training mode.
 
     Args:
-        arch: what to build.
+        arch: network to build.
         num_classes: outputs of the classifier.
-        seed: of the weights; the global random state of torch is neither read nor changed.
+        seed: random seed of the weights. PyTorch's global random state is neither used nor changed.
+
+    Returns:
+        A module from images (N, 3, H, W) to logits (N, num_classes).
 
     Raises:
         InputError: `num_classes` is out of bounds.
+
+    >>> import nas, torch
+    >>> model = nas.build(nas.reference("mobilenet_v3_small", width=0.5), num_classes=10)
+    >>> model.eval()(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
     """
     check_classes(num_classes)
     places = list(arch.places())

@@ -1,4 +1,4 @@
-"""Parameters, MACs and memory access of a network: by closed forms, or by a trace of the built network."""
+"""Parameters, MACs and memory access of a network, by closed forms or by a trace of the built network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def count(arch: Arch, num_classes: int = 1000, *, trace: bool = False) -> Cost:
     """Parameters, MACs and memory access of one forward pass of one image.
 
     Args:
-        arch: to count; its own resolution is the side of the image.
+        arch: network to count; its own resolution is the side of the image.
         num_classes: outputs of the classifier.
-        trace: build the network and count it with fvcore instead of summing the closed forms: the same figures, about
-            a thousand times slower.
+        trace: whether to build the network and count it with fvcore instead. The figures are the same; it takes about a
+            thousand times as long.
 
     >>> from nas.references.table import reference
     >>> count(reference("mobilenet_v2"))
@@ -33,10 +33,14 @@ def count(arch: Arch, num_classes: int = 1000, *, trace: bool = False) -> Cost:
 
 
 def traced_cost(network: nn.Module, resolution: int) -> Cost:
-    """The cost of any image network, by fvcore; see `nas.network.trace.trace`.
+    """The cost of any image network, counted by fvcore (`nas.network.trace.trace`).
+
+    Args:
+        network: network for images (N, 3, H, W).
+        resolution: side of the image in pixels.
 
     Raises:
-        NasError: the trace holds an operator that cannot be counted; it is named, never taken for zero.
+        NasError: the trace has an operator without a rule. The text names it; it is never counted as zero.
     """
     traced = trace_network(network, resolution)
     params = sum(parameter.numel() for parameter in network.parameters())

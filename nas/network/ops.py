@@ -1,4 +1,4 @@
-"""The plain layers and the whole network. Plain PyTorch, explicit widths; `nas export` copies this source into
+"""The basic layers and the whole network, in plain PyTorch with explicit widths. `nas export` copies this source into
 ``model.py``."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name; ``none`` is the identity."""
+    """The activation with this name; ``none`` is the identity."""
     modules: dict[str, nn.Module] = {
         "none": nn.Identity(),
         "relu": nn.ReLU(inplace=True),
@@ -25,7 +25,7 @@ def activation(name: str) -> nn.Module:
 
 
 def norm_layer(name: str, channels: int) -> nn.Module:
-    """The normalisation of that name over the channels of a map; ``none`` is the identity."""
+    """The normalisation with this name over the channels of a map; ``none`` is the identity."""
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "group":  # arXiv 1803.08494, with 8 channels a group, or 4 or 2; one group for odd widths
@@ -35,8 +35,8 @@ def norm_layer(name: str, channels: int) -> nn.Module:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution, norm, activation; a bias only without norm. Padding keeps the size at stride 1. `kernel` and
-    `stride` may be pairs (height, width)."""
+    """Convolution, norm, activation. There is a bias only without norm. Padding keeps the size at stride 1. `kernel`
+    and `stride` may be pairs (height, width)."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class SqueezeExcite(nn.Module):
-    """Squeeze-and-excitation (arXiv 1709.01507): each channel is scaled by a gate computed from all of them."""
+    """Squeeze-and-excitation (arXiv 1709.01507): each channel is scaled by a gate computed from all channels."""
 
     def __init__(self, channels: int, squeezed: int, act: str, gate: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class GlobalPool(nn.Module):
 
 
 class LinearAct(nn.Sequential):
-    """Fully connected layer, norm, activation (the last stage of MobileNetV3, without norm, and of MobileNetV4)."""
+    """Fully connected layer, norm, activation: the last stage of MobileNetV3 (without norm) and of MobileNetV4."""
 
     def __init__(self, in_channels: int, out_channels: int, act: str, norm: str = "none", bias: bool = True) -> None:
         layers: list[nn.Module] = [nn.Linear(in_channels, out_channels, bias and norm == "none")]
@@ -119,7 +119,7 @@ class Network(nn.Module):
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Fresh weights, as torchvision sets them for MobileNetV2 and V3: He fan-out, linear N(0, 0.01)."""
+    """Draw new weights as torchvision does for MobileNetV2 and V3: He fan-out, linear N(0, 0.01)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)

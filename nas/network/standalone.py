@@ -1,4 +1,4 @@
-"""One network as one Python file that needs torch alone."""
+"""One network as a single Python file that needs only torch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from nas.arch.cost import cost_of
 from nas.network import blocks, ops
 from nas.network.build import recipe
 
-_IMPORTS = ("math",)  # of `ops` and `blocks`, beside torch
+_IMPORTS = ("math",)  # modules that `ops` and `blocks` import, besides torch
 
 
 def model_source(arch: Arch, num_classes: int) -> str:
-    """The network as readable Python that imports torch and nothing else: the modules it uses, then its rows."""
+    """The network as readable Python that needs only torch: the classes it uses, then its rows."""
     cost, side = cost_of(arch, num_classes), arch.resolution
     places = list(arch.places())
     recipes = [recipe(placed) for placed in places]
-    own = [kind.__name__ for kind, _ in recipes if not _is_torchs(kind)]
-    used = _used_sources([*own, ops.Network.__name__])
+    classes = [kind.__name__ for kind, _ in recipes if not _is_from_torch(kind)]
+    used = _used_sources([*classes, ops.Network.__name__])
     sources = "\n\n".join(used.values())
     imports = "".join(f"import {name}\n" for name in _IMPORTS if f"{name}." in sources)
-    rows = "\n".join(f"        {_call(kind, given)}," for kind, given in recipes)
+    rows = "\n".join(f"        {_call(kind, arguments)}," for kind, arguments in recipes)
     options = ["dropout", "bn_eps", "bn_momentum", *(["stochastic_depth"] if arch.stochastic_depth else [])]
-    arguments = "\n".join(f"        {name}={getattr(arch, name)}," for name in options)
-    return f'''"""Network {arch.key}, written by nas. Needs torch alone.
+    settings = "\n".join(f"        {name}={getattr(arch, name)}," for name in options)
+    return f'''"""Network {arch.key}, written by nas. Needs only torch.
 
 {cost.params:,} parameters, {cost.macs / 1e6:.1f} million multiply-accumulates, input {side} x {side} pixels.
 
@@ -56,7 +56,7 @@ NUM_CLASSES = {num_classes}
 {sources}
 
 def build(num_classes: int = NUM_CLASSES) -> Network:
-    """The network, one row a line, with PyTorch's initial weights."""
+    """The network, one row per line, with PyTorch's initial weights."""
     rows: list[nn.Module] = [
 {rows}
     ]
@@ -64,7 +64,7 @@ def build(num_classes: int = NUM_CLASSES) -> Network:
         rows,
         width={places[-1].out_channels},
         num_classes=num_classes,
-{arguments}
+{settings}
     )
 
 
@@ -81,13 +81,13 @@ if __name__ == "__main__":
 '''
 
 
-def _is_torchs(kind: type[nn.Module]) -> bool:
+def _is_from_torch(kind: type[nn.Module]) -> bool:
     return kind.__module__.partition(".")[0] == "torch"
 
 
 def _used_sources(names: Iterable[str]) -> dict[str, str]:
-    """The source of the named functions and classes of `ops` and `blocks` and of all that they use, in the order in
-    which the two modules define them."""
+    """The source of these functions and classes of `ops` and `blocks`, and of all that they use, in the order of their
+    definition."""
     defined = _definitions(ops) | _definitions(blocks)
     used: set[str] = set()
     waiting = list(names)
@@ -110,7 +110,7 @@ def _definitions(module: ModuleType) -> dict[str, str]:
 
 
 def _call(kind: type[nn.Module], arguments: dict[str, Any]) -> str:
-    """The constructor call as a person would write it: channels by position, defaults left out."""
+    """The constructor call as a person would write it: channels by position, without defaults."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
     words = []
     for name, value in arguments.items():
@@ -119,12 +119,12 @@ def _call(kind: type[nn.Module], arguments: dict[str, Any]) -> str:
             words.append(text)
         elif value != defaults[name]:
             words.append(f"{name}={text}")
-    return f"{'nn.' if _is_torchs(kind) else ''}{kind.__name__}({', '.join(words)})"
+    return f"{'nn.' if _is_from_torch(kind) else ''}{kind.__name__}({', '.join(words)})"
 
 
-# Written into model.py as it stands here: the safetensors format is a length, a JSON header and raw little-endian data.
+# Copied into model.py. The safetensors format is a length, a JSON header and raw little-endian data.
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
-    """Read a safetensors file into `network`; every tensor must be there and fit."""
+    """Read a safetensors file into `network`; no tensor may be missing or have another shape."""
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])

@@ -1,9 +1,9 @@
 """MACs and memory access of any image network, by fvcore's trace of one image.
 
-Both follow the definitions of the closed forms (`nas.arch.layers`): MACs are those of convolutions, linear layers and
-matrix products, attention's included. Memory access is what each operator reads and writes on its own: weights, and
-elements of feature maps; norms, activations and softmax are fused into the operator before them (a norm's weights are
-read).
+Both follow the definitions of the closed forms (`nas.arch.layers`). MACs are those of convolutions, linear layers and
+matrix products, including attention's. Memory access is what each operator reads and writes on its own: weights and
+elements of feature maps. Norms, activations and softmax are fused into the operator before them; a norm's weights are
+read.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _BETWEEN = (
     "addcmul",
     "maximum",
     "minimum",
-)  # of two tensors; with a number it is fused
+)  # between two tensors; with a number, the operator is fused
 _ACTIVATIONS = (
     *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "selu", "celu", "prelu", "clamp", "clamp_min", "clamp_max"),
     *("hardswish", "hardsigmoid", "sigmoid", "silu", "mish", "gelu", "tanh", "softplus", "softmax", "log_softmax"),
@@ -59,12 +59,12 @@ _ACTIVATIONS = (
 )
 _NORMS = {"batch_norm": 1, "group_norm": 2, "layer_norm": 2, "rms_norm": 2, "instance_norm": 1, "native_group_norm": 1}
 _REDUCED = ("linalg_vector_norm", "sum", "var", "std", "amax", "amin", "var_mean", "std_mean", "max", "min", "norm")
-_VIEWS = (  # another look at the same memory, or arithmetic on shapes
+_VIEWS = (  # views of the same memory, and arithmetic on shapes
     *("flatten", "unflatten", "unfold", "movedim", "swapaxes", "expand_as", "view_as", "reshape_as", "alias"),
     *("numpy_T", "adjoint", "rot90", "diagonal", "meshgrid", "scalar_tensor", "numel", "ne", "lt", "le", "where"),
     *("tensor_split", "linspace", "lift_fresh", "result_type", "ones_like", "ceil", "round", "detach_"),
 )
-_COPIED = ("reshape", "contiguous")  # of a transposed map: its memory is put in a new order
+_COPIED = ("reshape", "contiguous")  # these copy a transposed map into a new order
 _TURNS = frozenset({"aten::transpose", "aten::permute", "aten::movedim", "aten::swapaxes"})
 
 
@@ -73,9 +73,9 @@ class Traced:
     """What a trace of one image counts.
 
     Args:
-        macs: multiply-accumulates.
-        elements: weights and activations read and written.
-        modules: (macs, elements) of each submodule by its dotted name; ``""`` is the whole.
+        macs: number of multiply-accumulates.
+        elements: number of weights and activations read and written.
+        modules: (macs, elements) of each submodule by its dotted name; ``""`` is the whole network.
     """
 
     macs: int
@@ -84,10 +84,14 @@ class Traced:
 
 
 def trace(network: nn.Module, resolution: int) -> Traced:
-    """Run one black image of `resolution` pixels through `network`, in evaluation mode, and count.
+    """Run one black image through `network`, in evaluation mode, and count.
+
+    Args:
+        network: network for images (N, 3, H, W).
+        resolution: side of the image in pixels.
 
     Raises:
-        NasError: the trace holds an operator without a rule; it is named, never taken for zero.
+        NasError: the trace has an operator without a rule. The text names it; it is never counted as zero.
     """
     import torch
     from fvcore.nn.jit_analysis import JitModelAnalysis
@@ -106,7 +110,7 @@ def trace(network: nn.Module, resolution: int) -> Traced:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Without PyTorch's fused attention of evaluation mode, one operator of which no shapes are known."""
+    """Switch off PyTorch's fused attention of evaluation mode, an operator whose trace has no shapes."""
     import torch
 
     before = torch.backends.mha.get_fastpath_enabled()
@@ -118,9 +122,9 @@ def _plain_attention() -> Iterator[None]:
 
 
 def _size(value: Any) -> int:
-    """Elements of a traced tensor, or of all of a list of them; 0 for anything else."""
+    """Elements of a traced tensor, or of all tensors in a list; 0 for anything else."""
     if value.node().kind() == "prim::ListConstruct" and not value.isCompleteTensor():
-        return sum(_size(one) for one in value.node().inputs())
+        return sum(_size(item) for item in value.node().inputs())
     if not value.isCompleteTensor():
         return 0
     size = 1
@@ -159,18 +163,18 @@ def _norm(first: int) -> Handle:
 
 
 def _product(macs: Callable[[list[Any], list[Any]], Any]) -> Handle:
-    """`macs` is fvcore's rule of the operator, which gives a number or a counter of one."""
+    """`macs` is fvcore's rule for the operator; it returns a number, or a counter that holds one."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        found = macs(inputs, outputs)
-        total = sum(found.values()) if isinstance(found, Counter) else found
+        counted = macs(inputs, outputs)
+        total = sum(counted.values()) if isinstance(counted, Counter) else counted
         return Counter({MACS: int(total), ELEMENTS: _traffic(inputs, outputs)})
 
     return handle
 
 
 def _convolution_mode(inputs: list[Any], outputs: list[Any]) -> Any:
-    """A convolution whose padding is a word, ``same``."""
+    """A convolution whose padding is given by name, as ``same``."""
     from fvcore.nn.jit_handles import conv_flop_count
 
     shapes = [value.type().sizes() for value in (inputs[0], inputs[1], outputs[0])]
@@ -178,7 +182,7 @@ def _convolution_mode(inputs: list[Any], outputs: list[Any]) -> Any:
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """softmax(Q K') V: both products; the matrix between them is not stored."""
+    """softmax(Q K') V: both products count; the matrix between them is not stored."""
     query, value = inputs[0].type().sizes(), inputs[2].type().sizes()
     keys = value[-2]
     rows = 1
@@ -194,14 +198,14 @@ def _handles() -> dict[str, Handle]:
     rules = {"mm": jit_handles.matmul_flop_jit} | {
         name: getattr(jit_handles, f"{name}_flop_jit") for name in _PRODUCTS if name != "mm"
     }
-    named: dict[str, Handle] = {name: _product(rule) for name, rule in rules.items()}
-    named |= {"_convolution": _product(jit_handles.conv_flop_jit), "scaled_dot_product_attention": _attention}
-    named["_convolution_mode"] = _product(_convolution_mode)
-    named |= dict.fromkeys((*_POOLS, *_MOVES, *_REDUCED), _moved)
-    named |= dict.fromkeys(("cat", "stack"), _joined)
-    named |= dict.fromkeys(_COPIED, _reordered)
-    named |= dict.fromkeys((*_ACTIVATIONS, *_VIEWS), _nothing)
-    named |= dict.fromkeys((f"{name}_" for name in _ACTIVATIONS), _nothing)
-    named |= dict.fromkeys((*_BETWEEN, *(f"{name}_" for name in _BETWEEN)), _between)
-    named |= {name: _norm(first) for name, first in _NORMS.items()}
-    return {f"aten::{name}": handle for name, handle in named.items()}
+    handles: dict[str, Handle] = {name: _product(rule) for name, rule in rules.items()}
+    handles |= {"_convolution": _product(jit_handles.conv_flop_jit), "scaled_dot_product_attention": _attention}
+    handles["_convolution_mode"] = _product(_convolution_mode)
+    handles |= dict.fromkeys((*_POOLS, *_MOVES, *_REDUCED), _moved)
+    handles |= dict.fromkeys(("cat", "stack"), _joined)
+    handles |= dict.fromkeys(_COPIED, _reordered)
+    handles |= dict.fromkeys((*_ACTIVATIONS, *_VIEWS), _nothing)
+    handles |= dict.fromkeys((f"{name}_" for name in _ACTIVATIONS), _nothing)
+    handles |= dict.fromkeys((*_BETWEEN, *(f"{name}_" for name in _BETWEEN)), _between)
+    handles |= {name: _norm(first) for name, first in _NORMS.items()}
+    return {f"aten::{name}": handle for name, handle in handles.items()}

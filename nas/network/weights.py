@@ -1,7 +1,7 @@
-"""Weights from elsewhere, carried over by structure: which layer follows which, and of what shape, whatever its name.
+"""Weights of other libraries, matched by structure: by the order and shapes of layers, whatever their names.
 
-A state dict is read as a tree of its names. The tensors of one module are a layer; our layers, in order of execution,
-are what theirs must be once the siblings of each branch stand in the right order.
+A state dict is read as a tree of its names. The tensors of one module are a layer. The search looks for an order of the
+siblings of each branch in which their layers are ours, in order of execution.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from nas.system.errors import InputError
 
 MAX_TENSORS = 20_000
 MAX_DEPTH = 32
-MAX_SIBLINGS = 128  # that are not numbered
+MAX_SIBLINGS = 128  # unnumbered names in one branch
 MAX_TRIES = 100_000
 
-_COUNTERS = ("num_batches_tracked", "n_averaged")  # of batch norm and of averaged weights; they compute nothing
+_COUNTERS = (
+    "num_batches_tracked",
+    "n_averaged",
+)  # of batch norm and of averaged weights; outputs do not depend on them
 
 Signature = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -30,26 +33,34 @@ Signature = tuple[tuple[str, tuple[int, ...]], ...]
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """Fill a network of `nas.build` with the weights of the same network from torchvision, timm or elsewhere.
 
-    Layers are matched by their order and shapes. Numbered siblings (``features.0``, ``features.1``) come in the order
-    of their numbers; others (``conv_pw``, ``bn1``) in whichever order fits, so that a dict sorted by name does as well.
-    Where several fit, because their shapes are equal, the order of the dict decides, or if it is sorted by name, that
-    of the names, with their numbers read as numbers. Prefixes such as ``module.`` do not matter; the matrix of a linear
-    layer and that of a 1x1 convolution may stand for each other; counters of batches may be absent. Where all names are
-    those of `model`, they alone decide.
+    If all names are those of `model`, tensors are matched by name. Otherwise layers are matched by order and shape:
 
-    What a state dict does not hold cannot be compared: activations, the epsilon of the norms, strides and padding (the
-    ``tf_`` models of timm pad otherwise). `nas.network.weights.TORCHVISION` and ``TIMM`` list what was
-    checked to be equal.
+    - Numbered siblings (``features.0``, ``features.1``) keep the order of their numbers.
+    - Other siblings (``conv_pw``, ``bn1``) take whichever order fits. If several fit, the order of the dict decides; if
+      the dict is sorted by name, the order of the names does, with their numbers read as numbers.
+    - Prefixes such as ``module.`` are ignored. The matrix of a linear layer fits a 1x1 convolution, and the other way
+      round. Batch counters may be missing.
+
+    A state dict does not contain activations, the epsilon of norms, strides or padding (timm's ``tf_`` models pad
+    differently), so these cannot be compared. `nas.references.pretrained` lists the networks that were checked.
 
     Args:
-        model: is changed in place, all of it or, on an error, nothing.
-        state_dict: their tensors by name, of any floating type.
+        model: network to fill, in place; it is unchanged after an error.
+        state_dict: tensors by name, of any floating type.
 
     Returns:
         `model`.
 
     Raises:
-        InputError: a tensor is missing, left over, of another shape or type, or no order was found in bounded work.
+        InputError: a tensor is missing, left over, or of another shape or type; or no order was found within the limit
+            on attempts.
+
+    >>> import nas
+    >>> arch = nas.reference("mobilenet_v3_small", width=0.5)
+    >>> theirs = {f"module.{name}": tensor for name, tensor in nas.build(arch, seed=1).state_dict().items()}
+    >>> model = nas.load_weights(nas.build(arch), theirs)
+    >>> bool((model.classifier[1].weight == theirs["module.classifier.1.weight"]).all())
+    True
     """
     ours = [layer for name, module in model.named_modules() if (layer := _layer_of(name, module))]
     search, theirs = _Search(ours), _tree(state_dict)
@@ -60,21 +71,24 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Modul
     try:
         placed = search.place(theirs, 0)
     except _ExhaustedError:
-        note = f" (after {MAX_TRIES} tried orders of unnumbered layers)"
+        note = f" (after {MAX_TRIES} attempts to order unnumbered layers)"
     if placed is None or len(placed) < len(ours):
         raise InputError(_explain(model, ours, search if placed is None else None, len(placed or ())) + note)
     with torch.no_grad():
-        for mine, found in zip(ours, placed, strict=True):
+        for mine, match in zip(ours, placed, strict=True):
             for leaf, tensor in mine.tensors.items():
-                tensor.copy_(found.tensors[leaf].reshape(tensor.shape))
-            if mine.counter is not None and found.counter is not None:
-                mine.counter.copy_(found.counter)
+                tensor.copy_(match.tensors[leaf].reshape(tensor.shape))
+            if mine.counter is not None and match.counter is not None:
+                mine.counter.copy_(match.counter)
     return model
 
 
 def classes_of(model: nn.Module, state_dict: Mapping[str, Tensor]) -> int | None:
-    """The classes of weights of `model`, whatever its own number: outputs of the layer that is left of them without all
-    its others. None if they are not its weights. Raises `InputError` if they are no weights at all."""
+    """The number of classes of weights for `model`, whatever its own number of classes; None if they do not fit it.
+
+    Raises:
+        InputError: `state_dict` does not hold weights.
+    """
     *ours, last = (layer for name, module in model.named_modules() if (layer := _layer_of(name, module)))
     theirs = list(_tree(state_dict).layers())
     left = Counter(layer.signature for layer in theirs) - Counter(layer.signature for layer in ours)
@@ -85,7 +99,7 @@ def classes_of(model: nn.Module, state_dict: Mapping[str, Tensor]) -> int | None
 
 @dataclass(slots=True)
 class _Layer:
-    """The tensors of one module, by their last name."""
+    """The tensors of one module, by the last part of their names."""
 
     path: str
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -101,13 +115,13 @@ class _Layer:
 
 @dataclass(slots=True)
 class _Branch:
-    """A name and what is below it: its own layer, if any, then its children."""
+    """A part of the names and what is below it: its own layer, if any, then its children."""
 
     layer: _Layer | None = None
     children: dict[str, _Branch] = field(default_factory=dict)
 
     def layers(self) -> Iterator[_Layer]:
-        """Those that hold tensors, in the order given."""
+        """Layers with tensors, in the order of the dict."""
         if self.layer and self.layer.tensors:
             yield self.layer
         for child in self.children.values():
@@ -115,7 +129,7 @@ class _Branch:
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, that of a 1x1 convolution as the matrix it is."""
+    """The shape of a tensor; a 1x1 convolution has the shape of its matrix."""
     shape = tuple(tensor.shape)
     return shape[:2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
 
@@ -129,7 +143,7 @@ def _layer_of(name: str, module: nn.Module) -> _Layer | None:
 def _tree(state_dict: Mapping[str, Tensor]) -> _Branch:
     if not isinstance(state_dict, Mapping) or len(state_dict) > MAX_TENSORS:
         got = len(state_dict) if isinstance(state_dict, Mapping) else type(state_dict).__name__
-        raise InputError(f"weights are a dict of at most {MAX_TENSORS} tensors by name, got {got}")
+        raise InputError(f"weights must be a dict of at most {MAX_TENSORS} tensors by name, got {got}")
     for name, tensor in state_dict.items():
         _check(name, tensor)
     root = _Branch()
@@ -153,14 +167,14 @@ def _tree(state_dict: Mapping[str, Tensor]) -> _Branch:
 def _check(name: Any, tensor: Any) -> None:
     if not isinstance(name, str) or not isinstance(tensor, Tensor) or name.count(".") >= MAX_DEPTH:
         got = f"{str(name)[:80]!r}: {type(tensor).__name__}"
-        raise InputError(f"weights are tensors by name, at most {MAX_DEPTH} names deep; got {got}")
+        raise InputError(f"weights must be tensors by name, at most {MAX_DEPTH} names deep, got {got}")
     is_number = tensor.is_floating_point() or name.rpartition(".")[2] in _COUNTERS
     if tensor.layout != torch.strided or tensor.is_meta or not is_number:
-        raise InputError(f"weights are plain tensors of floats, got {name:.80} of {tensor.dtype}, {tensor.layout}")
+        raise InputError(f"weights must be dense float tensors, got {name:.80} of {tensor.dtype}, {tensor.layout}")
 
 
 def _is_by_name(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether the order says nothing: safetensors files come sorted by name within each type of number."""
+    """Whether the dict is sorted by name, so its order means nothing. A safetensors file is, within each dtype."""
     groups: dict[torch.dtype, list[str]] = {}
     for name, tensor in state_dict.items():
         groups.setdefault(tensor.dtype, []).append(name)
@@ -168,18 +182,18 @@ def _is_by_name(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts ``bn2`` before ``bn10``."""
+    """A key that sorts ``bn2`` before ``bn10``."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name)]
 
 
 class _ExhaustedError(Exception):
-    """The bound of tries is reached."""
+    """The limit on attempts is reached."""
 
 
 class _Search:
-    """Orders of siblings, tried until the layers of a branch are ours from a position on.
+    """Tries orders of siblings until the layers of a branch match ours from a given position on.
 
-    Whether they are depends on the branch and the position alone, so each answer is kept.
+    The answer depends only on the branch and the position, and is remembered.
     """
 
     def __init__(self, ours: Sequence[_Layer]) -> None:
@@ -188,10 +202,10 @@ class _Search:
         self._dead: set[tuple[int, ...]] = set()
         self._tries = 0
         self.furthest = -1
-        self.found: list[_Layer] = []  # what was met at the furthest position, in vain
+        self.misfits: list[_Layer] = []  # layers tried at the furthest position
 
     def place(self, branch: _Branch, at: int) -> list[_Layer] | None:
-        """The layers of `branch` in the order that fits from `at`; None if none does."""
+        """The layers of `branch` in an order that fits from position `at`; None if there is none."""
         key = id(branch), at
         if key not in self._known:
             parts: list[_Layer | _Branch] = [branch.layer] if branch.layer and branch.layer.tensors else []
@@ -201,7 +215,9 @@ class _Search:
             else:
                 parts += branch.children.values()
                 if len(parts) > MAX_SIBLINGS:
-                    raise InputError(f"weights have at most {MAX_SIBLINGS} unnumbered names side by side: {len(parts)}")
+                    raise InputError(
+                        f"weights may have at most {MAX_SIBLINGS} unnumbered names in one branch, got {len(parts)}"
+                    )
                 self._known[key] = self._in_any_order(parts, at)
         return self._known[key]
 
@@ -220,7 +236,7 @@ class _Search:
         state = (at, *map(id, parts))
         if state in self._dead:
             return None
-        tried: set[Signature] = set()  # of equal layers the first stands for all
+        tried: set[Signature] = set()  # of layers with equal shapes only the first is tried
         for chosen, part in enumerate(parts):
             if isinstance(part, _Layer):
                 if part.signature in tried:
@@ -244,56 +260,57 @@ class _Search:
         if at < len(self._ours) and part.signature == self._ours[at]:
             return [part]
         if at > self.furthest:
-            self.furthest, self.found = at, []
+            self.furthest, self.misfits = at, []
         if at == self.furthest:
-            self.found.append(part)
+            self.misfits.append(part)
         return None
 
 
 def _explain(model: nn.Module, ours: Sequence[_Layer], search: _Search | None, placed: int) -> str:
-    """The first place at which no order goes on, as one line."""
-    again = "give weights of this very network"
+    """Why the weights do not fit, in one line: the first of our layers that no order reaches."""
+    again = "give weights of exactly this network"
     at = placed if search is None else search.furthest
     if at >= len(ours):
-        extra = search.found[0] if search else ours[-1]
-        return f"weights do not fit: {_one_of(extra)} comes after our last layer; {again}"
+        extra = search.misfits[0] if search else ours[-1]
+        return f"weights do not fit: {_their_tensor(extra)} comes after our last layer; {again}"
     mine = ours[at]
     if search is None:
-        return f"weights do not fit: {_place(model, mine, next(iter(mine.tensors)))} is missing; {again}"
+        return f"weights do not fit: {_our_tensor(model, mine, next(iter(mine.tensors)))} is missing; {again}"
 
-    def likeness(layer: _Layer) -> int:
+    def similarity(layer: _Layer) -> int:
         same = sum(leaf in mine.tensors for leaf in layer.tensors)
         return same + len(mine.tensors) * (len(_weight(layer)) == len(_weight(mine)))
 
-    found = max(search.found, key=likeness)  # the first of the likest
-    if at == len(ours) - 1 and len(_weight(found)) == 2 and _weight(found)[1:] == _weight(mine)[1:]:
-        there, here = _weight(found)[0], _weight(mine)[0]
+    misfit = max(search.misfits, key=similarity)  # the first of the most similar
+    if at == len(ours) - 1 and len(_weight(misfit)) == 2 and _weight(misfit)[1:] == _weight(mine)[1:]:
+        there, here = _weight(misfit)[0], _weight(mine)[0]
         if there != here:
             return (
-                f"weights do not fit: the classifier has {there} classes there and {here} here; "
+                f"weights do not fit: the weights have {there} classes, the network {here}; "
                 f"build with num_classes={there} (--classes {there})"
             )
     for leaf, tensor in mine.tensors.items():
-        if leaf not in found.tensors:
-            return f"weights do not fit: {_place(model, mine, leaf)} has no counterpart in {_one_of(found)}; {again}"
-        if _shape(tensor) != _shape(found.tensors[leaf]):
-            other = f"their {found.name(leaf)} {tuple(found.tensors[leaf].shape)}"
-            return f"weights do not fit: {_place(model, mine, leaf)} meets {other}; {again}"
-    leaf = next(leaf for leaf in found.tensors if leaf not in mine.tensors)
-    return f"weights do not fit: {found.name(leaf)} has no counterpart in our {mine.path}; {again}"
+        ours_here = _our_tensor(model, mine, leaf)
+        if leaf not in misfit.tensors:
+            return f"weights do not fit: {ours_here} has no counterpart in {_their_tensor(misfit)}; {again}"
+        if _shape(tensor) != _shape(misfit.tensors[leaf]):
+            other = f"their {misfit.name(leaf)} {tuple(misfit.tensors[leaf].shape)}"
+            return f"weights do not fit: {ours_here} meets {other}; {again}"
+    leaf = next(leaf for leaf in misfit.tensors if leaf not in mine.tensors)
+    return f"weights do not fit: {misfit.name(leaf)} has no counterpart in our {mine.path}; {again}"
 
 
 def _weight(layer: _Layer) -> tuple[int, ...]:
     return _shape(layer.tensors["weight"]) if "weight" in layer.tensors else ()
 
 
-def _one_of(layer: _Layer) -> str:
+def _their_tensor(layer: _Layer) -> str:
     leaf = next(iter(layer.tensors))
     return f"their {layer.name(leaf)} {tuple(layer.tensors[leaf].shape)}"
 
 
-def _place(model: nn.Module, layer: _Layer, leaf: str) -> str:
-    """``features.3.layers.1.0.weight (144, 1, 3, 3) of row 3 (MBConv)``."""
+def _our_tensor(model: nn.Module, layer: _Layer, leaf: str) -> str:
+    """``our features.3.layers.1.0.weight (144, 1, 3, 3) of row 3 (MBConv)``."""
     text = f"our {layer.name(leaf)} {tuple(layer.tensors[leaf].shape)}"
     row = re.match(r"features\.(\d+)", layer.path)
     return f"{text} of row {row[1]} ({type(model.get_submodule(row[0])).__name__})" if row else text

@@ -1,4 +1,4 @@
-"""Shapes are those the fold says; building touches no global state. That the networks are right: test_twins.py."""
+"""Built networks have the shapes that `Arch.places` derives; test_twins.py checks what they compute."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.strategies import archs
 
 @settings(max_examples=15, deadline=None)
 @given(archs)
-def test_any_arch_builds_and_keeps_the_shapes_the_fold_says(arch: Arch) -> None:
+def test_any_arch_builds_with_the_derived_shapes(arch: Arch) -> None:
     network = build(arch, num_classes=5).eval()
     x = torch.randn(2, 3, arch.resolution, arch.resolution)
     with torch.inference_mode():
@@ -39,5 +39,5 @@ def test_weights_come_from_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("classes", [0, -1, 10**9])
 def test_absurd_class_counts_are_refused(classes: int) -> None:
-    with pytest.raises(InputError, match="num_classes must be"):
+    with pytest.raises(InputError, match="num_classes"):
         build(reference("mobilenet_v2"), num_classes=classes)

@@ -18,8 +18,7 @@ SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= 100 else []) for
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_closed_form_equals_the_trace_on_random_networks(seed: int) -> None:
-    """200 networks of mbconv, ten to a case, half of them with `pytest -m slow` alone: exact equality of parameters,
-    MACs and bytes."""
+    """Parameters, MACs and bytes of 200 networks of mbconv are exactly equal; 100 of them run with `pytest -m slow`."""
     space = load_space("mbconv")
     for member in range(seed, seed + 10):
         arch = space.sample(member).scaled(0.5, 32)
@@ -77,5 +76,5 @@ def test_an_operator_without_a_rule_is_reported() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cumsum(self.conv(x), 1)
 
-    with pytest.raises(NasError, match="no rule for operator cumsum"):
+    with pytest.raises(NasError, match="cumsum"):
         traced_cost(Odd(), 8)

@@ -1,4 +1,4 @@
-"""Weights are drawn with a seed of their own; the program's own random state is left as it was, on every device."""
+"""Weights have their own seed; the program's random state does not change, on any device."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def interrupted() -> None:
     ],
 )
 def test_no_generator_of_the_program_is_moved(use: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also without a GPU here: what would seed those of another machine is not called."""
+    """Works without a GPU: the functions that seed GPUs are not called."""
     on_gpus: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", on_gpus.append)
     monkeypatch.setattr(torch.cuda, "manual_seed", on_gpus.append)

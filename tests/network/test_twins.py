@@ -22,7 +22,7 @@ GRADIENTS = ["mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "mnasnet_b
 
 
 def ours_and_theirs(library: str, name: str) -> tuple[nn.Module, nn.Module]:
-    """Ours, as the table says that these weights were trained, with theirs in it; and theirs."""
+    """Our network with their weights, as the table says they were trained; and their network."""
     entry = TABLES[library][name]
     arch, theirs = entry.as_trained(reference(name)), twin(library, entry.model)
     assert {module.eps for module in theirs.modules() if isinstance(module, Norms)} == {arch.bn_eps}
@@ -35,8 +35,8 @@ def test_outputs_equal(library: str, name: str) -> None:
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected, outputs = theirs(images), ours(images)
-    assert 0.2 < expected.std() < 5, "a signal that has died out compares equal to anything"
-    assert (expected[0] - expected[1]).std() > 0.05, "so does one that no longer depends on the image"
+    assert 0.2 < expected.std() < 5, "a signal that dies out equals any other"
+    assert (expected[0] - expected[1]).std() > 0.05, "so does one that does not depend on the image"
     assert (outputs - expected).abs().max() <= 1e-4
 
 
@@ -54,8 +54,8 @@ def test_gradients_equal_torchvisions(name: str) -> None:
         assert (mine.reshape(other.shape) - other).abs().max() <= 1e-3 * max(1.0, float(other.abs().max()))
 
 
-def test_what_the_tables_say_of_epsilon_and_activation_matters() -> None:
-    """Weights of timm's MobileNetV1 in a network with ReLU are another function: the table is not decoration."""
+def test_epsilon_and_activation_of_the_tables_matter() -> None:
+    """Weights of timm's MobileNetV1 compute something else in a network with ReLU."""
     arch, theirs = reference("mobilenet_v1"), twin("timm", TIMM["mobilenet_v1"].model)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     theirs.get_submodule("bn1").weight.data.mul_(8)  # so that some values exceed 6

@@ -1,4 +1,4 @@
-"""Weights are carried over by structure: whatever the names, all or nothing, with a clear word on what does not fit."""
+"""Weights are matched by structure, whatever their names; all are loaded or none, and the first misfit is named."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ VARIANTS: dict[str, Callable[[State, Path], State]] = {
 
 
 @pytest.mark.parametrize(("library", "name"), FAMILIES)
-def test_every_writing_of_a_state_dict_maps_alike(library: str, name: str, tmp_path: Path) -> None:
+def test_every_form_of_a_state_dict_gives_the_same_weights(library: str, name: str, tmp_path: Path) -> None:
     table = TORCHVISION if library == "torchvision" else TIMM
     state = copied(twin(library, table[name].model))
     ours = build(reference(name))
@@ -84,66 +84,62 @@ BN = ("weight", "bias", "running_mean", "running_var")
 MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
     "another width": (
         lambda: _state("mobilenet_v2@width=0.75"),
-        "our features.0.0.weight (32, 3, 3, 3) of row 0 (ConvNormAct) meets their net.features.0.0.weight "
-        "(24, 3, 3, 3)",
+        r"our features.0.0.weight \(32, 3, 3, 3\) of row 0 .* their net.features.0.0.weight \(24, 3, 3, 3\)",
     ),
-    "other classes": (lambda: _state(classes=7), "the classifier has 7 classes there and 1000 here; build with num_c"),
+    "other classes": (lambda: _state(classes=7), "num_classes=7"),
     "a tensor missing": (
         lambda: _without("net.features.2.layers.1.1.running_mean"),
-        "our features.2.layers.1.1.running_mean (96,) of row 2 (MBConv) has no counterpart in "
-        "their net.features.2.layers.1.1.weight (96,)",
+        r"our features.2.layers.1.1.running_mean \(96,\) of row 2 .* their net.features.2.layers.1.1.weight \(96,\)",
     ),
     "a layer missing": (
         lambda: _without(*(f"net.features.2.layers.1.1.{leaf}" for leaf in BN)),
-        "our features.2.layers.1.1.weight (96,) of row 2 (MBConv) meets their "
-        "net.features.2.layers.2.0.weight (24, 96, 1, 1)",
+        r"our features.2.layers.1.1.weight \(96,\) of row 2 .* their net.features.2.layers.2.0.weight \(24, 96, 1, 1\)",
     ),
     "the last layer missing": (
         lambda: _without("net.classifier.1.weight", "net.classifier.1.bias"),
-        "our classifier.1.weight (1000, 1280) is missing",
+        r"our classifier.1.weight \(1000, 1280\)",
     ),
     "one layer more": (
         lambda: _state() | {"net.classifier.2.weight": torch.zeros(3, 1000)},
-        "their net.classifier.2.weight (3, 1000) comes after our last layer",
+        r"their net.classifier.2.weight \(3, 1000\)",
     ),
     "one tensor more": (
         lambda: _state() | {"net.features.0.0.bias": torch.zeros(32)},
-        "net.features.0.0.bias has no counterpart in our features.0.0",
+        "net.features.0.0.bias",
     ),
     "whole numbers": (
         lambda: _state() | {"net.features.0.0.weight": torch.zeros(32, 3, 3, 3, dtype=torch.int8)},
-        "plain tensors of floats, got net.features.0.0.weight of torch.int8",
+        "net.features.0.0.weight of torch.int8",
     ),
     "sparse": (
         lambda: _state() | {"net.classifier.1.weight": torch.zeros(1000, 1280).to_sparse()},
-        "plain tensors of floats",
+        "net.classifier.1.weight",
     ),
     "no tensor": (lambda: _state() | {"net.epoch": 3}, "got 'net.epoch': int"),
-    "not a dict": (lambda: [torch.zeros(1)], "a dict of at most"),
-    "empty": (lambda: {}, "our features.0.0.weight (32, 3, 3, 3) of row 0 (ConvNormAct) is missing"),
-    "deep": (lambda: {".".join("a" * 2000): torch.zeros(1)}, "at most 32 names deep"),
+    "not a dict": (lambda: [torch.zeros(1)], "list"),
+    "empty": (lambda: {}, r"our features.0.0.weight \(32, 3, 3, 3\) of row 0"),
+    "deep": (lambda: {".".join("a" * 2000): torch.zeros(1)}, "32"),
     "many siblings": (
         lambda: {f"a{at}.weight": torch.zeros(at + 1, 2) for at in range(200)},
-        "at most 128 unnumbered names",
+        "128",
     ),
 }
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_what_does_not_fit_is_told_and_nothing_is_changed(case: str) -> None:
+def test_a_misfit_is_named_and_nothing_is_changed(case: str) -> None:
     make, says = MISFITS[case]
     ours = build(reference("mobilenet_v2"))
     before = copied(ours)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=says) as caught:
         load_weights(ours, make())
-    assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert equal(copied(ours), before)
 
 
 def test_the_work_of_ordering_is_bounded() -> None:
-    """Branches that begin alike, and of which the last end is wrong: every order looks promising until then."""
+    """Branches that begin alike; only the end of the last is wrong, so every order fits until there."""
     ours = nn.Sequential(*[nn.Linear(2, 2, bias=False) for _ in range(39)], nn.Linear(3, 2, bias=False))
     state = {f"b{at}.{inner}.weight": torch.zeros(2, 2) for at in range(20) for inner in range(2)}
-    with pytest.raises(InputError, match=r"our 39.weight \(2, 3\) meets .* \(after 100000 tried orders"):
+    with pytest.raises(InputError, match=r"our 39.weight \(2, 3\) .*100000"):
         load_weights(ours, state)

@@ -1,4 +1,4 @@
-"""The same networks as torchvision and timm build them: the independent truth for the builder and for weights."""
+"""The same networks as torchvision and timm build them, to compare the builder and the weights with."""
 
 from typing import Any
 
@@ -29,8 +29,8 @@ def twin(library: str, model: str) -> nn.Module:
 
 
 def make_up(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights, biases and norms; the running statistics are those of noise, made wrong at random by a quarter,
-    so that no signal dies out or explodes; the last layer is scaled to outputs of order 1."""
+    """Random weights, biases and norms. The running statistics are those of noise, off by up to a quarter at random: no
+    signal dies out or explodes. The last layer is scaled to outputs of order 1."""
     generator = torch.Generator().manual_seed(seed)
     network.eval()
     for name, value in network.state_dict().items():

@@ -1,6 +1,6 @@
 """A network as an ExecuTorch program (``.pte``) for XNNPACK.
 
-Lowering takes 5 to 15 s a network, most of it in passes over the graph that ExecuTorch repeats for each delegate.
+Lowering takes 5 to 15 s per network, most of it in passes over the graph that ExecuTorch repeats for each delegate.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ _LOUD = ("torchao", "torch.utils._pytree", "executorch")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the context, ExecuTorch and what it imports (torchao) say nothing of their own affairs: libraries for
-    other devices that do not load, names that will change. Errors are raised all the same. The root logger, which
-    importing ExecuTorch sets up, is left as it was."""
+    """Silence ExecuTorch and torchao, which it imports, about libraries for other devices and deprecated names. Errors
+    are still raised. The root logger, which importing ExecuTorch configures, is restored afterwards."""
     root, loud = logging.getLogger(), [logging.getLogger(name) for name in _LOUD]
     handlers, level, levels = list(root.handlers), root.level, [logger.level for logger in loud]
     for logger in loud:
@@ -44,11 +43,11 @@ def quiet() -> Iterator[None]:
 
 
 def for_xnnpack(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The same function in operators that XNNPACK takes: the mean over the map keeps its axes until it is flattened,
-    and the hard sigmoid adds floats, not whole numbers that are converted at each run. Without, the pooling of every
-    network and three copies for each hard sigmoid stay outside XNNPACK, and the pooling splits the network in two.
+    """The same function in operators that XNNPACK accepts. The mean over the map keeps its axes until it is flattened,
+    and the hard sigmoid adds floats instead of whole numbers that are converted at each run. Without this, the pooling
+    of every network and three copies per hard sigmoid run outside XNNPACK, and the pooling splits the network in two.
 
-    Quantisation does well to start from this (``for_xnnpack(program).module()``)."""
+    Quantisation should start from this program (``for_xnnpack(program).module()``)."""
     import torch
 
     aten = torch.ops.aten
@@ -69,7 +68,7 @@ def for_xnnpack(program: torch.export.ExportedProgram) -> torch.export.ExportedP
 
 
 def lowered(program: torch.export.ExportedProgram) -> bytes:
-    """A ``.pte`` file: `program` with everything XNNPACK takes given to XNNPACK."""
+    """The bytes of a ``.pte`` file: `program`, with everything that XNNPACK accepts delegated to it."""
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -79,7 +78,7 @@ def lowered(program: torch.export.ExportedProgram) -> bytes:
 
 
 def exported(network: nn.Module, resolution: int, batch: int = 1) -> torch.export.ExportedProgram:
-    """`network` in evaluation mode as a program for `batch` square images; it is left in the mode it was in."""
+    """`network` in evaluation mode as a program for `batch` square images. Its own mode is restored afterwards."""
     import torch
 
     with eval_on_one_thread(network), quiet(), torch.no_grad():
@@ -90,14 +89,14 @@ def pte_bytes(network: nn.Module, resolution: int, batch: int = 1) -> bytes:
     """`network` as a ``.pte`` file for XNNPACK: input (batch, 3, side, side), output (batch, classes), both float32.
 
     Args:
-        network: is exported in evaluation mode, and left in the mode it was in.
-        resolution: side of the images, fixed in the file.
-        batch: number of images, fixed too.
+        network: network to export, in evaluation mode; its own mode is restored afterwards.
+        resolution: side of the images in pixels, fixed in the file.
+        batch: number of images, fixed in the file.
 
     Raises:
         NasError: PyTorch cannot export the network, or ExecuTorch cannot lower it.
     """
     try:
         return lowered(exported(network, resolution, batch))
-    except Exception as error:  # of torch.export and executorch: kinds of their own
+    except Exception as error:  # torch.export and executorch have many types of their own
         raise NasError(f"ExecuTorch cannot lower this network: {one_line(error)}") from None

@@ -21,14 +21,14 @@ INPUT, OUTPUT = "image", "logits"
 def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1, traced: int = 1) -> bytes:
     """`network` as an ONNX model: input ``image`` (N, 3, H, W), output ``logits`` (N, classes), both float32.
 
-    The TorchScript-based exporter takes 0.2 s a network, the one based on ``torch.export`` 3 to 5 s; ONNX Runtime runs
-    what they write in the same time, within 1 %.
+    The TorchScript-based exporter takes 0.2 s per network, the one based on ``torch.export`` 3 to 5 s. Both models take
+    ONNX Runtime the same time, within 1 %.
 
     Args:
-        network: is exported in evaluation mode, and left in the mode it was in.
-        resolution: side of the images, fixed in the model.
-        batch: number of images; None leaves it open.
-        traced: number of images to follow where it is open; a network may take that number for granted.
+        network: network to export, in evaluation mode; its own mode is restored afterwards.
+        resolution: side of the images in pixels, fixed in the model.
+        batch: number of images, fixed in the model; None for any number.
+        traced: number of images in the trace if `batch` is None. Some networks are exported for this number only.
     """
     import torch
 
@@ -52,8 +52,8 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1, trace
 
 @contextmanager
 def _folded(network: nn.Module) -> Iterator[None]:
-    """Within the context, batch normalisations are part of the convolutions before them. The exporter would fold them
-    itself, at a quarter more time."""
+    """Fold batch norms into the convolutions before them for the duration of the context. The exporter would fold them,
+    too, but takes a quarter longer."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 

@@ -1,6 +1,6 @@
-"""An agent under attack, and what measuring through it costs: requests answered, memory, overhead, ratio to here.
+"""Attack an agent with malformed requests, then measure through it: requests answered, memory, overhead, ratio to here.
 
-Starts the written file in a process of its own on loopback; numpy and onnxruntime are all it imports.
+It starts the agent's single file in a separate process on loopback; the file imports only numpy and onnxruntime.
 
     python benchmarks/agent.py --requests 1000 --networks 6
 """
@@ -34,7 +34,7 @@ NETWORKS = ("mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2", "efficie
 
 @contextmanager
 def running() -> Iterator[tuple[psutil.Process, int]]:
-    """An agent's process and port."""
+    """The process and port of an agent."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "agent.py"
         path.write_text(agent_source())
@@ -56,7 +56,8 @@ def running() -> Iterator[tuple[psutil.Process, int]]:
 
 
 def attack(port: int, requests: int, link: Link) -> tuple[int, float]:
-    """Send malformed requests; after every tenth the agent is asked for its device. How often it told, and seconds."""
+    """Send malformed requests, and an honest one for the device after every tenth. How many of those were answered, and
+    seconds."""
     rng = np.random.default_rng(0)
     head = f"POST /v1/measure HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 500\r\n\r\n".encode()
     good, begun = 0, time.monotonic()
@@ -88,8 +89,8 @@ def main() -> None:
         before = process.memory_info().rss
         good, seconds = attack(port, given.requests, link)
         after = process.memory_info().rss
-        asked = given.requests // 10
-        print(f"{given.requests} malformed requests in {seconds:.1f} s; {good} of {asked} honest ones answered")
+        honest = given.requests // 10
+        print(f"{given.requests} malformed requests in {seconds:.1f} s; {good} of {honest} honest ones answered")
         print(f"memory of the agent {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after")
         print(f"{'network':22}{'MB':>6}{'here ms':>10}{'agent ms':>10}{'ratio':>8}{'overhead s':>12}")
         ratios, overheads = [], []
@@ -97,18 +98,18 @@ def main() -> None:
             arch = nas.reference(name)
             model = onnx_bytes(nas.build(arch), arch.resolution)
             here, far, over = [], [], []
-            for _ in range(3):  # in turn: the machine is shared
+            for _ in range(3):  # in turn, because the machine is shared
                 here.append(nas.measure(arch).ms)
                 far.append(agent.measure_onnx(model).ms)
                 begun = time.monotonic()
-                told = link.request("POST", "/v1/measure", model, timeout_s=300)
-                over.append(time.monotonic() - begun - told["sampling_s"])
+                answer = link.request("POST", "/v1/measure", model, timeout_s=300)
+                over.append(time.monotonic() - begun - answer["sampling_s"])
             ratios.append(float(np.median(far) / np.median(here)))
             overheads.append(float(np.median(over)))
             figures = f"{np.median(here):10.2f}{np.median(far):10.2f}{ratios[-1]:8.3f}{overheads[-1]:12.2f}"
             print(f"{name:22}{len(model) / 1e6:6.1f}{figures}", flush=True)
         print(f"ratio {min(ratios):.3f} to {max(ratios):.3f}, median {np.median(ratios):.3f}; ", end="")
-        print(f"beside timing itself, a measurement through the agent takes {np.median(overheads):.2f} s")
+        print(f"apart from timing, a measurement through the agent takes {np.median(overheads):.2f} s")
 
 
 if __name__ == "__main__":

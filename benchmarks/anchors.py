@@ -1,10 +1,11 @@
-"""What the two anchors are good for: networks over the range of a space measured several times in turn, told in three
-ways from the same samples: plain medians, held against the anchor, and against the far anchor too.
+"""Show what the two anchors contribute to the repeatability of measurements.
 
     python benchmarks/anchors.py [--space mbconv] [--nets 12] [--times 5]
 
-Of each way it prints how far the measurements of a network are from their median, on average and at most, over all
-networks, and the spread of each network.
+Networks over the range of a space are measured several times in turn. Three methods compute latencies from the same
+samples: plain medians, quotients with the anchor, and quotients with correction by the far anchor. For each method it
+prints how far the measurements of a network are from their median, on average and at most, and the spread of each
+network.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from nas.system.machine import host
 POOL = 400
 
 
-def latency_from_samples(found: list[list[Samples]]) -> dict[str, np.ndarray]:
-    """Ms of each network (rows) each time, by the way they are told."""
-    flat = [one for times in found for one in times]
+def latencies(samples: list[list[Samples]]) -> dict[str, np.ndarray]:
+    """Milliseconds by method, shape ``(networks, times)``."""
+    flat = [one for times in samples for one in times]
     baseline_ms = float(np.median([one.anchor_ms for one in flat]))
     state = float(np.median([one.state for one in flat]))
-    ways = {
+    methods = {
         "plain": lambda one: np.median(one.rounds) * 1e3,
         "anchor": lambda one: np.median(np.array(one.rounds) / np.array(one.anchors)) * baseline_ms,
         "both": lambda one: np.median(one.at_baseline(baseline_ms, state)),
     }
-    return {name: np.array([[way(one) for one in times] for times in found]) for name, way in ways.items()}
+    return {name: np.array([[method(one) for one in times] for times in samples]) for name, method in methods.items()}
 
 
 def main() -> None:
@@ -45,26 +46,26 @@ def main() -> None:
     parser.add_argument("--space", default="mbconv")
     parser.add_argument("--nets", type=int, default=12)
     parser.add_argument("--times", type=int, default=5)
-    asked = parser.parse_args()
-    space, rng = load_space(asked.space), np.random.default_rng(0)
+    options = parser.parse_args()
+    space, rng = load_space(options.space), np.random.default_rng(0)
     pool = sorted((sized(space, rng) for _ in range(POOL)), key=lambda arch: cost_of(arch).macs)
-    archs = [pool[at] for at in np.linspace(0, POOL - 1, asked.nets).round().astype(int)]
+    archs = [pool[at] for at in np.linspace(0, POOL - 1, options.nets).round().astype(int)]
     runtime = runtime_of("onnxruntime")
-    found: list[list[Samples]] = [[] for _ in archs]
+    samples: list[list[Samples]] = [[] for _ in archs]
     with ExitStack() as stack:
         stack.enter_context(isolated(1))
-        held = stack.enter_context(Anchors(runtime, 1))
+        anchors = stack.enter_context(Anchors(runtime, 1))
         runs = [stack.enter_context(runtime.prepare(build(arch), arch.resolution, 1, 1)) for arch in archs]
-        for _ in range(asked.times):
+        for _ in range(options.times):
             for at, run in enumerate(runs):
-                found[at].append(sample([run], held.near, far=held.far))
-    print(f"{host()}; {asked.nets} networks of {space.name}, {asked.times} times in turn")
-    for name, ms in latency_from_samples(found).items():
+                samples[at].append(sample([run], anchors.near, far=anchors.far))
+    print(f"{host()}; {options.nets} networks of {space.name}, {options.times} times in turn")
+    for name, ms in latencies(samples).items():
         off = np.abs(ms / np.median(ms, axis=1, keepdims=True) - 1)
         spread = ms.max(axis=1) / ms.min(axis=1) - 1
         each = " ".join(f"{100 * one:.1f}" for one in spread)
         print(f"{name:7} off by {off.mean():.2%} on average, {off.max():.1%} at most; spread of each, %: {each}")
-    print("ms:", " ".join(f"{one:.2f}" for one in np.median(latency_from_samples(found)["both"], axis=1)))
+    print("ms:", " ".join(f"{one:.2f}" for one in np.median(latencies(samples)["both"], axis=1)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Do networks differ by more than luck? The spread of the proxy score over random networks beside that over seeds.
+"""Compare the spread of the proxy score over random networks with its spread over seeds.
 
     python benchmarks/data_spread.py [--nets 16] [--seeds 4] [--data PATH] [--space mbconv] [--workers 2] [--set
     steps=300 ...]
 
-Every network is trained once with seed 0, and four of them with more seeds. Range over seed deviation should be at
-least 5.
+Every network is trained once with seed 0, and four of them with more seeds. The range over networks should be at least
+5 times the standard deviation over seeds.
 """
 
 from __future__ import annotations

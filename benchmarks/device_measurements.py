@@ -1,7 +1,7 @@
-"""From how few measurements a device model can be had: error on unseen networks against the number measured.
+"""Error of a device model on unseen networks, by the number of networks measured.
 
-Truth: FBNet-space networks measured end to end on six machines and a phone (HELP, MIT licence). Beside our model, in
-the same run, a linear fit of one-hot choices per layer (ridge), which knows nothing of widths and sizes.
+Truth: networks of the FBNet space, measured end to end on six machines and a phone (HELP, MIT licence). The same run
+also fits a ridge on the one-hot choices of each layer, which knows nothing of widths and sizes.
 
     python benchmarks/device_measurements.py ../shared/data/device-latency
 """
@@ -20,7 +20,7 @@ from nas.latency.devices import device
 from nas.latency.table.calibrate import calibrate
 from nas.latency.table.measurements import Measured
 
-# Measured, not sums of a table.
+# Devices on which whole networks were measured; others in this data are sums of a table.
 DEVICES = ("1080ti_1", "1080ti_64", "titanx_1", "titan_rtx_1", "silver_4114", "gold_6240", "pixel2")
 COUNTS = (8, 12, 20, 40, 80, 160, 320)
 TESTED, DRAWS = 500, 3
@@ -30,7 +30,7 @@ CHOICES = ("skip", "k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "
 
 
 def network(choices: list[str]) -> Arch:
-    """A network of the FBNet space. Groups of 1x1 convolutions (``_g2``) have no cell: left out."""
+    """A network of the FBNet space. Grouped 1x1 convolutions (``_g2``) cannot be described here and are left out."""
     rows, width = [Block("conv", 16, 3, 2, act="relu")], 16
     for choice, wide, stride in zip(choices, WIDTHS, STRIDES, strict=True):
         if choice != "skip":
@@ -42,11 +42,12 @@ def network(choices: list[str]) -> Arch:
     return Arch((*rows, Block("conv", 1504, act="relu"), Block("pool")), 224)
 
 
-def ridge(seen: np.ndarray, ms: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def ridge(seen: np.ndarray, ms: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """Predicted ms of `unseen` networks by a ridge on one-hot choices."""
     mean = seen.mean(axis=0)
     centred = seen - mean
     weights = np.linalg.solve(centred.T @ centred + np.eye(centred.shape[1]), centred.T @ (ms - ms.mean()))
-    return np.asarray((asked - mean) @ weights + ms.mean())
+    return np.asarray((unseen - mean) @ weights + ms.mean())
 
 
 def main() -> None:

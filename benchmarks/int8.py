@@ -1,7 +1,8 @@
-"""int8 after training: accuracy, time and size before and after, of networks trained here on a folder of images.
+"""Accuracy, latency and size of trained networks before and after int8 quantisation.
 
-Trains each network for some minutes with the images and normalisation of the proxy (kept in --keep, and taken from it
-the next time), then exports it with int8 for ONNX Runtime and XNNPACK, and prints what `nas export --int8` says.
+Each network is trained for some minutes on a folder of images, with the proxy's normalisation. The weights are stored
+in --keep and reused the next time. Then it is exported with int8 for ONNX Runtime and XNNPACK, and the figures of
+`nas export --int8` are printed.
 
     python benchmarks/int8.py --data cifar10 --seconds 200 --keep weights/
 """
@@ -35,7 +36,7 @@ PEAK, BATCH = 3e-3, 64
 
 
 def train(arch: nas.Arch, data: ImageData, seconds: float) -> dict[str, torch.Tensor]:
-    """Weights after `seconds` of AdamW, the rate rising for a twentieth of the time and falling over the last 60 %."""
+    """Weights after `seconds` of AdamW; the rate rises for a twentieth of the time and falls over the last 60 %."""
     network = nas.build(arch, len(data.classes)).to(memory_format=torch.channels_last).train()
     adapt(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.05, fused=True)
@@ -76,31 +77,31 @@ def show(name: str, done: Exported) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10", help="folder of images, or the name of a set")
-    parser.add_argument("--seconds", type=float, default=200, help="of training, for each network")
+    parser.add_argument("--seconds", type=float, default=200, help="training time of each network")
     parser.add_argument("--keep", type=Path, help="folder for the trained weights")
     parser.add_argument("--train-only", action="store_true")
     parser.add_argument("networks", nargs="*", default=NETWORKS)
-    asked = parser.parse_args()
-    kept = asked.keep or Path(tempfile.mkdtemp(prefix="nas-int8-"))
-    kept.mkdir(parents=True, exist_ok=True)
-    for name in asked.networks:
-        path = kept / f"{name.replace('@', '-')}.safetensors"
+    options = parser.parse_args()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="nas-int8-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in options.networks:
+        path = folder / f"{name.replace('@', '-')}.safetensors"
         if not path.is_file():
             print(name)
-            save_file(train(resolve_arch(name), load_data(asked.data, 32), asked.seconds), path)
-    if asked.train_only:
+            save_file(train(resolve_arch(name), load_data(options.data, 32), options.seconds), path)
+    if options.train_only:
         return
     head = ("network", "runtime", "float", "int8", "same class", "ms", "int8 ms", "MB", "int8 MB")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
-    for name in asked.networks:
+    for name in options.networks:
         with tempfile.TemporaryDirectory() as out:
             done = nas.export(
                 resolve_arch(name),
                 out,
                 ("onnx", "executorch"),
-                weights=kept / f"{name.replace('@', '-')}.safetensors",
+                weights=folder / f"{name.replace('@', '-')}.safetensors",
                 int8=True,
-                data=asked.data,
+                data=options.data,
                 normalise="nas",
             )
             show(name, done)

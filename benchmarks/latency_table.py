@@ -1,12 +1,16 @@
-"""How well the latency table of a space predicts networks it has never seen, beside counting MACs and summing blocks.
+"""Error of the latency table of a space on networks it was not fitted to, compared with simpler models.
 
-Builds a fresh table of this host, measures random networks over the space's whole range (as many of every order of
-MACs) and the references with `nas.measure`, and prints, all from one run: the time the table took, its error, that of a
-line through MACs fitted to the very networks it is judged by (an advantage it is given), that of the plain sum of their
-blocks, each measured alone, and of such sums after a line through them, fitted likewise; predictions a second; and the
-references one by one. Networks and references are measured several times, all of them before any is again, and their
-mean counts; what single measurements differ by says how far the figures can be trusted. After each time another table
-is built, held against the same measurements: one table may be lucky. Usage::
+It builds a new table of this host, measures random networks over the whole range of the space (equally many in every
+range of MACs) and the references with `nas.measure`, and prints, all from one run:
+
+- the time to build the table and its error;
+- the error of a line through MACs, fitted to the same networks that judge it (an advantage);
+- the error of plain sums of blocks, each measured alone, and of a line through these sums, fitted likewise;
+- predictions a second, and the references one by one.
+
+Networks and references are measured several times, in turn, and their mean counts; the differences between single
+measurements show how far to trust the figures. After each time another table is built and compared with the same
+measurements, because one table may be lucky. Usage::
 
     python benchmarks/latency_table.py [--nets 100] [--times 2] [--sums 40] [--space mbconv] [--seed 1000] [--log FILE]
 """
@@ -40,11 +44,11 @@ from nas.system.errors import InputError
 from nas.system.machine import host
 
 ALONE_RUNS = 32
-WITHIN = 0.05  # of what was measured, references are to be predicted
+WITHIN = 0.05  # the goal for the error on references
 
 
 def over_the_range(space: Space, count: int, seed: int) -> list[Arch]:
-    """Random networks, as many of every order of MACs between the smallest and the largest that are met."""
+    """Random networks, evenly spread over the logarithm of MACs between the smallest and the largest drawn."""
     rng = np.random.default_rng(seed)
     pool = list({arch.key: arch for arch in [sized(space, rng) for _ in range(30 * count)]}.values())
     logs = np.log([cost_of(arch).macs for arch in pool])
@@ -57,7 +61,7 @@ def over_the_range(space: Space, count: int, seed: int) -> list[Arch]:
 
 
 def sums_of_blocks(archs: list[Arch]) -> np.ndarray:
-    """Each distinct block in its place measured alone, added up."""
+    """Sums of blocks: each distinct block is measured alone, at its place in the network."""
     import io
 
     import torch
@@ -68,7 +72,7 @@ def sums_of_blocks(archs: list[Arch]) -> np.ndarray:
     def alone(module: nn.Module, shape: tuple[int, ...]) -> float:
         file = io.BytesIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter announces that it is the old one
+            warnings.simplefilter("ignore")  # the old exporter is deprecated
             torch.onnx.export(module.eval(), (torch.zeros(shape),), file, dynamo=False, opset_version=OPSET)
         session = onnx_session(file.getvalue(), 1)
         feed = {session.get_inputs()[0].name: np.zeros(shape, np.float32)}
@@ -104,10 +108,10 @@ def line(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:
     error = np.abs(predicted / measured - 1)
     rank = spearmanr(predicted, measured)[0]
     common = np.median(predicted / measured)
-    alike = np.abs(predicted / measured / common - 1).mean()
+    rest = np.abs(predicted / measured / common - 1).mean()
     return (
         f"{name:<28} mean error {error.mean():6.2%}   worst {error.max():6.1%}   Spearman {rank:.4f}   "
-        f"common to all {common - 1:+.1%}, mean error beside it {alike:.2%}"
+        f"common to all {common - 1:+.1%}, mean error without it {rest:.2%}"
     )
 
 
@@ -119,7 +123,7 @@ def through(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def many_a_second(table: LatencyTable, space: Space) -> tuple[float, float]:
-    """Predictions a second of networks never asked about before, and of the same ones again."""
+    """Predictions a second of new networks, and of the same networks again."""
     archs = [space.sample(at) for at in range(20_000)]
     seconds = []
     for _ in range(3):
@@ -138,7 +142,7 @@ def built(space: Space) -> LatencyTable:
 
 
 def answered(table: LatencyTable) -> dict[str, Arch]:
-    """The references whose operators the table has met."""
+    """The references whose operators the table knows."""
     found = {}
     for name in reference_names():
         try:
@@ -166,30 +170,30 @@ def main() -> None:
     parser.add_argument("--sums", type=int, default=40, help="networks whose blocks are measured alone")
     parser.add_argument("--space", default="mbconv")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--log", type=Path, help="file for what was predicted and measured, JSON")
+    parser.add_argument("--log", type=Path, help="JSON file for predictions and measurements")
     options = parser.parse_args()
     space = load_space(options.space)
     print(f"{host()}, onnxruntime, 1 thread")
     tables = [built(space)]
     references = answered(tables[0])
     archs = over_the_range(space, options.nets, options.seed)
-    told = []
+    measured_ms = []
     for _ in range(options.times):
-        told.append([measure(arch).ms for arch in [*archs, *references.values()]])
+        measured_ms.append([measure(arch).ms for arch in [*archs, *references.values()]])
         tables.append(built(space))
-    table, each = tables[0], np.array(told)
+    table, each = tables[0], np.array(measured_ms)
     measured, of_references = np.split(each.mean(axis=0), [len(archs)])
     if options.log:
         names = [*[arch.key for arch in archs], *references]
         guesses = [one.many([*archs, *references.values()]).tolist() for one in tables]
-        options.log.write_text(json.dumps({"names": names, "measured_ms": told, "predicted_ms": guesses}))
+        options.log.write_text(json.dumps({"names": names, "measured_ms": measured_ms, "predicted_ms": guesses}))
 
     print(f"\n{options.nets} random networks, {measured.min():.2f} to {measured.max():.2f} ms")
     if options.times > 1:
         twice = np.abs(each[1] / each[0] - 1)
         print(f"measured {options.times} times; the first two differ by {twice.mean():.2%}, {twice.max():.1%} at most")
     print(line("latency table", table.many(archs), measured))
-    print(line("beside the first alone", table.many(archs), each[0, : len(archs)]))
+    print(line("with the first time alone", table.many(archs), each[0, : len(archs)]))
     for other in tables[1:]:
         print(line("a table built later", other.many(archs), measured))
     macs = np.array([cost_of(arch).macs for arch in archs], dtype=float)

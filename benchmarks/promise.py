@@ -1,15 +1,13 @@
-"""Whether the latency that a search states holds: ten searches with binding targets on this host, each exported and
-measured again.
+"""Check that the latencies a search reports hold: ten searches with binding targets, exported and measured again.
 
-A candidate's score grows with its multiply-accumulates (and a little noise): it stands in for an accuracy that grows
-with capacity, as that of a full training does, so that every search presses against its target. Nothing is trained;
-what is timed is timed for real. Beside each, in the same run, the same search by prediction alone: no guard, nothing
-measured before or after.
+A candidate's score grows with its multiply-accumulates, plus a little noise. It stands in for an accuracy that grows
+with capacity, as after a full training, so every search presses against its target. Nothing is trained, but all timings
+are real. In the same run each search is repeated by prediction alone: without a safety margin or any measurement.
 
     python benchmarks/promise.py [--only 0 1 2] [--log promise.jsonl]
 
-The searches are numbered 0 to 9. With a log, those in it are told again, so that they can be run a few at a time. A
-search whose every network misses recommends none: there is nothing to export then, and the verdict is NONE.
+The searches have numbers 0 to 9. With a log you can run a few at a time: the searches in the log are printed again. A
+search in which every network misses recommends none; nothing is exported, and the verdict is NONE.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ from nas.arch.cost import cost_of
 from nas.engine.run.record import Record
 from nas.latency.devices import LatencyModel
 from nas.latency.held_out import GUARDED, NEAR
+from nas.latency.margin import SafetyMargin
 from nas.latency.measure import Latency, measure_onnx
 from nas.system.machine import host
 
@@ -40,20 +39,20 @@ TARGETS = [
     *(("mobilenet_v4", share) for share in (0.3, 0.7)),
 ]
 TRIALS, SAMPLES = 200, 2000
-FLAT = 0.8  # of the target: up to about here the score is the same for all
-NOISE = 0.02  # of the score, standard deviation; a factor of e in capacity is 1
+FLAT = 0.8  # share of the target up to which all scores are about the same
+NOISE = 0.02  # standard deviation of the score; a factor of e in capacity is 1
 
 
 def capacity(arch: Arch) -> float:
-    """What a score grows with."""
+    """The logarithm of the multiply-accumulates, with a little noise."""
     cost = cost_of(arch)
     seed = int.from_bytes(hashlib.blake2b(arch.key.encode(), digest_size=8).digest())
     return math.log(cost.macs) + NOISE * float(np.random.default_rng(seed).standard_normal())
 
 
 class Score:
-    """Capacity, but the same for all below `floor`: the end of the front near the target is what is judged here, and
-    measuring the rest of it would take most of the time."""
+    """Capacity, but at least `floor`: only the end of the front near the target matters here, and measuring the rest
+    would take most of the time."""
 
     def __init__(self, floor: float) -> None:
         self.floor = floor
@@ -63,7 +62,7 @@ class Score:
 
 
 class Unchecked:
-    """A device whose networks are predicted and never measured."""
+    """A device that only predicts."""
 
     def __init__(self, model: LatencyModel) -> None:
         self._model, self.device, self.table = model, model.device, model.table
@@ -78,8 +77,8 @@ class Unchecked:
         return None
 
 
-def kept(number: int, folder: Path) -> dict[str, Any]:
-    """One search, its export, and its rival."""
+def searched(number: int, folder: Path) -> dict[str, Any]:
+    """The figures of one search, its export, and the same search by prediction alone."""
     name, share = TARGETS[number]
     space = nas.load_space(name)
     model = nas.device("host", space=space)
@@ -110,7 +109,7 @@ def kept(number: int, folder: Path) -> dict[str, Any]:
 
 
 def shipped(record: Record, run: Path) -> dict[str, Any]:
-    """The best network of a run, its export, and that measured once more; nothing if every network missed."""
+    """The best network of a run, its export, and another measurement; empty if every network missed."""
     if not record.front:
         return {}
     best = record.front[-1]
@@ -132,10 +131,10 @@ def verdict(found: dict[str, Any], names: Sequence[str]) -> str:
 
 
 OURS, RIVAL = ("measured_ms", "exported_ms", "again_ms"), ("rival_ms",)
-TOOK = ("took_ms",)  # the slower of the last two, drift and all
+TOOK = ("took_ms",)  # the slower of the last two, without the correction for drift
 
 
-def told(found: dict[str, Any]) -> str:
+def row(found: dict[str, Any]) -> str:
     def shown(name: str, width: int) -> str:
         return f"{found[name]:{width}.3f}" if name in found else f"{'-':>{width}}"
 
@@ -152,9 +151,11 @@ def told(found: dict[str, Any]) -> str:
 
 
 def beyond_guard(everything: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """Of the networks measured around the targets of the *other* searches of a space, by each search's rule: how many
-    took longer than the guard leaves them, so that they would miss a target they are just admitted to; and of how
-    many. Those predicted within a factor of `NEAR` of the target count, as when a guard is learned."""
+    """How many networks measured near the targets of *other* searches of a space took longer than this search's margin
+    leaves them, so that they would miss a target that just admits them; and out of how many.
+
+    As when a margin is learned, networks count that are predicted within a factor of `NEAR` of the target.
+    """
     over = [
         measured > predicted * one["correction"] * (1 + one["guard"])
         for one in everything
@@ -178,17 +179,17 @@ def summary(everything: Sequence[dict[str, Any]]) -> str:
             "have used"
         )
     return (
-        f"{text}; {ours.count('NONE')} of {len(ours)} searches found every network over it and recommend none; by "
+        f"{text}; in {ours.count('NONE')} of {len(ours)} searches every network missed it; by "
         f"prediction alone {rivals.count('MISSED')} of {len(rivals) - rivals.count('NONE')} bests miss\n"
-        f"with the drift that measurements take out, {took.count('met')} of {len(took) - took.count('NONE')} met it\n"
-        f"beyond the guard, which allows {1 - GUARDED:.0%}: {_share(*front_missed(everything))} front networks, all "
-        f"admitted, exceeded the target; {_share(*beyond_guard(everything))} networks measured around the targets of "
-        "other searches of the space took longer than the guard leaves them"
+        f"without the correction for drift, {took.count('met')} of {len(took) - took.count('NONE')} met it\n"
+        f"beyond the margin, which allows {1 - GUARDED:.0%}: {_share(*front_missed(everything))} front networks "
+        f"exceeded the target; {_share(*beyond_guard(everything))} networks measured near the targets of other "
+        "searches of the space took longer than the margin leaves them"
     )
 
 
 def front_missed(everything: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """How many of the measured front networks exceeded their target, and of how many."""
+    """How many of the measured front networks exceeded their target, and out of how many."""
     return sum(one["missed"] for one in everything), sum(one["measured"] for one in everything)
 
 
@@ -199,25 +200,25 @@ def _share(some: int, of: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=" ".join(__doc__.partition("\n\n")[0].split()))
     parser.add_argument("--only", type=int, nargs="*", default=list(range(len(TARGETS))), help="numbers of searches")
-    parser.add_argument("--log", type=Path, help="file that results are added to, and told from")
+    parser.add_argument("--log", type=Path, help="file that results are appended to and read from")
     given = parser.parse_args()
     earlier = given.log.read_text().splitlines() if given.log and given.log.exists() else []
     everything = {one["number"]: one for one in map(json.loads, earlier)}
     print(f"{host()}; {TRIALS} candidates a search; ms")
     print(
-        "space         target  guard factor admitted   missed   predicted measured exported   again   used  could "
+        "space         target margin factor admitted   missed   predicted measured exported   again   used  could "
         "verdict| rival: predicted, measured"
     )
     for number in given.only:
         with tempfile.TemporaryDirectory() as folder:
-            everything[number] = kept(number, Path(folder))
+            everything[number] = searched(number, Path(folder))
         if given.log:
             with given.log.open("a") as log:
                 log.write(json.dumps(everything[number]) + "\n")
-        print(told(everything[number]), flush=True)
+        print(row(everything[number]), flush=True)
     for number, one in sorted(everything.items()):
         if number not in given.only:
-            print(told(one))
+            print(row(one))
     print(summary(list(everything.values())))
 
 

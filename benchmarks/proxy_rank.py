@@ -1,10 +1,10 @@
-"""How well the short training ranks: Kendall tau against accuracies that other people published for full trainings.
+"""Kendall's tau between the proxy's scores and published accuracies of full trainings.
 
     python benchmarks/proxy_rank.py --truth imagenet-mbconv --data PATH [--nets 24] [--workers 2] [--set steps=300 ...]
 
 ``imagenet-mbconv`` (Accel-NASBench, Apache-2.0): MBConv networks with their ImageNet top-1. ``nas-bench-macro``
 (Apache-2.0): small networks of a CIFAR-10 space with their mean CIFAR-10 accuracy. Both are read from ``--folder``,
-which has a subfolder for each. Printed beside: what simply counting MACs or parameters gives on the same networks.
+which has a subfolder for each. For comparison, it prints tau for counting MACs and parameters on the same networks.
 """
 
 from __future__ import annotations

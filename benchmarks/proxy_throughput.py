@@ -1,11 +1,11 @@
-"""Images per second of the proxy's training loop beside a plain torchvision loop, in one run.
+"""Images per second of the proxy's training loop, compared with a plain torchvision loop in the same run.
 
     python benchmarks/proxy_throughput.py [--net mobilenet_v3_large] [--steps 60] [--threads 2] [--rounds 3]
 
-Same network, batch, resolution, optimiser and threads. The plain loop is the one people write: `ImageFolder` of JPEG
-files of just that size, RandomCrop, RandomHorizontalFlip, ToTensor, Normalize, `DataLoader` with two worker
-processes, the network as it is built. Its workers are warm before the clock starts. The rounds of both alternate; the
-best of each counts.
+Both use the same network, batch, resolution, optimiser and threads. The plain loop is the one people write:
+`ImageFolder` of JPEG files of that size, RandomCrop, RandomHorizontalFlip, ToTensor, Normalize, `DataLoader` with two
+worker processes, and the network as it is built. Its workers are warm before the clock starts. The rounds of both
+alternate; the best of each counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How well a measurement repeats: ten medians of one network, quiet and with a second process on a core half the time.
+"""Repeat a measurement ten times, on a quiet machine and with a second process that loads a core half of the time.
 
-Beside the figure that is told, in the same run, the plain median of the same samples, without the anchor.
+For comparison, it also prints the plain medians of the same samples, without the anchors.
 
     python benchmarks/repeated_measure.py [mobilenet_v3_large]
 """
@@ -43,12 +43,12 @@ def main() -> None:
         command = [sys.executable, "-c", LOAD]
         load = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1"}) if name == "loaded" else None
         try:
-            told, plain, calm, noisy, seconds = [], [], [], 0, 0.0
+            corrected, plain, calm, noisy, seconds = [], [], [], 0, 0.0
             for _ in range(REPEATS):
                 begin = time.perf_counter()
                 found = measure(arch, keep_samples=True)
                 seconds += time.perf_counter() - begin
-                told.append(found.ms)
+                corrected.append(found.ms)
                 plain.append(float(np.median(found.samples_ms or ())))
                 noisy += found.warning is not None
                 calm += [] if found.warning else [found.ms]
@@ -57,9 +57,9 @@ def main() -> None:
             if load:
                 load.kill()
         print(
-            f"{name:8} told {np.median(told):.3f} ms, spread {spread(told):.1%}; plain {np.median(plain):.3f} ms,"
-            f" spread {spread(plain):.1%}; {noisy} of {REPEATS} said noisy, the others spread {spread(calm):.1%};"
-            f" {seconds / REPEATS:.1f} s each",
+            f"{name:8} corrected {np.median(corrected):.3f} ms, spread {spread(corrected):.1%}; plain"
+            f" {np.median(plain):.3f} ms, spread {spread(plain):.1%}; {noisy} of {REPEATS} with a"
+            f" warning, the others spread {spread(calm):.1%}; {seconds / REPEATS:.1f} s each",
             flush=True,
         )
 

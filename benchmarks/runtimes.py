@@ -1,8 +1,10 @@
-"""Latency of the same networks under every installed runtime, one thread, one image, and how far what it computes is
-from PyTorch: ``python benchmarks/runtimes.py [NETWORK ...]``.
+"""Latency of the same networks under every installed runtime, and how far their outputs differ from PyTorch's.
 
-The anchor runs beside each under the same runtime. Weights are random, with the statistics of the batch norms settled
-on noise, so that logits are neither all alike nor tiny; differences are relative to the largest logit.
+    python benchmarks/runtimes.py [NETWORK ...]
+
+Each runs with one thread and one image, in turn with the anchors under the same runtime. Weights are random, and the
+batch norms have the statistics of noise, so that logits are neither all alike nor tiny. Differences are relative to the
+largest logit.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ MOST_DIFFERENCE_ELSEWHERE = 1e-4
 
 
 def settled(arch: Arch) -> nn.Module:
-    """The network in evaluation mode, its batch norms as after one batch of noise."""
+    """The network in evaluation mode, with the batch norm statistics of one batch of noise."""
     torch.manual_seed(0)
     network = build(arch)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the plain mean of what was seen
+            module.momentum = None  # a plain mean
     with torch.no_grad():
         network.train()(torch.from_numpy(noise(8, arch.resolution)))
     return network.eval()
@@ -50,8 +52,8 @@ def under(name: str, arch: Arch, network: nn.Module) -> tuple[Latency, float, fl
     load = runtime.prepare(network, arch.resolution, 1, 1)
     taken_s = perf_counter() - begin
     anchored = Anchors(runtime, 1)
-    with isolated(1), anchored as held, load as run:
-        latency = timed(run, held, name, 1, 1)
+    with isolated(1), anchored as anchors, load as run:
+        latency = timed([run], anchors, name, 1, 1)
         difference = float(np.abs(run.logits() - expected).max() / np.abs(expected).max())
     return latency, difference, taken_s
 

@@ -1,9 +1,9 @@
-"""The two networks every measurement is held against, and how long they usually take on this machine.
+"""The two anchor networks that every measurement runs beside, and the time each takes on this machine at baseline.
 
-The anchor: convolutions of the kinds that mobile networks are made of, on maps and weights that stay in a core's own
-caches, for four milliseconds. The far anchor: MobileNetV3-Small, which leans on the cache that cores share. Usual is
-the lower quartile of what the measurements of the last week saw, kept in the cache, so that a figure does not depend on
-the hour it was taken at.
+The anchor has convolutions of the kinds that mobile networks are made of, on maps and weights that stay in a core's own
+caches; it takes four milliseconds. The far anchor, MobileNetV3-Small, depends on the cache that cores share. The
+baseline is the lower quartile of the measurements of the last week, kept in the cache, so that a latency does not
+depend on the hour in which it was measured.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ ANCHOR = Arch(
     128,
 )
 CLASSES, FAR_CLASSES = 10, 1000
-REMEMBERED = 1000  # an hour of measuring and more: fewer follow the hour, and two figures of one network with it
-LASTING_S = 7 * 86400.0  # what a machine was like longer ago, before another system or power plan, counts no more
-PROTOCOL = "4"  # of sampling: times taken in another way are not compared
+REMEMBERED = 1000  # measurements, an hour's worth or more: with fewer, the baseline would follow the hour
+LASTING_S = 7 * 86400.0  # older measurements may come from another system or power plan
+PROTOCOL = "4"  # version of the sampling method: times taken by different methods are not compared
 BASELINE_QUANTILE = 0.25
 MAX_BYTES = 128 << 10
 
 
 @cache
 def far_anchor() -> Arch:
-    """10 MB of weights, each used a few times in two milliseconds: what cores share, it feels."""
+    """10 MB of weights, each used a few times within two milliseconds, so it feels the load on the shared cache."""
     return reference("mobilenet_v3_small")
 
 
 @dataclass(frozen=True)
 class AnchorRuns:
-    """What a measurement is held against.
+    """The anchors, ready to run beside a measurement.
 
     Args:
         near: runs the anchor.
@@ -65,8 +65,8 @@ class AnchorRuns:
 
 
 class Anchors(AbstractContextManager[AnchorRuns]):
-    """Within the context, the anchors can be run, in float32. They are prepared once in a process: for some runtimes
-    that takes longer than to measure."""
+    """Within the context, the anchors can be run, in float32. They are prepared once per process, because under some
+    runtimes that takes longer than a measurement."""
 
     def __init__(self, runtime: Runtime, threads: int) -> None:
         self._near = _load(type(runtime), threads, ANCHOR, CLASSES)
@@ -74,9 +74,10 @@ class Anchors(AbstractContextManager[AnchorRuns]):
 
     def __enter__(self) -> AnchorRuns:
         with ExitStack() as stack:
-            held = AnchorRuns(stack.enter_context(self._near), stack.enter_context(self._far) if self._far else None)
+            near = stack.enter_context(self._near)
+            far = stack.enter_context(self._far) if self._far else None
             self._open = stack.pop_all()
-        return held
+        return AnchorRuns(near, far)
 
     def __exit__(self, *error: Any) -> bool | None:
         return self._open.__exit__(*error)
@@ -90,22 +91,22 @@ def _load(kind: type[Runtime], threads: int, arch: Arch, classes: int) -> Load:
 
 
 def baseline_ms(now_ms: float, *circumstances: object) -> float:
-    """The anchor's usual time, with `now_ms`, what it took just now, taken into account.
+    """The anchor's time at baseline, after `now_ms` was added to its history.
 
     Args:
-        now_ms: median of a measurement's anchor runs.
-        circumstances: what a time depends on: device, runtime, its version, threads.
+        now_ms: median of the anchor's runs in a measurement.
+        circumstances: what the time depends on: device, runtime, version of the runtime, threads.
     """
     return _baseline([ANCHOR.key, *map(str, circumstances)], now_ms)
 
 
 def baseline_state(now: float, *circumstances: object) -> float:
-    """The same of `nas.latency.sampling.Samples.state`, the far anchor's time over the anchor's."""
+    """As `baseline_ms`, for `nas.latency.sampling.Samples.state`: the far anchor's time over the anchor's."""
     return _baseline([ANCHOR.key, far_anchor().key, *map(str, circumstances)], now)
 
 
 def known_baseline_state(*circumstances: object) -> float | None:
-    """The usual state by what was seen so far; None at first."""
+    """The baseline state by the history so far; None without one."""
     try:
         seen = _read(_history([ANCHOR.key, far_anchor().key, *map(str, circumstances)]))
     except OSError:
@@ -123,13 +124,13 @@ def _baseline(identity: list[str], now: float) -> float:
         path = _history(identity)
         seen = [*_read(path), (time(), now)][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
-    except OSError:  # nothing can be kept here: the figure stands for this hour
+    except OSError:  # the cache cannot be written: this measurement is its own baseline
         seen = [(time(), now)]
     return float(np.quantile([value for _, value in seen], BASELINE_QUANTILE))
 
 
 def _read(path: Path) -> list[tuple[float, float]]:
-    """Moments, in seconds since 1970, and what was seen then, of the last `LASTING_S`."""
+    """The measurements of the last `LASTING_S`: moment in seconds since 1970, and value."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return []

@@ -1,4 +1,4 @@
-"""How far a latency model was off on networks it had never seen."""
+"""The error of a latency model on networks that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-GUARDED = 0.9  # of the networks still to come are to be within a guard
-NEAR = 2.0  # times a target, or a part of it: other networks say little about those that just meet it
-LEAST_NEAR = 8  # pairs; with fewer, 9 in 10 cannot be told from a pair or two
+GUARDED = 0.9  # share of future networks that the safety margin should cover
+NEAR = 2.0  # factor around a target within which networks count: others say little about those that just meet it
+LEAST_NEAR = 8  # pairs; fewer cannot show what covers 9 in 10
 
 
 def guard_of(ratios: Sequence[float] | np.ndarray, share: float = GUARDED) -> float:
-    """The margin g from 0 within which the next ratio of measured to predicted time stays, at most ``1 + g``, with
+    """The safety margin g >= 0 such that the next ratio of measured to predicted time is at most ``1 + g`` with
     probability `share`.
 
-    It is the ceil((n + 1) * share)-th smallest of the n ratios, less 1 (split conformal prediction, Vovk et al. 2005):
-    right for any distribution if the next network comes from where these came from. Of too few the largest is taken,
-    with which the probability is n / (n + 1).
+    It is the ceil((n + 1) * share)-th smallest of the n ratios, less 1 (split conformal prediction, Vovk et al. 2005).
+    That holds for any distribution, if the next network comes from the same one as these. With too few ratios it is
+    the largest, which covers the next one with probability n / (n + 1).
     """
     ordered = np.sort(np.asarray(ratios, dtype=float))
     if not len(ordered):
@@ -31,11 +31,11 @@ def guard_of(ratios: Sequence[float] | np.ndarray, share: float = GUARDED) -> fl
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well whole networks are predicted that the table was not fitted to.
+    """Predicted and measured times of whole networks that a latency model was not fitted to.
 
     Args:
-        predicted_ms: in the order of `measured_ms`.
-        measured_ms: as `nas.latency.table.timing` times networks, all in turn.
+        predicted_ms: predictions, in the order of `measured_ms`.
+        measured_ms: measurements, as `nas.latency.table.timing` times networks, all in turn.
     """
 
     predicted_ms: tuple[float, ...]
@@ -62,7 +62,7 @@ class HeldOut:
 
     @property
     def spearman(self) -> float | None:
-        """Rank correlation; None below three networks."""
+        """Rank correlation; None with fewer than three networks."""
         if self.nets < 3:
             return None
         from scipy.stats import spearmanr
@@ -72,17 +72,17 @@ class HeldOut:
 
     @property
     def ratios(self) -> np.ndarray:
-        """``measured / predicted``, shape ``(nets,)``: above 1 where a network is slower than it was said to be."""
+        """``measured / predicted``, shape ``(nets,)``: above 1 if a network is slower than predicted."""
         return np.asarray(np.array(self.measured_ms) / np.array(self.predicted_ms))
 
     def near(self, target_ms: float) -> HeldOut:
-        """The pairs predicted within a factor of `NEAR` of a target; all of them where those are too few."""
+        """The pairs predicted within a factor of `NEAR` of a target; all pairs if those are too few."""
         pairs = zip(self.predicted_ms, self.measured_ms, strict=True)
         close = [pair for pair in pairs if target_ms / NEAR <= pair[0] <= target_ms * NEAR]
         return HeldOut(*map(tuple, zip(*close, strict=True))) if len(close) >= LEAST_NEAR else self
 
     def guard(self, share: float = GUARDED) -> float:
-        """How far below a target `share` of the networks must be predicted to meet it: `guard_of` the ratios."""
+        """The safety margin by which `share` of the networks clear a target: `guard_of` the ratios."""
         return guard_of(self.ratios, share)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""How a network is timed: in turn with an anchor, until the median is known. Needs numpy alone; agents carry a copy.
+"""Times a network in turn with an anchor until its median is known. Needs only numpy; agents carry a copy.
 
-On a shared machine everything may take a tenth longer for minutes, or twice as long for a moment. A fixed small
-network, the anchor, is therefore run before and after every few runs of the network in question; what both suffer
-cancels in their quotient. On a 2-core machine with four busy processes, ten medians of one network differed by 126 %,
-the quotients by 9 %.
+On a shared machine everything may take a tenth longer for minutes, or twice as long for a moment. So a fixed small
+network, the anchor, runs before and after every few runs of the network; what slows down both cancels in their
+quotient. On a 2-core machine with four busy processes, ten medians of a network differed by 126 %, the quotients by
+9 %.
 
-Neighbours on other cores, or other virtual machines, also take away cache that all share. The anchor, which needs
-little, hardly feels it, and networks feel it each in its own measure. A second, far anchor leans on that cache: what
-share of its excess a network has is found by regression within the measurement (a control variate), and taken out
-(``benchmarks/anchors.py``).
+Neighbours on other cores, or other virtual machines, also take away shared cache. The anchor needs little of it and
+hardly feels that; each network feels it to its own degree. A second anchor, the far anchor, depends on that cache.
+Regression within the measurement (a control variate) finds the network's share of the far anchor's slowdown, and the
+latency is corrected for it (``benchmarks/anchors.py``).
 
-A network finds the caches full of the anchors. One of a millisecond takes twice as long in its first run and 5 to 12 %
-longer in its third to fifth than from the tenth on; it is run for ten milliseconds before its runs count.
+A network finds the caches full of the anchors. A network of a millisecond takes twice as long in its first run, and 5
+to 12 % longer in its third to fifth than from the tenth on. So it runs for ten milliseconds before its runs count.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ import numpy as np
 GOAL = 0.01  # half the confidence interval of the median, relative to it
 CONFIDENCE = 0.95
 MIN_ROUNDS = 12
-MIN_SECONDS = 0.3  # noise comes in bursts: runs of one burst agree among themselves
-FAR_SECONDS = 1.5  # with a far anchor at least: what it feels comes and goes in seconds
+MIN_SECONDS = 0.3  # noise comes in bursts, so runs of one moment resemble each other
+FAR_SECONDS = 1.5  # the minimum with a far anchor: the load on the shared cache varies over seconds
 MAX_SECONDS = 4.0
-SLOW_SECONDS = 0.3  # a network that is run a dozen times at most: not in more than one place in memory
+SLOW_SECONDS = 0.3  # a network slower than this gets a dozen runs at most, from one place in memory
 WARM_UP_SECONDS = 0.75
 WARM_UP_RUNS = 4
 WARM_UP_GOAL = 0.02
-BURST = 3  # runs in a row, of which the median counts
-BURST_SECONDS = 0.05  # fewer of a slow network
-SETTLING_SECONDS = 0.01  # of runs that do not count, before each burst; and more runs in it of a quick network
-SETTLING_RUNS = 2  # at least; one where a burst is one run, none of a network slower than `SLOW_SECONDS`
-LONGEST = 250  # runs, so that a clock that stands still ends the burst
-PEAK_SHARE, SHARE_FALLOFF = 0.9, 1.6  # of `expected_share`: its peak, and how quickly it falls to either side
-SHARE_SIGMA, MAX_SHARE = 0.15, 1.5  # of the share of the far anchor's excess that a network has: spread, most
-SMOOTHED_ROUNDS = 3  # rounds that what the far anchor feels lasts for at least
+BURST = 3  # runs in a row; their median counts
+BURST_SECONDS = 0.05  # a slow network has fewer runs in a burst
+SETTLING_SECONDS = 0.01  # of runs before each burst that do not count; a quick network's burst is as long as this
+SETTLING_RUNS = 2  # at least; one if a burst is a single run, none for a network slower than `SLOW_SECONDS`
+LONGEST = 250  # runs, so that a burst ends even if the clock stands still
+PEAK_SHARE, SHARE_FALLOFF = 0.9, 1.6  # of `expected_share`: its maximum, and how quickly it falls to either side
+SHARE_SIGMA, MAX_SHARE = 0.15, 1.5  # of a network's share of the far anchor's slowdown: standard deviation, maximum
+SMOOTHED_ROUNDS = 3  # what the far anchor feels lasts for this many rounds or more
 PASSES = 10
-OUTLYING = 2.0  # standard deviations, beyond which a burst counts for less
-TWO_SIDED = 1.96  # standard errors to either side that hold 95 %
+OUTLYING = 2.0  # standard deviations beyond which a burst weighs less
+TWO_SIDED = 1.96  # standard errors to either side that contain 95 %
 
 Run = Callable[[], object]
 
@@ -54,10 +54,10 @@ class Samples:
     """Durations in seconds, in order of time.
 
     Args:
-        runs: of the network, every one.
-        rounds: of the network, the median of each burst.
-        anchors: of the anchor around each burst; all 1 without an anchor.
-        far: of the far anchor around each burst; empty without one.
+        runs: duration of every run of the network.
+        rounds: median of each burst of runs of the network.
+        anchors: duration of the anchor around each burst; all 1 without an anchor.
+        far: duration of the far anchor around each burst; empty without one.
     """
 
     runs: tuple[float, ...]
@@ -67,16 +67,15 @@ class Samples:
 
     @property
     def quotients(self) -> np.ndarray:
-        """Each burst over its anchor, shape ``(rounds,)``; with a far anchor, as they would be if all bursts had found
-        the shared cache in its median `state`."""
+        """Each burst over its anchor, shape ``(rounds,)``. With a far anchor, corrected to the median `state`."""
         if not self.far:
             return np.asarray(np.array(self.rounds) / np.array(self.anchors))
-        high, state = self._logs
-        return np.asarray(np.exp(high - self.share * (state - np.median(state))))
+        network, state = self._logs
+        return np.asarray(np.exp(network - self.share * (state - np.median(state))))
 
     @property
     def share(self) -> float:
-        """What share of the far anchor's excess the network has; 0 without a far anchor."""
+        """The network's share of the far anchor's slowdown; 0 without a far anchor."""
         return fit_share(*self._logs, self._expected_share)[0] if self.far else 0.0
 
     @property
@@ -85,71 +84,80 @@ class Samples:
 
     @cached_property
     def _logs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logarithms of each burst and of the far anchor, over the anchor."""
+        """Logarithms of each burst and of the far anchor, both over the anchor."""
         anchors = np.log(np.array(self.anchors))
         return np.log(np.array(self.rounds)) - anchors, np.log(np.array(self.far)) - anchors
 
     @property
     def state(self) -> float:
-        """Median of the far anchor over the anchor; 1 without one."""
+        """State of the shared cache: the median of the far anchor over the anchor; 1 without a far anchor."""
         return float(np.median(np.array(self.far) / np.array(self.anchors))) if self.far else 1.0
 
     def at_baseline(self, anchor_ms: float, state: float = 1.0) -> np.ndarray:
-        """Ms of each burst, were the anchor to take `anchor_ms` and the `state` to be this; shape ``(rounds,)``."""
+        """Milliseconds of each burst if the anchor took `anchor_ms` in this `state`; shape ``(rounds,)``."""
         return np.asarray(self.quotients * anchor_ms * (state / self.state) ** self.share)
 
     @property
     def anchor_ms(self) -> float:
-        """Median of the anchor, in milliseconds."""
+        """Median of the anchor in milliseconds."""
         return float(np.median(self.anchors)) * 1e3
 
     def half_width(self, baseline_state: float | None = None) -> float:
-        """Half the confidence interval of the median, relative to it: that of `quotients`, and of what the network's
-        share does not tell of the way to the usual state. The two are added, which is on the safe side."""
+        """Half the confidence interval of the median, relative to the median.
+
+        It is the interval of `quotients`, plus the uncertainty of the correction to `baseline_state`. Adding the two is
+        conservative.
+        """
         quotients = self.quotients
         low, high = median_interval(quotients)
         width = float((high - low) / 2 / np.median(quotients))
         if not self.far or baseline_state is None:
             return width
-        _, doubt = fit_share(*self._logs, self._expected_share)
-        return width + TWO_SIDED * doubt * abs(math.log(baseline_state / self.state))
+        _, error = fit_share(*self._logs, self._expected_share)
+        return width + TWO_SIDED * error * abs(math.log(baseline_state / self.state))
 
 
 def expected_share(taken: float, far: float) -> float:
-    """The share of the far anchor's excess to expect of a network before anything is known but times: one as quick as
-    the far anchor feels what that feels, a much quicker one stays in a core's own caches, a much slower one waits for
-    them for less of its time.
+    """The share of the far anchor's slowdown to expect of a network, given only their times in the same unit.
 
-    The shape is that of 249 networks over 14 rounds in six minutes, as the far anchor's excess fell by 18 %: networks
-    of 0.54, 1.04, 1.7, 2.5, 4.1, 5.9, 10 and 18 ms had 0.05, 0.47, 0.76, 0.81, 0.47, 0.13, -0.04 and 0.05 of it
-    (standard errors 0.02 to 0.07), the far anchor taking 1.9 ms.
+    A network as quick as the far anchor feels the same as it does. A much quicker one stays in a core's own caches; a
+    much slower one waits for them for less of its time.
+
+    The shape fits 249 networks over 14 rounds in six minutes, while the far anchor's slowdown fell by 18 %: networks of
+    0.54, 1.04, 1.7, 2.5, 4.1, 5.9, 10 and 18 ms had shares of 0.05, 0.47, 0.76, 0.81, 0.47, 0.13, -0.04 and 0.05
+    (standard errors 0.02 to 0.07); the far anchor took 1.9 ms.
     """
     return PEAK_SHARE * math.exp(-SHARE_FALLOFF * math.log(taken / far) ** 2)
 
 
-def fit_share(high: np.ndarray, state: np.ndarray, expected: float) -> tuple[float, float]:
-    """By how much `high` rises where `state` does by one, and the standard error of that: Bayesian linear regression,
-    from the `expected` slope on, with outlying bursts held back. Both are logarithms, of shape ``(rounds,)``, and are
-    smoothed first: the noise of single bursts in `state` would make the slope too small."""
-    high, state = _smoothed(high), _smoothed(state)
-    high, state = high - np.median(high), state - np.median(state)
+def fit_share(network: np.ndarray, state: np.ndarray, expected: float) -> tuple[float, float]:
+    """The slope of `network` over `state`, and its standard error, by Bayesian linear regression.
+
+    Both arrays are smoothed first, because the noise of single bursts in `state` would bias the slope towards zero.
+    Outlying bursts weigh less.
+
+    Args:
+        network: logarithms of the bursts over the anchor, shape ``(rounds,)``.
+        state: logarithms of the far anchor over the anchor, shape ``(rounds,)``.
+        expected: mean of the slope before any data; its standard deviation is `SHARE_SIGMA`.
+    """
+    network, state = _smoothed(network), _smoothed(state)
+    network, state = network - np.median(network), state - np.median(state)
     slope = expected
     for _ in range(PASSES):
-        left = high - slope * state
-        left -= np.median(left)
-        spread = 1.4826 * max(float(np.median(np.abs(left))), 1e-6)
-        weight = 1 / np.maximum(1.0, np.abs(left) / (OUTLYING * spread)) / SMOOTHED_ROUNDS  # of means that overlap
-        known = float((weight * state**2).sum()) + (spread / SHARE_SIGMA) ** 2
-        slope = (float((weight * state * high).sum()) + expected * (spread / SHARE_SIGMA) ** 2) / known
-    return min(max(slope, 0.0), MAX_SHARE), spread / math.sqrt(known)
+        residual = network - slope * state
+        residual -= np.median(residual)
+        spread = 1.4826 * max(float(np.median(np.abs(residual))), 1e-6)
+        weight = 1 / np.maximum(1.0, np.abs(residual) / (OUTLYING * spread)) / SMOOTHED_ROUNDS  # the means overlap
+        precision = float((weight * state**2).sum()) + (spread / SHARE_SIGMA) ** 2
+        slope = (float((weight * state * network).sum()) + expected * (spread / SHARE_SIGMA) ** 2) / precision
+    return min(max(slope, 0.0), MAX_SHARE), spread / math.sqrt(precision)
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    return (
-        np.convolve(values, np.full(SMOOTHED_ROUNDS, 1 / SMOOTHED_ROUNDS), "valid")
-        if len(values) > SMOOTHED_ROUNDS
-        else values
-    )
+    if len(values) <= SMOOTHED_ROUNDS:
+        return values
+    return np.convolve(values, np.full(SMOOTHED_ROUNDS, 1 / SMOOTHED_ROUNDS), "valid")
 
 
 def sample(
@@ -159,38 +167,39 @@ def sample(
     far: Run | None = None,
     baseline_state: float | None = None,
 ) -> Samples:
-    """Run until steady, then in turn with the anchors until the median is known closely, or a cap is met.
+    """Run a network until it is warm, then in turn with the anchors until its median is known to `GOAL`, or until
+    `MAX_SECONDS` have passed.
 
     Args:
-        runs: the network, loaded once or several times, each into memory of its own; bursts take them in turn, for
-            where it happens to lie makes it a percent or two faster or slower as long as it lies there.
-        anchor: that it is held against.
-        clock: seconds.
-        far: the far anchor.
-        baseline_state: that the median is to be told for; None is the one that is met.
+        runs: runs of the network, loaded once or several times. Bursts alternate between the loads, because the place
+            in memory makes a network a percent or two faster or slower.
+        anchor: run of the anchor.
+        clock: returns seconds.
+        far: run of the far anchor.
+        baseline_state: state that the median is corrected to; None is the state during this measurement.
     """
 
-    def burst(one: Run, count: int) -> list[float]:
+    def burst(run: Run, count: int) -> list[float]:
         taken: list[float] = []
         while len(taken) < count and sum(taken) < WARM_UP_SECONDS:  # one run of a slow network is enough
             start = clock()
-            one()
+            run()
             taken.append(clock() - start)
         return taken
 
-    def settled(one: Run, typical: float) -> list[float]:
-        """A burst after runs that do not count: they find their weights driven out of the caches by the other's."""
+    def settled(run: Run, typical: float) -> list[float]:
+        """A burst after runs that do not count, because the other networks have filled the caches."""
         quick = min(LONGEST, math.ceil(SETTLING_SECONDS / typical))
         count = max(1, min(BURST, int(BURST_SECONDS / typical)), quick)
         lead = 0 if anchor is None or typical > SLOW_SECONDS else max(SETTLING_RUNS, quick) if count > 1 else 1
-        taken = burst(one, lead + count)
+        taken = burst(run, lead + count)
         return taken[lead:] or taken[-1:]
 
-    def held(one: Run | None, typical: float) -> float:
-        return float(np.median(settled(one, typical))) if one else 1.0
+    def median_of(run: Run | None, typical: float) -> float:
+        return float(np.median(settled(run, typical))) if run else 1.0
 
-    def warm(one: Run | None) -> float:
-        return max(_warm(partial(burst, one, WARM_UP_RUNS), clock), 1e-9) if one else 1.0
+    def warm(run: Run | None) -> float:
+        return max(_warm(partial(burst, run, WARM_UP_RUNS), clock), 1e-9) if run else 1.0
 
     def between(values: list[float]) -> tuple[float, ...]:
         return tuple(np.convolve(values, [0.5, 0.5], "valid"))
@@ -198,33 +207,33 @@ def sample(
     typical = warm(runs[0])
     if typical > SLOW_SECONDS:
         runs = runs[:1]
-    for one in runs[1:]:
-        warm(one)
+    for run in runs[1:]:
+        warm(run)
     near_typical, far_typical = warm(anchor), warm(far)
     least = FAR_SECONDS if far else MIN_SECONDS
     every: list[float] = []
     rounds: list[float] = []
-    around, far_around = [held(anchor, near_typical)], [held(far, far_typical)]
+    around, far_around = [median_of(anchor, near_typical)], [median_of(far, far_typical)]
     begin = clock()
     check_at = MIN_ROUNDS
     while True:
         taken = settled(runs[len(rounds) % len(runs)], typical)
         every += taken
         rounds.append(float(np.median(taken)))
-        around.append(held(anchor, near_typical))
-        far_around.append(held(far, far_typical))
+        around.append(median_of(anchor, near_typical))
+        far_around.append(median_of(far, far_typical))
         spent = clock() - begin
-        found = Samples(tuple(every), tuple(rounds), between(around), between(far_around) if far else ())
+        samples = Samples(tuple(every), tuple(rounds), between(around), between(far_around) if far else ())
         if spent >= MAX_SECONDS and len(rounds) >= 3:
-            return found
+            return samples
         if len(rounds) >= check_at and spent >= least:
-            if found.half_width(baseline_state) <= GOAL:
-                return found
+            if samples.half_width(baseline_state) <= GOAL:
+                return samples
             check_at = math.ceil(len(rounds) * 1.2)
 
 
 def _warm(burst: Callable[[], list[float]], clock: Callable[[], float]) -> float:
-    """Run until two bursts agree; the median of the last, in seconds."""
+    """Run bursts until two in a row agree; the median of the last one, in seconds."""
     begin = clock()
     before = math.inf
     while True:
@@ -240,8 +249,8 @@ def median_interval(values: list[float] | np.ndarray, confidence: float = CONFID
     """A confidence interval of the median that holds for any distribution: two order statistics.
 
     The number of values below the true median is binomial (n, 1/2), so the k-th smallest and the k-th largest enclose
-    it with probability ``1 - 2 P(B < k)``; the largest k that gives `confidence` is taken. Values too few for any k
-    give all of their range.
+    it with probability ``1 - 2 P(B < k)``. The largest k that gives `confidence` is used. If there are too few values
+    for any k, the interval is their whole range.
 
     >>> median_interval([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
     (1.0, 6.0)

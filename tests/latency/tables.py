@@ -1,4 +1,4 @@
-"""Spaces that are timed in no time, and devices that are made up."""
+"""Spaces that are quick to time, and made-up devices."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ stages:
 
 
 def made_up(archs: list[Arch], seed: int = 0) -> tuple[Columns, np.ndarray]:
-    """A device that is exactly linear in the columns."""
+    """The columns and coefficients of a device that is exactly linear in them."""
     columns = Columns.seen_in(archs)
     largest = columns.of_networks(archs).max(axis=0)
     return columns, np.random.default_rng(seed).uniform(0.1, 1, len(largest)) / np.maximum(largest, 1)

@@ -1,4 +1,4 @@
-"""Device models from measurements: exact truth is recovered, Pixel 1 holds its figures, bad files are told by line."""
+"""Device models from measurements: exact devices are recovered, and pixel1 agrees with published figures."""
 
 import importlib.util
 import json
@@ -43,7 +43,7 @@ def pixel1() -> LatencyTable:
 
 @pytest.fixture(scope="module")
 def truth(pixel1: LatencyTable) -> list[Measured]:
-    """Networks of mbconv on an imaginary phone whose every operator takes 0.7 of a Pixel 1's time."""
+    """Networks of mbconv on an imaginary phone that takes 0.7 of a Pixel 1's time for every operator."""
     space = load_space("mbconv")
     archs = [space.sample(seed) for seed in range(160)]
     return [Measured(arch, 0.7 * float(ms)) for arch, ms in zip(archs, pixel1.many(archs), strict=True)]
@@ -54,40 +54,41 @@ def off(table: LatencyTable, measured: list[Measured]) -> np.ndarray:
 
 
 def test_a_device_without_noise_is_recovered(truth: list[Measured]) -> None:
-    """Without a prior, unseen networks are predicted within 1 %, and no more are wanted."""
+    """Without a prior, unseen networks are predicted to 1 %, and no more networks are wanted."""
     done = calibrate(truth[:120], "phone")
     assert off(done.table, truth[120:]).max() < 0.01
     assert done.table.error.worst < 0.05
     assert done.wanted == 0
 
 
-def test_a_prior_to_scale_takes_the_fewest_networks(truth: list[Measured], pixel1: LatencyTable) -> None:
-    """Eight networks find the scale, and operators never measured are answered for; without a prior they are not."""
+def test_a_scaled_prior_needs_the_fewest_networks(truth: list[Measured], pixel1: LatencyTable) -> None:
+    """Eight networks find the scale, and operators that were not measured are predicted, but not without a prior."""
     done = calibrate(truth[:FEWEST], "phone", prior=pixel1)
     assert off(done.table, truth[FEWEST:]).mean() < 0.02
     assert done.wanted >= TRUSTED - FEWEST
     plain = [Measured(reference("mobilenet_v2", resolution=side), side / 4) for side in range(128, 256, 8)]
     with_se = reference("mobilenet_v3_large")
     assert calibrate(plain, "phone", prior=pixel1).table(with_se).ms > 0
-    with pytest.raises(InputError, match="has met no se"):
+    with pytest.raises(InputError, match=r"\bse\b"):
         calibrate(plain, "phone").table(with_se)
 
 
 def test_noise_is_measured_by_cross_validation(truth: list[Measured]) -> None:
-    """With 10 % noise the error told is the noise, not the fit's own residual."""
+    """With 10 % noise the reported error is the noise, not the residual of the fit."""
     rng = np.random.default_rng(0)
     noisy = [Measured(one.arch, one.ms * float(np.exp(0.1 * rng.standard_normal()))) for one in truth]
     assert 0.06 < calibrate(noisy, "phone").table.error.mape < 0.16
 
 
-def test_too_few_networks_are_refused(truth: list[Measured]) -> None:
-    with pytest.raises(InputError, match=f"at least {FEWEST} different networks, got 1"):
+def test_too_few_networks_are_an_error(truth: list[Measured]) -> None:
+    """Measurements of the same network count once."""
+    with pytest.raises(InputError, match=f"{FEWEST} .*got 1"):
         calibrate([truth[0]] * 50, "phone")
 
 
 @pytest.mark.parametrize("space", ["v3_like", "proxyless"])
 def test_pixel1_ranks_and_predicts_networks_of_both_tunas_spaces(space: str, pixel1: LatencyTable) -> None:
-    """Networks that it was not fitted to; ``benchmarks/pixel1.py`` does the same with ten times as many."""
+    """On networks that it was not fitted to; ``benchmarks/pixel1.py`` does the same with ten times as many."""
     draws = benchmark("pixel1")
     measured = draws.drawn(getattr(draws, space)(TUNAS), 300, seed=99)
     predicted = pixel1.many([one.arch for one in measured])
@@ -96,7 +97,8 @@ def test_pixel1_ranks_and_predicts_networks_of_both_tunas_spaces(space: str, pix
 
 
 def test_pixel1_orders_the_networks_of_the_v3_paper(pixel1: LatencyTable) -> None:
-    """As published (final version), but for pairs within 5 %; V3-Large lies between its two published figures."""
+    """The order is as published (final version), except for pairs within 5 %; V3-Large lies between its two published
+    figures."""
     table = benchmark("pixel1").V3_TABLE
     final = {name: ms for name, (_, ms) in table.items()}
     predicted = {name: pixel1(reference(name)).ms for name in table}
@@ -121,7 +123,7 @@ def test_pixel1_scales_to_small_networks_as_published(name: str, pixel1: Latency
 
 
 def test_pixel1_covers_the_mbconv_family_at_any_width_and_resolution(pixel1: LatencyTable) -> None:
-    """Kernels it never met included; wider and larger is slower."""
+    """That includes kernels that it was not fitted to; wider and larger networks are slower."""
     names = ["efficientnet_b0", "mobilenet_v3_small", "mnasnet_a1", "proxylessnas_gpu", "fbnet_c", "mobilenet_v2"]
     for name in names:
         sizes = [(0.5, 96), (0.75, 160), (1.0, 224), (1.4, 288)]
@@ -129,7 +131,7 @@ def test_pixel1_covers_the_mbconv_family_at_any_width_and_resolution(pixel1: Lat
         assert np.all(np.diff(ms) > 0)
 
 
-def test_a_bundled_model_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_a_bundled_model_names_its_source_and_licence(tmp_path: Path) -> None:
     for name, path in bundled().items():
         table = LatencyTable.load(path)
         assert all((table.source, table.licence, table.notes)), name
@@ -151,27 +153,26 @@ def test_networks_may_be_named_filed_or_written_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "names"),
     [
-        ("", ":1: a CSV of measurements has the columns network and ms"),
-        ("network,latency\n", "missing: ms"),
-        ("x" * 200_000, ":1: broken CSV"),
-        ("network,ms\n", "no measurements below its header"),
-        ("network,ms\nmobilenet_v2,0\n", ":2: ms must be a positive number, got '0'"),
-        ("network,ms\nmobilenet_v2,3\nmobilenet_v2,nan\n", ":3: ms must be a positive number, got 'nan'"),
-        ("ms,network\n5\n", ":2: a line has no network"),
-        ("network,ms\nmobilenet_v2\n", ":2: ms must be a positive number, got ''"),
-        ("network,ms\nmobilnet_v2,3\n", ":2: no reference is called 'mobilnet_v2'; did you mean mobilenet_v2"),
-        ("network,ms\nnet.json,3\n", ":2: cannot read "),
-        ('network,ms\n"{""schema"": 9}",3\n', ":2: not an architecture this version reads"),
+        ("", r"bad\.csv:1: .*network and ms"),
+        ("network,latency\n", r"bad\.csv:1: .*add ms"),
+        ("x" * 200_000, r"bad\.csv:1: .*CSV"),
+        ("network,ms\n", r"bad\.csv .*header"),
+        ("network,ms\nmobilenet_v2,0\n", r"bad\.csv:2: ms .*'0'"),
+        ("network,ms\nmobilenet_v2,3\nmobilenet_v2,nan\n", r"bad\.csv:3: ms .*'nan'"),
+        ("ms,network\n5\n", r"bad\.csv:2: .*network"),
+        ("network,ms\nmobilenet_v2\n", r"bad\.csv:2: ms .*''"),
+        ("network,ms\nmobilnet_v2,3\n", r"bad\.csv:2: .*'mobilnet_v2'.* mobilenet_v2"),
+        ("network,ms\nnet.json,3\n", r"bad\.csv:2: .*net\.json"),
+        ('network,ms\n"{""schema"": 9}",3\n', r"bad\.csv:2: .*9"),
     ],
 )
-def test_bad_measurements_are_told_with_their_line(text: str, says: str, tmp_path: Path) -> None:
+def test_bad_measurements_are_errors_with_their_line(text: str, names: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=names):
         read_measurements(path)
-    assert says in str(caught.value)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -184,7 +185,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 def test_a_phone_is_calibrated_and_used_from_the_command_line(
     truth: list[Measured], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """CSV to model to prediction; the model written is the one `calibrate` returns."""
+    """From a CSV to a model file to predictions."""
     rows = [json.dumps(one.arch.to_json()).replace('\\"', '""') + f",{one.ms}" for one in truth[:40]]
     (tmp_path / "phone.csv").write_text("\n".join(["network,ms", *rows]))
     out = tmp_path / "phone.json"

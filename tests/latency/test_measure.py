@@ -96,14 +96,14 @@ class Clock:
 
 
 def test_a_slow_start_is_warmed_up_and_not_counted() -> None:
-    """Durations that fall before they settle do not appear among the samples."""
+    """Durations that fall before they settle are not among the samples."""
     clock = Clock()
     run = clock.takes(0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.02, 0.02, 0.01)
     assert set(np.round(sample([run], clock=clock).runs, 9)) == {0.01}
 
 
 def test_sampling_ends_when_the_median_is_known_and_at_the_cap_when_it_cannot_be() -> None:
-    """A steady clock needs the fewest rounds or seconds; wild noise stops at the cap of time, with more."""
+    """A steady clock needs the minimum of rounds or seconds; strong noise stops at the maximum of seconds."""
     clock = Clock()
     few = sample([clock.takes(0.02)], clock=clock)
     assert few.half_width() < 1e-9
@@ -123,7 +123,7 @@ def test_sampling_ends_when_the_median_is_known_and_at_the_cap_when_it_cannot_be
         lambda now: 3.0 if int(now * 3) % 5 == 0 else 1.0,  # bursts
     ],
 )
-def test_what_the_whole_machine_suffers_cancels_against_the_anchor(slower: Callable[[float], float]) -> None:
+def test_load_on_the_whole_machine_cancels_against_the_anchor(slower: Callable[[float], float]) -> None:
     """The network takes four times as long as the anchor, whatever the machine does."""
     clock = Clock(slower)
     found = sample([clock.takes(0.008)], clock.takes(0.002), clock)
@@ -132,7 +132,7 @@ def test_what_the_whole_machine_suffers_cancels_against_the_anchor(slower: Calla
 
 
 class Neighbour(Clock):
-    """A machine whose neighbours take cache away, by another amount each moment; every network feels its own share."""
+    """A machine whose neighbours take cache away, a varying amount; each network feels its own share of it."""
 
     def __init__(self, level: float = 0.0) -> None:
         super().__init__()
@@ -149,21 +149,21 @@ class Neighbour(Clock):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8, 1.2])
 @pytest.mark.parametrize("level", [0.0, 0.1])
-def test_each_network_is_relieved_of_its_share_of_what_the_far_anchor_feels(
+def test_each_network_is_corrected_by_its_share_of_the_far_anchors_slowdown(
     share: float, level: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neighbours slow the far anchor by up to a third, the network by a share of that which nobody tells; over some
-    moments it is found, and what comes out is the network in the usual state, to 3 %, not 20 % off."""
+    """Neighbours slow the far anchor by up to a third, and the network by an unknown share of that. The share is found,
+    and the result is the network in the baseline state, to 3 % instead of 20 %."""
     monkeypatch.setattr(sampling, "FAR_SECONDS", 3.0)
     clock = Neighbour(level)
     found = sample([clock.feels(0.003, share)], clock.feels(0.004, 0.0), clock, clock.feels(0.002, 1.0))
     assert found.share == pytest.approx(share, abs=0.2)
-    told = float(np.median(found.at_baseline(4.0, 0.5 * np.exp(0.05))))
-    assert told == pytest.approx(3 * np.exp(share * 0.05), rel=0.03)
+    ms = float(np.median(found.at_baseline(4.0, 0.5 * np.exp(0.05))))
+    assert ms == pytest.approx(3 * np.exp(share * 0.05), rel=0.03)
 
 
-def test_a_network_loaded_several_times_is_told_by_the_middle_of_its_loads() -> None:
-    """Loads are run in turn, equally often; one that lies badly does not tell for all, and the interval knows of it."""
+def test_a_network_loaded_several_times_takes_the_median_of_its_loads() -> None:
+    """Loads run in turn, equally often; one slow load does not decide the median, but widens the interval."""
     clock = Clock()
     found = sample([clock.takes(ms / 1e3) for ms in (10.0, 10.1, 10.9)], clock.takes(0.004), clock)
     assert float(np.median(found.rounds)) * 1e3 == pytest.approx(10.1)
@@ -175,7 +175,7 @@ def test_a_network_loaded_several_times_is_told_by_the_middle_of_its_loads() -> 
 
 @pytest.mark.parametrize("ms", [0.1, 0.35, 1.0, 4.0, 30.0, 100.0])
 def test_a_burst_counts_from_the_tenth_millisecond_on(ms: float) -> None:
-    """A network that is slow for ten milliseconds after each anchor is told by what it takes then."""
+    """Of a network that is slow for ten milliseconds after each anchor, only the later runs count."""
     clock = Clock()
     since = [0.0]
 
@@ -190,42 +190,42 @@ def test_a_burst_counts_from_the_tenth_millisecond_on(ms: float) -> None:
     assert set(np.round(np.array(found.rounds) * 1e3, 6)) == {ms}
 
 
-def test_a_slow_network_is_not_run_more_often_than_it_takes() -> None:
-    """A network of ten seconds a run: one to warm up, twice, and three rounds."""
+def test_a_slow_network_has_the_fewest_runs() -> None:
+    """A network of ten seconds a run has two runs to warm up and three rounds."""
     clock = Clock()
     found = sample([clock.takes(10.0)] * 3, clock.takes(0.004), clock)
     assert len(found.runs) == 3
     assert clock.now < 10 * 5 + 2
 
 
-def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warning appears iff the interval stayed wider than the goal; the anchor's usual time scales the figure."""
+def test_a_noisy_machine_gives_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning appears iff the interval is wider than the goal or the drift is large; the baseline scales `ms`."""
     monkeypatch.setattr(room, "baseline_ms", lambda now_ms, *_: now_ms / slower)
-    held = AnchorRuns(lambda: None, None)  # type: ignore[arg-type]
+    anchors = AnchorRuns(lambda: None, None)  # type: ignore[arg-type]
 
     slower = 1.05
 
-    def found(*rounds: float) -> None:
+    def sampled(*rounds: float) -> None:
         samples = sampling.Samples(rounds, rounds, (0.005,) * len(rounds))
-        monkeypatch.setattr(room, "sample", lambda runs, held, far, baseline_state: samples)
+        monkeypatch.setattr(room, "sample", lambda runs, anchor, far, baseline_state: samples)
 
-    found(*[0.001, 0.002] * 30)
-    assert "noisy" in str(timed([lambda: None], held, "torch", 1, 1).warning)
-    found(*[0.001] * 30)
-    calm = timed([lambda: None], held, "torch", 1, 1, keep_samples=True)
+    sampled(*[0.001, 0.002] * 30)
+    assert "noisy" in str(timed([lambda: None], anchors, "torch", 1, 1).warning)
+    sampled(*[0.001] * 30)
+    calm = timed([lambda: None], anchors, "torch", 1, 1, keep_samples=True)
     assert calm.warning is None
     assert (calm.ms, calm.drift) == (pytest.approx(1 / 1.05), pytest.approx(0.05))
     assert (calm.iqr_ms, calm.runs, calm.source) == (0.0, 30, "measured")
     assert calm.samples_ms == (1.0,) * 30
     assert Latency.from_dict(json.loads(json.dumps(calm.to_dict()))) == calm
     slower = 1.25
-    assert "everything took 25% longer than usual" in str(timed([lambda: None], held, "torch", 1, 1).warning)
+    assert "25% longer" in str(timed([lambda: None], anchors, "torch", 1, 1).warning)
     slower = 0.75
-    assert "everything took 25% less than" in str(timed([lambda: None], held, "torch", 1, 1).warning)
+    assert "25% less" in str(timed([lambda: None], anchors, "torch", 1, 1).warning)
 
 
-def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is kept between processes, apart for each device and number of threads; a damaged file starts anew."""
+def test_the_baseline_is_the_lower_quartile_of_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cached separately for each device and number of threads; a damaged file is replaced."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     assert baseline_ms(2.0, "cpu", 1) == 2.0
     seen = [baseline_ms(ms, "cpu", 1) for ms in (1.0, 1.1, 1.2, 9.0)]
@@ -236,16 +236,16 @@ def test_the_usual_time_is_the_lower_quartile_of_what_was_seen(tmp_path: Path, m
     assert baseline_ms(7.0, "cpu", 1) == 7.0
 
 
-def test_what_a_machine_was_like_long_ago_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that has become slower for good is told as it is after a week, not as it was."""
+def test_the_baseline_forgets_measurements_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has become slower for good has the slower baseline after a week."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    for moment, ms, told in ((0.0, 1.0, 1.0), (5.0, 2.0, 1.25), (8.0, 2.0, 2.0)):
+    for moment, ms, expected in ((0.0, 1.0, 1.0), (5.0, 2.0, 1.25), (8.0, 2.0, 2.0)):
         monkeypatch.setattr("nas.latency.anchor.time", lambda moment=moment: (20_000 + moment) * 86400)
-        assert baseline_ms(ms, "cpu", 1) == told
+        assert baseline_ms(ms, "cpu", 1) == expected
 
 
 def test_one_measurement_at_a_time(tmp_path: Path) -> None:
-    """Two processes that measure at once, in each other's way: their times within the lock do not overlap."""
+    """The times that three processes spend within the lock do not overlap."""
     code = (
         "import time; from nas.latency.isolation import isolated\n"
         "with isolated(1):\n start = time.monotonic(); time.sleep(0.3); print(start, time.monotonic())"
@@ -255,8 +255,8 @@ def test_one_measurement_at_a_time(tmp_path: Path) -> None:
     assert all(one[1] <= other[0] for one, other in pairwise(spans))
 
 
-def test_a_measurement_leaves_the_cores_as_they_were() -> None:
-    """Pinned within, where the system can, and free again after, also after an error."""
+def test_a_measurement_restores_the_cores() -> None:
+    """The process is pinned within, and free again afterwards, also after an error."""
     before = os.sched_getaffinity(0)
 
     def fail() -> None:
@@ -280,7 +280,7 @@ def test_the_published_order_is_measured() -> None:
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch", "openvino"])
-def test_runtimes_measure_and_leaves_the_process_as_it_was(runtime: str) -> None:
+def test_runtimes_measure_and_restore_the_process(runtime: str) -> None:
     """A positive median with its spread; torch's thread count is restored."""
     import torch
 
@@ -296,7 +296,7 @@ def test_runtimes_measure_and_leaves_the_process_as_it_was(runtime: str) -> None
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 @pytest.mark.parametrize("arch", [TINY, *(reference(name, 0.5, 64) for name in PROFILED)], ids=lambda a: a.key)
 def test_a_profile_has_one_time_per_part_of_the_network(runtime: str, arch: Arch) -> None:
-    """The parts the runtime times are the parts the table derives from the rows, one for one, all positive."""
+    """The timed parts are those that the table derives from the rows, one for one, and all times are positive."""
     network = build(arch)
     with runtime_of(runtime).prepare(network, arch.resolution, 1, 1) as prepared:
         profile = prepared.profile()
@@ -307,7 +307,7 @@ def test_a_profile_has_one_time_per_part_of_the_network(runtime: str, arch: Arch
 
 @pytest.mark.usefixtures("brief")
 def test_an_exported_file_is_measured_at_its_own_resolution(tmp_path) -> None:
-    """Bytes and file, fixed and open batch; a batch other than the fixed one is refused."""
+    """Bytes and files, fixed and open batches are measured; a batch other than the fixed one is an error."""
     network = build(TINY, 10)
     path = tmp_path / "net.onnx"
     path.write_bytes(onnx_bytes(network, 48, None))
@@ -316,18 +316,19 @@ def test_an_exported_file_is_measured_at_its_own_resolution(tmp_path) -> None:
     assert measure_onnx(fixed).ms > 0
     with pytest.raises(InputError, match="batch 1"):
         measure_onnx(fixed, batch=2)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"absent\.onnx"):
         measure_onnx(tmp_path / "absent.onnx")
-    with pytest.raises(InputError, match="cannot read this model"):
+    with pytest.raises(InputError, match="ONNX Runtime"):
         measure_onnx(b"not onnx")
 
 
-def test_a_model_that_fails_when_it_is_run_is_told() -> None:
-    """One line, though ONNX Runtime had loaded it."""
+def test_a_model_that_fails_when_it_runs_is_an_input_error() -> None:
+    """The error is one line, although ONNX Runtime could load the model."""
     reshape = helper.make_node("Reshape", ["x", "shape"], ["y"])
     model = model_of([reshape], {"shape": np.array([7, 11])})
-    with pytest.raises(InputError, match="ONNX Runtime cannot run this model: "):
+    with pytest.raises(InputError, match="ONNX Runtime") as caught:
         measure_onnx(model.SerializeToString())
+    assert "\n" not in str(caught.value)
 
 
 def test_onnx_computes_what_pytorch_computes_and_the_mode_is_kept() -> None:
@@ -350,14 +351,14 @@ def test_onnx_computes_what_pytorch_computes_and_the_mode_is_kept() -> None:
     "options", [{"threads": 0}, {"threads": 10**6}, {"threads": 1.0}, {"batch": 0}, {"batch": True}]
 )
 def test_threads_and_batch_are_bounded(options: dict) -> None:
-    """Out of bounds or of the wrong type is an `InputError` that says the bounds."""
-    with pytest.raises(InputError, match="must be a whole number from 1 to"):
+    """A value out of bounds or of the wrong type is an error that names the option and the value."""
+    ((name, value),) = options.items()
+    with pytest.raises(InputError, match=rf"{name} .*got {value!r}"):
         measure(TINY, **options)
 
 
-def test_an_unknown_runtime_is_told_with_the_known() -> None:
-    """The error lists what there is."""
-    with pytest.raises(InputError, match=r"'tvm'; known: onnxruntime, torch, torch-compile, executorch, openvino"):
+def test_an_unknown_runtime_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'tvm'.*onnxruntime, torch, torch-compile, executorch, openvino"):
         measure(TINY, "tvm")
 
 

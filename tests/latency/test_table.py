@@ -1,4 +1,4 @@
-"""A latency table: built, kept, read again, and what it predicts."""
+"""A latency table is built, cached, read again, and predicts."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.latency.tables import ONE, SMALL, made_up
 
 @pytest.fixture(scope="module")
 def table() -> LatencyTable:
-    """A table of mbconv on a made-up device: no clock involved."""
+    """A table of mbconv on a made-up device, without any timing."""
     space = load_space("mbconv")
     rng = np.random.default_rng(0)
     archs = [strange(space.sample(rng), rng) for _ in range(30)] + [space.sample(rng) for _ in range(10)]
@@ -48,8 +48,8 @@ def table() -> LatencyTable:
     )
 
 
-def test_charges_are_the_sums_of_columns(table: LatencyTable) -> None:
-    """Without residuals, the quick sum over rows is the product of columns and coefficients; equal rows cost the same
+def test_predictions_are_sums_of_columns(table: LatencyTable) -> None:
+    """Without residuals, the quick sum over rows is the product of columns and coefficients; equal rows cost the same,
     whichever objects they are."""
     archs = [load_space("mbconv").sample(seed) for seed in range(40)] + [reference(name) for name in REFERENCES]
     slowly = Columns(table.groups, table.columns).of_networks(archs) @ np.array(table.coefficients)
@@ -60,7 +60,7 @@ def test_charges_are_the_sums_of_columns(table: LatencyTable) -> None:
 
 
 def test_many_equals_one_by_one(table: LatencyTable) -> None:
-    """The same floats, in order, whether asked together, alone, or again."""
+    """The predictions are the same floats, in order, whether computed together, alone, or again."""
     space = load_space("mbconv")
     archs = [space.sample(seed) for seed in range(50)] + [reference(name) for name in REFERENCES]
     together = table.many(archs)
@@ -72,7 +72,7 @@ def test_many_equals_one_by_one(table: LatencyTable) -> None:
 
 
 def test_a_table_survives_its_file(table: LatencyTable, tmp_path: Path) -> None:
-    """Equal content and equal predictions after a round trip."""
+    """Its content and its predictions are equal after a round trip."""
     table.save(tmp_path / "t.json")
     again = LatencyTable.load(tmp_path / "t.json")
     assert again == table
@@ -96,8 +96,8 @@ def test_a_table_survives_its_file(table: LatencyTable, tmp_path: Path) -> None:
         ("error", {"predicted_ms": [1.0], "measured_ms": []}), ("error", {"predicted_ms": [0], "measured_ms": [1]}),
     ],
 )  # fmt: skip
-def test_a_broken_table_is_refused(table: LatencyTable, tmp_path: Path, field: str, value: object) -> None:
-    """One line that names the file, whichever field is broken."""
+def test_a_broken_table_is_an_error(table: LatencyTable, tmp_path: Path, field: str, value: object) -> None:
+    """The error names the file, whichever field is broken."""
     path = tmp_path / "t.json"
     table.save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
@@ -105,20 +105,20 @@ def test_a_broken_table_is_refused(table: LatencyTable, tmp_path: Path, field: s
         LatencyTable.load(path)
 
 
-def test_a_table_of_an_earlier_version_says_how_to_make_it_anew(table: LatencyTable, tmp_path: Path) -> None:
-    """What its coefficients mean has changed since. Of a later version nothing is known, and no advice is given."""
+def test_a_table_of_an_earlier_version_names_the_command_that_replaces_it(table: LatencyTable, tmp_path: Path) -> None:
+    """The meaning of its coefficients has changed since. Of a later version nothing is known, so there is no advice."""
     path = tmp_path / "t.json"
-    for schema, way_out in ((2, True), (99, False)):
+    for schema, fix in ((2, True), (99, False)):
         table.save(path)
         path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
         with pytest.raises(InputError, match=f"got {schema}") as caught:
             LatencyTable.load(path)
-        assert ("nas profile" in str(caught.value)) == way_out
+        assert ("nas profile" in str(caught.value)) == fix
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": 1}', "[" * 100_000])
-def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
-    """Broken JSON, other JSON, deep nesting."""
+def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, text: str) -> None:
+    """Broken JSON, other JSON, or deep nesting."""
     path = tmp_path / "t.json"
     path.write_text(text)
     with pytest.raises(InputError, match=r"t\.json"):
@@ -131,7 +131,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
 def test_tables_of_small_spaces_are_measured(
     text: str, nets: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Any space gets a real table with held-out networks; the second time it comes from the cache, equal."""
+    """Any space gets a real table with held-out networks; the second time the same table comes from the cache."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     monkeypatch.setattr(sample_networks, "HELD_OUT", 6)
     monkeypatch.setattr(sample_networks, "FITTED", (10, 10))
@@ -158,16 +158,16 @@ def test_tables_of_small_spaces_are_measured(
     assert LatencyTable.load(file).space_key == space.key
 
 
-def test_a_table_of_many_parts_is_read_again(table: LatencyTable, tmp_path: Path) -> None:
-    """As a deep space of many widths gives: 10,000 parts of a kind that were timed."""
+def test_a_table_of_many_parts_survives_its_file(table: LatencyTable, tmp_path: Path) -> None:
+    """A deep space with many widths has 10,000 timed parts of a kind."""
     points = tuple((32, 16 + at, 7, "relu") for at in range(10_000))
     many = replace(table, residuals={"expand": Residuals(points, (0.001,) * len(points))})
     many.save(tmp_path / "many.json")
     assert LatencyTable.load(tmp_path / "many.json") == many
 
 
-def test_a_table_is_built_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cache that cannot be written costs the next start a minute, and nothing else."""
+def test_a_table_is_built_without_a_writable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the next start takes a minute longer."""
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(room, "BUDGET_S", 1.0)
@@ -176,8 +176,8 @@ def test_a_table_is_built_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPa
     assert cached_table(parse_space(SMALL, "test")).fitted == 4 + PLAIN_NETS + LARGE_NETS
 
 
-def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What was profiled and timed before Ctrl-C is not timed again; a file of another kind in its place is no harm."""
+def test_an_interrupted_table_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Profiles and timings from before Ctrl-C are not repeated; another or damaged file in their place does no harm."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
     monkeypatch.setattr(room, "BUDGET_S", 2.0)
     monkeypatch.setattr(sample_networks, "FITTED", (6, 6))
@@ -185,8 +185,8 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
     space = parse_space(SMALL, "test")
 
     def stop_at(text: str, moment: int) -> None:
-        def progress(done: int, total: int, told: str) -> None:
-            if text in told and done == moment:
+        def progress(done: int, total: int, shown: str) -> None:
+            if text in shown and done == moment:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -225,20 +225,20 @@ def test_an_interrupted_table_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert [Checkpoint(part).profile(key) for key in "ab"] == [None, [(0.0, 1), (0.5, 2)]]
 
 
-def test_what_was_timed_long_ago_is_no_part_of_a_table_anew(tmp_path: Path) -> None:
-    """An interrupted call of an hour ago and more is forgotten, a younger one goes on."""
+def test_a_refresh_drops_stale_timings(tmp_path: Path) -> None:
+    """The timings of an interrupted call are used for an hour."""
     drop_stale(None)
     drop_stale(tmp_path / "absent")
-    for age_s, kept in ((60, True), (7200, False)):
+    for age_s, used in ((60, True), (7200, False)):
         (tmp_path / "part").write_text("{}")
         os.utime(tmp_path / "part", (time() - age_s, time() - age_s))
         drop_stale(tmp_path / "part")
-        assert (tmp_path / "part").exists() == kept
+        assert (tmp_path / "part").exists() == used
 
 
 @pytest.mark.slow
 def test_the_table_of_mbconv_ranks_held_out_networks() -> None:
-    """Built for real, on a machine that may be busy: rank correlation from 0.95, references within 25 %."""
+    """Measured on a machine that may be busy: the rank correlation is at least 0.95, and references are within 25 %."""
     from nas.latency.measure import measure
 
     table = build_table(load_space("mbconv"))

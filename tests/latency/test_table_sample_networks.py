@@ -1,4 +1,4 @@
-"""Which networks a table is fitted to."""
+"""The networks that a table is fitted to."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.latency.tables import made_up
 
 
 def test_networks_to_fit_to_are_informative() -> None:
-    """They determine the columns better than as many random ones of the same pool, and so does their first half."""
+    """They determine the columns better than equally many random ones of the pool, and so does their first half."""
     space = load_space("mbconv")
     rng = np.random.default_rng(0)
     pool = [strange(space.sample(rng), rng) for _ in range(120)]
@@ -38,8 +38,8 @@ def test_networks_to_fit_to_are_informative() -> None:
 
 
 def test_a_few_networks_without_expansions_are_fitted_to() -> None:
-    """A space of inverted residuals has nothing like MobileNetV1, which is predicted all the same: networks of its kind
-    are among those to fit to, spread out, and not among those held out."""
+    """A space of inverted residuals has nothing like MobileNetV1, which the table should predict too: networks of its
+    kind are among those to fit to, spread out, but not held out."""
     held_out, fitted = draw_sets(load_space("mbconv"), 0)
     ops = [{row.op for row in arch.rows} for arch in fitted]
     plain = [at for at, one in enumerate(ops) if "dwsep" in one]
@@ -56,9 +56,9 @@ def test_a_few_networks_without_expansions_are_fitted_to() -> None:
         ("mobilenet_v4", ["mobilenet_v4_conv_small", "mobilenet_v4_conv_medium", "efficientnet_v2_s"]),
     ],
 )
-def test_a_table_answers_for_published_networks(name: str, inside: list[str]) -> None:
-    """Those of its own family and the usual ones: every operator of theirs was met, within the space or beside it, even
-    by the few networks a slow machine has the time for."""
+def test_a_table_predicts_published_networks(name: str, inside: list[str]) -> None:
+    """It knows every operator of the default references and those of its family, even from the few networks that a
+    slow machine has time for."""
     fitted = draw_sets(load_space(name), 0)[1][:FEWEST]
     columns, coefficients = made_up(fitted)
     assert (columns.of_networks([reference(one) for one in (*inside, *REFERENCES)]) @ coefficients > 0).all()
@@ -66,8 +66,8 @@ def test_a_table_answers_for_published_networks(name: str, inside: list[str]) ->
 
 @pytest.mark.parametrize("space", [*names(), Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml"])
 def test_large_maps_are_fitted_to(space: str | Path) -> None:
-    """A few networks have images larger than any of the space; none has much more work than the others, be the images
-    of the space large or small."""
+    """A few networks have larger images than any of the space, but not much more work than the others, whether the
+    images of the space are large or small."""
     found = load_space(space)
     for seed in range(4):
         _, fitted = draw_sets(found, seed)
@@ -78,7 +78,7 @@ def test_large_maps_are_fitted_to(space: str | Path) -> None:
 
 
 def test_held_out_networks_are_of_the_space_and_never_fitted_to() -> None:
-    """At least 12 whole networks, none of them among those the table is fitted to, none twice."""
+    """There are at least 12, none of them twice or among those that the table is fitted to."""
     space = load_space("mbconv")
     held_out, fitted = draw_sets(space, 3)
     assert len(held_out) == HELD_OUT >= 12

@@ -1,4 +1,4 @@
-"""Networks timed in turn, and what a shared machine did to them."""
+"""Networks are timed in turn and corrected for the background load of a shared machine."""
 
 from collections import Counter
 from contextlib import ExitStack, nullcontext
@@ -52,7 +52,7 @@ EVERY_OP = (
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_every_op_is_timed_part_by_part(runtime: str) -> None:
-    """Each part of each row is found in the runtime's profile, in its place, and no layer is in two parts or none."""
+    """Each part of each row is in the runtime's profile, in its place, and each layer is in exactly one part."""
     arch = Arch(EVERY_OP, 64)
     assert {row.op for row in arch.rows} == set(OPS)
     parts = [part for placed in places(arch) for part in parts_of_row(placed)]
@@ -67,12 +67,12 @@ def test_every_op_is_timed_part_by_part(runtime: str) -> None:
     assert all(ms > 0 and kernels > 0 for ms, kernels in profile)
 
 
-SHARES = np.array([0.0, 0.45, 0.9, 0.5, 0.1])  # of networks of 0.5, 1.2, 2, 4 and 8 ms, about what is expected of them
+SHARES = np.array([0.0, 0.45, 0.9, 0.5, 0.1])  # about the expected shares of networks of 0.5, 1.2, 2, 4 and 8 ms
 
 
 def visited(rng: np.random.Generator, machine: np.ndarray, cache: np.ndarray) -> tuple[np.ndarray, list[list[Visit]]]:
-    """Forty networks in rounds, on a machine that slows all down by `machine`, and takes cache away by `cache`, both of
-    shape ``(rounds, 40)``; the anchors take 4 and 2 ms."""
+    """Forty networks in rounds, on a machine that is slower by `machine` and has less cache by `cache`, both of shape
+    ``(rounds, 40)``; the anchors take 4 and 2 ms."""
     true_ms = np.repeat([0.5, 1.2, 2.0, 4.0, 8.0], 8) * rng.uniform(0.9, 1.1, 40)
     share = np.repeat(SHARES, 8)
 
@@ -88,14 +88,14 @@ def visited(rng: np.random.Generator, machine: np.ndarray, cache: np.ndarray) ->
 
 
 def off(rounds: list[list[Visit]], true_ms: np.ndarray) -> float:
-    """Mean relative error of what is told of the networks."""
+    """Mean relative error of the corrected times."""
     found = Visits.of(rounds).at_baseline(4.0, 0.5)
     return float(np.abs([found[str(at)] / true_ms[at] - 1 for at in range(40)]).mean())
 
 
-def test_bursts_and_drift_of_the_machine_are_taken_off() -> None:
-    """A slow second in each round and a drift through all, which the anchors suffer too: networks come out right to
-    0.5 %, where their own medians are off by 3 %."""
+def test_bursts_and_drift_of_the_machine_are_corrected() -> None:
+    """With a slow second in each round and a drift through all, networks are right to 0.5 %, while plain medians are
+    off by 3 %."""
     rng = np.random.default_rng(0)
     machine = np.linspace(1.0, 1.06, 5 * 40)
     for start in (5, 63, 100, 122, 181):
@@ -106,9 +106,9 @@ def test_bursts_and_drift_of_the_machine_are_taken_off() -> None:
     assert np.abs(plain / true_ms - 1).mean() > 0.03
 
 
-def test_cache_that_neighbours_take_is_taken_off() -> None:
-    """They take more round by round, and some moments much: each network is relieved of its own share, to 1 %, though
-    it is met five times only; without the far anchor all would be told 4 % too slow."""
+def test_cache_that_neighbours_take_is_corrected() -> None:
+    """They take more each round, and much at some moments: each network is corrected by its own share, to 1 %, with
+    only five visits; without the far anchor all would be 4 % too slow."""
     rng = np.random.default_rng(1)
     cache = np.linspace(0.05, 0.2, 5)[:, None] + 0.1 * (rng.random((5, 40)) < 0.2)
     true_ms, rounds = visited(rng, np.ones((5, 40)), cache)
@@ -118,9 +118,9 @@ def test_cache_that_neighbours_take_is_taken_off() -> None:
     assert Visits.of(alone).state == 1.0
 
 
-def test_a_network_that_bursts_met_in_most_rounds_is_doubtful() -> None:
-    """One of twenty took a quarter longer than it does in two rounds of three. It is told apart from those that are
-    slow throughout and from those that were slow with the anchor, and the further visits set its median right."""
+def test_a_network_that_bursts_hit_in_most_rounds_is_timed_again() -> None:
+    """One of twenty takes a quarter longer in two rounds of three. It is distinguished from networks that are always
+    slow and from those that are slow together with the anchor, and further visits correct its median."""
 
     def visit(at: int, round_: int) -> Visit:
         machine = 1.5 if at == 3 and round_ else 1.0
@@ -135,20 +135,20 @@ def test_a_network_that_bursts_met_in_most_rounds_is_doubtful() -> None:
 
 
 def test_a_tenth_of_the_networks_is_visited_again(tmp_path: Path) -> None:
-    """All in each whole round, which alone are kept for a call that takes it up."""
-    kept = Checkpoint(tmp_path / "part.json")
+    """Each whole round has all networks, and only whole rounds are stored for a call that resumes."""
+    checkpoint = Checkpoint(tmp_path / "part.json")
     arch = parse_space(ONE, "one").sample(0)
     ready = runtime_of("onnxruntime").prepare(build(arch, 2), arch.resolution, 1, 1)
     with ready as run:
         loads = {str(at): nullcontext(run) for at in range(25)}
-        found = visits(loads, nullcontext(AnchorRuns(run, None)), 3, 3, 0.0, lambda *_: None, kept)
+        found = visits(loads, nullcontext(AnchorRuns(run, None)), 3, 3, 0.0, lambda *_: None, checkpoint)
     counts = Counter(visit.name for one in found for visit in one)
     assert sorted(counts.values()) == [3] * 22 + [3 + REVISITS] * 3
-    assert [len(one) for one in kept.rounds] == [25, 25, 25]
+    assert [len(one) for one in checkpoint.rounds] == [25, 25, 25]
 
 
-def test_a_profile_is_shared_out_so_that_it_sums_to_the_network() -> None:
-    """Noting a kernel down costs the same for each; beyond what that can be, all parts were slower alike."""
+def test_a_profile_is_scaled_to_sum_to_the_network() -> None:
+    """The profiler's overhead is the same for each kernel; any further excess is in proportion to the parts."""
     profile = [(0.5, 1), (0.3, 1), (0.2, 8)]
     assert _rescaled(profile, 0.98).tolist() == pytest.approx([0.498, 0.298, 0.184])
     most = np.array([0.5, 0.3, 0.2]) - MOST_KERNEL_OVERHEAD_MS * np.array([1, 1, 8])
@@ -172,8 +172,10 @@ class Loads:
 
 
 @pytest.mark.parametrize(("limit_s", "times"), [(60.0, 1 + 3), (-1.0, 1)])
-def test_what_takes_long_to_load_stays_loaded(limit_s: float, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loaded once to see how long it takes; then anew for each visit, or never again; and let go of at the end."""
+def test_a_network_that_takes_long_to_load_stays_loaded(
+    limit_s: float, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded once to see how long that takes, then for each visit or never again, and released at the end."""
     monkeypatch.setattr(timing, "LOADING_S", limit_s)
     load = Loads()
     with ExitStack() as stack:
@@ -186,14 +188,14 @@ def test_what_takes_long_to_load_stays_loaded(limit_s: float, times: int, monkey
 
 
 def test_a_slow_machine_fits_to_fewer_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any time: all that are held out, and the fewest to fit to, in the fewest rounds."""
+    """Without any time budget there are all held-out networks, and the fewest to fit to, in the fewest rounds."""
     monkeypatch.setattr(timing, "FEWEST", 3)
     space = parse_space(SMALL, "test")
     archs = list(dict.fromkeys(space.sample(seed) for seed in range(20)))
-    kept = Checkpoint()
-    tested, timed = time_networks(archs[:2], archs[2:], runtime_of("onnxruntime"), 1, 0.0, lambda *_: None, kept)
+    checkpoint = Checkpoint()
+    tested, timed = time_networks(archs[:2], archs[2:], runtime_of("onnxruntime"), 1, 0.0, lambda *_: None, checkpoint)
     assert [one.arch for one in tested] == archs[:2]
     assert [one.arch for one in timed] == archs[2:5]
-    whole = [one for one in kept.rounds if len(one) == 5]
-    assert len(whole) == len(kept.rounds) == ROUNDS[0]
+    whole = [one for one in checkpoint.rounds if len(one) == 5]
+    assert len(whole) == len(checkpoint.rounds) == ROUNDS[0]
     assert all(one.ms > 0 and one.parts_ms.sum() == pytest.approx(one.ms) for one in timed)

@@ -1,1 +1,1 @@
-"""The runtimes that networks are timed under, one module each."""
+"""The runtimes that networks are timed under, one module for each."""

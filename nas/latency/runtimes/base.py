@@ -1,4 +1,4 @@
-"""What runs a network on this host: the protocol, and the runtimes there are. Nothing of theirs is loaded here."""
+"""The protocol of a runtime, which runs a network on this host, and the runtimes. None of their libraries is loaded."""
 
 from __future__ import annotations
 
@@ -28,25 +28,27 @@ class Prepared(Protocol):
     """A network ready to run."""
 
     def __call__(self) -> None:
-        """Run once, and return when it is done."""
+        """Run once and return when it is done."""
         ...
 
     def logits(self) -> np.ndarray:
-        """What it computes of its images, those of `noise`: float32 of shape ``(batch, classes)``."""
+        """The outputs for the images of `noise`, float32 of shape ``(batch, classes)``."""
         ...
 
     def profile(self) -> list[tuple[float, int]]:
-        """Time in ms and number of kernels of each of the `part_names`, in order, as they take inside the network.
-        Empty if the runtime cannot tell."""
+        """Milliseconds inside the network and number of kernels of each of `part_names`, in order. Empty if the runtime
+        has no profiler."""
         ...
 
 
 class Load(AbstractContextManager[Prepared]):
-    """A context in which a network is ready to run. It can be entered time and again, also while it is open: then a
-    runtime with files of its own loads the network once more, into other memory.
+    """A context in which a network is ready to run.
+
+    It can be entered repeatedly, also while it is open: a runtime with its own files then loads the network once more,
+    into other memory.
 
     Args:
-        ready: makes the context of one time.
+        ready: makes the context for one entry.
     """
 
     def __init__(self, ready: Callable[[], AbstractContextManager[Prepared]]) -> None:
@@ -64,25 +66,25 @@ class Load(AbstractContextManager[Prepared]):
 
 
 class Runtime(Protocol):
-    """A way to run a network. One thread of Python uses it at a time; nothing else should load the machine.
+    """A way to run a network. Only one Python thread may use it at a time; nothing else should load the machine.
 
-    A new one is a module with such a class, and a line in `RUNTIMES`.
+    To add a runtime, write a module with such a class and add a line to `RUNTIMES`.
     """
 
     name: str
-    dtypes: tuple[str, ...]  # of weights and arithmetic, that it really computes in
-    quick: bool  # whether a network is prepared in about a second: then two anchors are
+    dtypes: tuple[str, ...]  # types of weights and arithmetic that it really computes in
+    quick: bool  # whether it prepares a network in about a second; only then is there a far anchor
 
     def version(self) -> str:
-        """Of the library; part of every key under which timings are kept."""
+        """Version of the library; part of every key under which timings are cached."""
         ...
 
     def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int, dtype: str = FLOAT32) -> Load:
-        """Within the context, `network` can be run on `batch` square images of noise; it is run in evaluation mode, and
-        left in the mode it was in.
+        """Prepare `network` to run on `batch` square images of noise within the returned context.
 
-        What takes long and starts no threads, such as writing a file for the runtime, is done by the call; the context
-        is to be entered on the cores that the network shall have.
+        The network runs in evaluation mode and is left in the mode it was in. The call itself does what takes long and
+        starts no threads, such as writing a file for the runtime. Enter the context on the cores that the network
+        should run on.
 
         Raises:
             InputError: the runtime does not compute in `dtype` on this machine, or cannot run this network.
@@ -92,13 +94,13 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a runtime is to be had.
+    """Where a runtime is found.
 
     Args:
         place: module and class.
-        package: that it needs.
-        install: what to give to pip.
-        compiler: whether it needs one for C++.
+        package: Python package that it needs.
+        install: argument for ``pip install``.
+        compiler: whether it needs a C++ compiler.
     """
 
     place: tuple[str, str]
@@ -117,47 +119,49 @@ RUNTIMES: Mapping[str, Entry] = {
 
 
 def runtime_of(name: str) -> Runtime:
-    """The runtime of that name.
+    """The runtime with this name.
 
     Raises:
-        InputError: it is unknown, or not installed; the text lists the known ones, or says how to install it.
+        InputError: the name is unknown, or the runtime is not installed.
     """
     if name not in RUNTIMES:
-        raise InputError(f"no runtime is called {name!r:.80}; {known(RUNTIMES)}")
+        raise InputError(f"unknown runtime {name!r:.80}; {known(RUNTIMES)}")
     entry = RUNTIMES[name]
     if find_spec(entry.package) is None:
         raise InputError(f"runtime {name} is not installed; pip install {entry.install}")
     if entry.compiler and not _has_compiler():
-        raise InputError(f"runtime {name} needs a C++ compiler, found none; install g++, or name yours in CXX")
+        raise InputError(f"runtime {name} needs a C++ compiler, none was found; install g++ or set CXX to yours")
     module, made = entry.place
     runtime: Runtime = getattr(import_module(module), made)()
     return runtime
 
 
 def installed() -> list[str]:
-    """The names of the runtimes that can be used here."""
+    """The names of the runtimes that can be used on this machine."""
     return [
         name for name, entry in RUNTIMES.items() if find_spec(entry.package) and (not entry.compiler or _has_compiler())
     ]
 
 
 def _has_compiler() -> bool:
-    """Whether the compiler is there that PyTorch will call."""
-    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
-    return shutil.which(os.environ.get("CXX", usual)) is not None
+    """Whether the compiler that PyTorch will call exists."""
+    default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", default)) is not None
 
 
 def check_dtype(runtime: str, dtypes: Iterable[str], dtype: str) -> None:
     """Raises `InputError` unless the runtime computes in `dtype`."""
-    taken = tuple(dtypes)
-    if dtype not in taken:
-        raise InputError(f"runtime {runtime} does not compute in dtype {dtype!r:.40}; it takes {', '.join(taken)}")
+    supported = tuple(dtypes)
+    if dtype not in supported:
+        raise InputError(f"runtime {runtime} does not compute in dtype {dtype!r:.40}; {known(supported)}")
 
 
 def part_names(network: nn.Module) -> list[str]:
-    """The parts of a built network that are timed on their own, in order of execution: the layers of each block, branch
-    by branch (what joins them, such as the addition of a shortcut, belongs to the last), any other row as a whole, and
-    the classifier. A network that was not built here has none."""
+    """The parts of a built network that are timed separately, in order of execution.
+
+    They are the layers of each block, branch by branch, any other row as a whole, and the classifier. What joins the
+    branches, such as the addition of a shortcut, belongs to the last layer. A library's network has no parts.
+    """
     from nas.network.ops import Network
 
     if not isinstance(network, Network):
@@ -171,5 +175,5 @@ def part_names(network: nn.Module) -> list[str]:
 
 
 def noise(batch: int, resolution: int) -> np.ndarray:
-    """Images to time a network on, float32 of shape ``(batch, 3, resolution, resolution)``."""
+    """Random images to time a network on, float32 of shape ``(batch, 3, resolution, resolution)``."""
     return np.random.default_rng(0).standard_normal((batch, 3, resolution, resolution), dtype=np.float32)

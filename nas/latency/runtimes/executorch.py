@@ -1,4 +1,4 @@
-"""ExecuTorch with XNNPACK, what PyTorch networks run under on phones."""
+"""ExecuTorch with XNNPACK, under which PyTorch networks run on phones."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from nas.latency.record import FLOAT32
 from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise
 from nas.network.serialize.executorch import pte_bytes, quiet
 from nas.system.errors import InputError
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 MAX_PTE_BYTES = 1 << 30
-IDENTIFIER = slice(4, 8)  # of a flatbuffer; ET and a version, such as ET12
+IDENTIFIER = slice(4, 8)  # bytes of a flatbuffer: ET and a version, such as ET12
 
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Within the context nothing reaches file descriptor 2: ExecuTorch's C++ notes each file it cannot find there."""
+    """Within the context, nothing reaches file descriptor 2, where ExecuTorch's C++ reports each file it cannot
+    find."""
     sys.stderr.flush()
     with ExitStack() as stack:
-        kept = os.dup(2)
-        stack.callback(os.close, kept)
-        stack.callback(os.dup2, kept, 2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        stack.callback(os.close, nowhere)
-        os.dup2(nowhere, 2)
+        saved = os.dup(2)
+        stack.callback(os.close, saved)
+        stack.callback(os.dup2, saved, 2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, null)
+        os.dup2(null, 2)
         yield
 
 
@@ -47,18 +49,18 @@ def _bindings() -> Any:
 
 
 class _Pool:
-    """ExecuTorch's one pool of threads. A loaded program keeps a pointer to the pool of its time: after a change it
-    must be loaded again before it runs."""
+    """ExecuTorch's only thread pool. A loaded program keeps a pointer to the pool, so after a change it must be loaded
+    again before it runs."""
 
     def __init__(self) -> None:
         self.changes = 0
 
-    def hold(self, threads: int, here: bool = False) -> None:
-        """Have so many threads, counting the caller; `here`: on the cores that the caller is on now."""
+    def resize(self, threads: int, here: bool = False) -> None:
+        """Set the number of threads, including the caller; with `here`, on the cores that the caller runs on now."""
         bindings = _bindings()
         with _no_stderr():
             if bindings._threadpool_get_thread_count() != threads or (here and threads > 1):
-                bindings._unsafe_reset_threadpool(1)  # as many as before would be the same ones
+                bindings._unsafe_reset_threadpool(1)  # the same number would keep the same threads
                 bindings._unsafe_reset_threadpool(threads)
                 self.changes += 1
 
@@ -70,22 +72,22 @@ class Program:
     """A loaded ``.pte`` file.
 
     Args:
-        model: its bytes, or where it lies.
-        threads: it may use.
-        here: keep them on the cores that the caller is on now.
+        model: content of the file, or its path.
+        threads: number of threads it may use.
+        here: whether to keep the threads on the cores that the caller runs on now.
 
     Raises:
-        InputError: no such file, or not a program that ExecuTorch takes.
+        InputError: the file does not exist, or ExecuTorch cannot load it.
     """
 
     def __init__(self, model: bytes | Path, threads: int = 1, here: bool = False) -> None:
         self._model, self._threads = program_bytes(model), threads
-        _POOL.hold(threads, here)
+        _POOL.resize(threads, here)
         self._load()
 
     def _load(self) -> None:
         bindings = _bindings()
-        _POOL.hold(self._threads)
+        _POOL.resize(self._threads)
         self._changes = _POOL.changes
         try:
             with _no_stderr():
@@ -94,16 +96,15 @@ class Program:
                 )
                 self._meta = self._module.method_meta("forward")
         except RuntimeError as error:
-            text = " ".join(str(error).split())
-            raise InputError(f"ExecuTorch cannot load this program: {text:.200}") from None
+            raise InputError(f"ExecuTorch cannot load this program: {one_line(error)}; export it again") from None
 
     def inputs(self) -> list[tuple[tuple[int, ...], int]]:
-        """Shape and type (number of the scalar type in PyTorch; 6 is float32) of each input."""
+        """Shape and type of each input; the type is the number of PyTorch's scalar type (6 is float32)."""
         metas = [self._meta.input_tensor_meta(at) for at in range(self._meta.num_inputs())]
         return [(tuple(meta.sizes()), int(meta.dtype())) for meta in metas]
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """The first output."""
+        """The program's first output for this input."""
         if self._changes != _POOL.changes:
             self._load()
         first: torch.Tensor = self._module.forward((image,))[0]
@@ -111,29 +112,33 @@ class Program:
 
 
 def program_bytes(model: bytes | Path) -> bytes:
-    """What a ``.pte`` file holds.
+    """The content of a ``.pte`` file.
 
     Raises:
-        InputError: no such file, too large a one, or not a program of ExecuTorch.
+        InputError: the file does not exist, is too large, or is not an ExecuTorch program.
     """
     if isinstance(model, Path):
         if not model.is_file():
             raise InputError(f"no such file: {model}; give an exported .pte file")
         if model.stat().st_size > MAX_PTE_BYTES:
-            raise InputError(f"{model} has {model.stat().st_size} bytes, more than the {MAX_PTE_BYTES} that are read")
+            raise InputError(_too_large(str(model), model.stat().st_size))
         model = model.read_bytes()
     if len(model) > MAX_PTE_BYTES:
-        raise InputError(f"the program has {len(model)} bytes, more than the {MAX_PTE_BYTES} that are read")
+        raise InputError(_too_large("the program", len(model)))
     if model[IDENTIFIER][:2] != b"ET":
-        raise InputError("this is not a program of ExecuTorch; give an exported .pte file")
+        raise InputError("the file is not an ExecuTorch program; give an exported .pte file")
     return model
+
+
+def _too_large(name: str, size: int) -> str:
+    return f"a .pte file may have at most {MAX_PTE_BYTES} bytes, {name} has {size}; export a smaller network"
 
 
 def pte_run(model: bytes | Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """A function from images, float32 of shape (N, 3, H, W) with the program's own N, H and W, to logits (N, classes).
 
     Raises:
-        InputError: no such file, or not a program that ExecuTorch takes.
+        InputError: the file does not exist, or ExecuTorch cannot load it.
     """
     import torch
 
@@ -146,7 +151,7 @@ def pte_run(model: bytes | Path, threads: int = 1) -> Callable[[np.ndarray], np.
 
 
 class ExecuTorch:
-    """ExecuTorch's own runtime, operators in XNNPACK."""
+    """ExecuTorch's own runtime, with all operators in XNNPACK."""
 
     name = "executorch"
     quick = False
@@ -166,7 +171,7 @@ class ExecuTorch:
 
 
 def program_images(batch: int, resolution: int) -> torch.Tensor:
-    """Images to time a program on."""
+    """Random images to time a program on, float32 of shape ``(batch, 3, resolution, resolution)``."""
     import torch
 
     return torch.from_numpy(noise(batch, resolution))

@@ -1,6 +1,6 @@
-"""ONNX Runtime on the CPU, the default: what people deploy.
+"""ONNX Runtime on the CPU, the default, because it is what people deploy.
 
-The squeeze of SE stays ``x.mean((2, 3))``: written as a global average pool, ONNX Runtime 1.31 takes as long
+The squeeze of SE stays ``x.mean((2, 3))``. Written as a global average pool, it takes ONNX Runtime 1.31 as long
 (MobileNetV3-Large 6.21 and 6.23 ms, EfficientNet-B0 12.0 and 11.8).
 """
 
@@ -22,6 +22,7 @@ from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise, part_n
 from nas.latency.runtimes.profiles import PROFILE_WARM_UP, times_of_parts
 from nas.network.serialize.onnx import INPUT, onnx_bytes
 from nas.system.errors import InputError
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,8 +31,8 @@ PROFILE_RUNS = 5
 
 
 class OnnxRuntime:
-    """ONNX Runtime's CPU provider, all graph optimisations, operators one after the other. On most processors it has
-    no kernels for narrower floats: it would convert, and compute in float32."""
+    """ONNX Runtime's CPU provider with all graph optimisations, operators one after the other. On most processors it
+    has no kernels for narrower floats, but would convert and compute in float32."""
 
     name = "onnxruntime"
     quick = True
@@ -42,7 +43,7 @@ class OnnxRuntime:
 
     def prepare(self, network: nn.Module, resolution: int, batch: int, threads: int, dtype: str = FLOAT32) -> Load:
         check_dtype(self.name, self.dtypes, dtype)
-        model = onnx_bytes(network, resolution, None, traced=batch)  # open, as in files that are exported
+        model = onnx_bytes(network, resolution, None, traced=batch)  # open batch, as in exported files
         return Load(partial(self._session, model, part_names(network), noise(batch, resolution), threads))
 
     @contextmanager
@@ -91,6 +92,5 @@ def onnx_session(model: bytes | Path, threads: int, profile_to: Path | None = No
     source = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own kinds, which share no base
-        text = " ".join(str(error).split())
-        raise InputError(f"ONNX Runtime cannot read this model: {text:.200}") from None
+    except Exception as error:  # onnxruntime's errors share no base
+        raise InputError(f"ONNX Runtime cannot read this model: {one_line(error)}; export it again") from None

@@ -14,6 +14,7 @@ from nas.latency.record import FLOAT32
 from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise
 from nas.network.serialize.onnx import onnx_bytes
 from nas.system.errors import InputError
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,8 +23,8 @@ HINTS = {FLOAT32: "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class OpenVino:
-    """OpenVINO's CPU plugin, tuned for the latency of one request. Narrower floats only where the processor computes
-    in them: elsewhere the plugin takes another type without a word."""
+    """OpenVINO's CPU plugin, tuned for the latency of one request. It computes in narrower floats only if the processor
+    does; otherwise the plugin would silently use another type."""
 
     name = "openvino"
     quick = True
@@ -43,7 +44,7 @@ class OpenVino:
 
 
 def openvino_request(model: bytes, threads: int, dtype: str = FLOAT32) -> Any:
-    """An inference request of OpenVINO for an ONNX model.
+    """An OpenVINO inference request for an ONNX model.
 
     Raises:
         InputError: OpenVINO cannot read the model, or does not compute in `dtype` on this processor.
@@ -55,17 +56,18 @@ def openvino_request(model: bytes, threads: int, dtype: str = FLOAT32) -> Any:
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": str(threads),
         "INFERENCE_PRECISION_HINT": HINTS[dtype],
-        "ENABLE_CPU_PINNING": False,  # to cores of its own choice; the measurement has chosen
+        "ENABLE_CPU_PINNING": False,  # the measurement has chosen the cores
     }
     try:
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(model), "CPU", options)
     except RuntimeError as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"OpenVINO cannot read this model: {text:.200}") from None
+        raise InputError(f"OpenVINO cannot read this model: {one_line(error)}; export it again") from None
     computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if computed != HINTS[dtype]:
-        raise InputError(f"OpenVINO does not compute in {dtype} on this processor; it would take {computed}")
+        raise InputError(
+            f"OpenVINO does not compute in {dtype} on this processor, but would use {computed}; use float32"
+        )
     return compiled.create_infer_request()
 
 

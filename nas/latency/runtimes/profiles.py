@@ -1,4 +1,4 @@
-"""A profile of ONNX Runtime, kernel by kernel, put down to the parts of a network."""
+"""Assigns the kernels in a profile of ONNX Runtime to the parts of a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Kernel = tuple[str, str, float]  # node, operator, ms
 
 
 def times_of_parts(events: list[dict[str, Any]], names: list[str]) -> list[tuple[float, int]]:
-    """Sum the kernels of a profile over the parts of the network, for the calmest half of the runs."""
+    """Milliseconds and number of kernels of each part of a network, over the calmest half of the runs of a profile."""
     runs: list[list[Kernel]] = []
     kernels: list[Kernel] = []
     for event in sorted(events, key=lambda event: event.get("ts", 0) + event.get("dur", 0)):
@@ -31,23 +31,23 @@ def times_of_parts(events: list[dict[str, Any]], names: list[str]) -> list[tuple
             kernels = []
     runs = [run for run in runs[PROFILE_WARM_UP:] if len(run) == len(runs[-1])]
     if not runs or not runs[-1]:
-        raise NasError("ONNX Runtime wrote a profile without kernels")
+        raise NasError("ONNX Runtime wrote a profile without kernels; install another version of it")
     totals = [sum(ms for _, _, ms in run) for run in runs]
     calm = [runs[i] for i in np.argsort(totals)[len(runs) // 8 : len(runs) // 8 + (len(runs) + 1) // 2]]
-    found = dict.fromkeys(names, (0.0, 0))
+    sums = dict.fromkeys(names, (0.0, 0))
     for at, part in enumerate(_parts_of_kernels(calm[0], names)):
-        ms, count = found[part]
-        found[part] = (ms + float(np.mean([run[at][2] for run in calm])), count + 1)
-    if missing := [name for name, (_, count) in found.items() if not count]:
-        raise NasError(f"the profile of ONNX Runtime has no kernel of {', '.join(missing)}")
-    return list(found.values())
+        ms, count = sums[part]
+        sums[part] = (ms + float(np.mean([run[at][2] for run in calm])), count + 1)
+    if missing := [name for name, (_, count) in sums.items() if not count]:
+        raise NasError(f"ONNX Runtime's profile has no kernel for {', '.join(missing)}; please report this network")
+    return list(sums.values())
 
 
 def _parts_of_kernels(kernels: list[Kernel], names: list[str]) -> list[str]:
-    """The part each kernel of a run belongs to.
+    """The part that each kernel of a run belongs to.
 
-    Some have no module in their names: a reordering serves the kernel after it, a fused activation the one before, and
-    the last matrix products are those of the last parts.
+    Some names contain no module. A reordering then belongs to the kernel after it, a fused activation to the kernel
+    before it, and the last matrix products to the last parts.
     """
     products = [at for at, (_, op, _) in enumerate(kernels) if op in _PRODUCTS]
     parts: list[str | None] = []
@@ -71,8 +71,8 @@ def _parts_of_kernels(kernels: list[Kernel], names: list[str]) -> list[str]:
 
 
 def owner(row: str, names: list[str]) -> str:
-    """The last part of a row: what joins its branches stands in the row, not in one of its layers."""
+    """The last part of a row, to which the operators that join its branches belong."""
     within = [name for name in names if name.startswith(f"{row}.")]
     if not within:
-        raise NasError(f"the profile of ONNX Runtime names {row}, which the network does not have")
+        raise NasError(f"ONNX Runtime's profile names {row}, which the network does not have; please report it")
     return within[-1]

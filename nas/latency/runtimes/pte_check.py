@@ -1,6 +1,8 @@
-"""A first run of a foreign ``.pte`` file in a process of its own: ExecuTorch ends the process on some damaged ones
-(of 300 files with a few bytes changed, 39 did), whatever is verified of them beforehand. It is no prison: the file runs
-with the rights of its user."""
+"""Runs a foreign ``.pte`` file once in a separate process.
+
+Some damaged files end the process that runs them, although ExecuTorch verified them: of 300 files with a few bytes
+changed, 39 did. This is no sandbox: the file runs with the rights of its user.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +15,37 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nas.system.errors import InputError
+from nas.system.text import one_line
 
 PATIENCE_S = 120.0
-MAX_MEMORY = 16 << 30  # address space, of which PyTorch takes several GB
-FLOAT = 6  # number of float32 among PyTorch's scalar types
+MAX_MEMORY = 16 << 30  # address space; PyTorch takes several GB of it
+FLOAT = 6  # PyTorch's number for the scalar type float32
 REFUSED = 3
 
 Shape = tuple[int, ...]
 
 
 def checked_shape(model: bytes) -> Shape:
-    """The shape of the one float32 input of a program that has been run once.
+    """The shape of a program's one float32 input, after running the program once.
 
     Raises:
-        InputError: not a program, one that does not run, or one with other inputs.
+        InputError: ExecuTorch cannot run the program, or it has other inputs.
     """
     with tempfile.TemporaryDirectory(prefix="nas-pte-") as folder:
         path = Path(folder) / "model.pte"
         path.write_bytes(model)
-        return _asked(path)
+        return _run_once(path)
 
 
-def _asked(path: Path) -> Shape:
+def _run_once(path: Path) -> Shape:
     command = [sys.executable, "-m", __name__, str(path.absolute())]
-    here = str(Path(__file__).resolve().parents[3])  # this package; and no module from the folder people are in
+    here = str(Path(__file__).resolve().parents[3])  # this package, but no module of the current folder
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))}
-    said: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    text: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        done = subprocess.run(command, cwd=path.parent, env=os.environ | paths, timeout=PATIENCE_S, **said)
+        done = subprocess.run(command, cwd=path.parent, env=os.environ | paths, timeout=PATIENCE_S, **text)
     except subprocess.TimeoutExpired:
-        raise InputError(f"the program did not run once in {PATIENCE_S:g} s; export it again") from None
+        raise InputError(f"the program took longer than {PATIENCE_S:g} s to run once; export it again") from None
     if done.returncode == REFUSED:
         raise InputError(done.stdout.strip()[:400])
     try:
@@ -50,20 +53,18 @@ def _asked(path: Path) -> Shape:
     except ValueError:
         shape = None
     if shape is None:
-        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        raise InputError(
-            f"ExecuTorch broke down over this program (exit {done.returncode}: {last:.120}); export it again"
-        )
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise InputError(f"ExecuTorch crashed on this program (exit {done.returncode}: {last:.120}); export it again")
     return shape
 
 
 def main(path: str) -> NoReturn:
-    """Load and run the file, and print its input's shape, or what is wrong with it."""
+    """Load and run the file, then print the shape of its input, or the error."""
     import torch
 
     from nas.latency.runtimes.executorch import Program
 
-    _bounded()
+    _limit_memory()
     try:
         program = Program(Path(path))
         inputs = program.inputs()
@@ -72,8 +73,8 @@ def main(path: str) -> NoReturn:
         program(torch.zeros(inputs[0][0]))
     except InputError as error:
         text = str(error)
-    except Exception as error:  # a damaged file fails in ways nobody has listed
-        text = f"ExecuTorch cannot run this program: {' '.join(str(error).split()):.200}"
+    except Exception as error:  # a damaged file may fail in any way
+        text = f"ExecuTorch cannot run this program: {one_line(error)}; export it again"
     else:
         print(json.dumps(inputs[0][0]))
         sys.exit(0)
@@ -81,7 +82,7 @@ def main(path: str) -> NoReturn:
     sys.exit(REFUSED)
 
 
-def _bounded() -> None:
+def _limit_memory() -> None:
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""PyTorch itself: without a compiler, and through `torch.compile`."""
+"""PyTorch itself, eager and with `torch.compile`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nas.latency.record import FLOAT32
 from nas.latency.runtimes.base import Load, Prepared, check_dtype, noise, part_names
 from nas.latency.runtimes.profiles import PROFILE_WARM_UP, owner
 from nas.system.errors import InputError
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ PROFILE_RUNS = 8
 
 
 class EagerTorch:
-    """PyTorch without a compiler, in inference mode. Narrower floats are slow on processors without their units."""
+    """Eager PyTorch in inference mode. Narrower floats are slow on processors without units for them."""
 
     name = "torch"
     quick = True
@@ -47,8 +48,8 @@ class EagerTorch:
 
 
 class CompiledTorch:
-    """`torch.compile` for fixed shapes, with the weights frozen into what it writes: 10 to 40 s a network, less when
-    its cache on disk knows it."""
+    """`torch.compile` for fixed shapes, with frozen weights. It takes 10 to 40 s a network, or less if its cache on
+    disk has the network."""
 
     name = "torch-compile"
     quick = False
@@ -62,14 +63,13 @@ class CompiledTorch:
 
         check_dtype(self.name, self.dtypes, dtype)
         images = torch.from_numpy(noise(batch, resolution)).to(getattr(torch, dtype))
-        with _evaluated(network, dtype) as ready, _threads(threads):  # how many there are is written into the code
+        with _evaluated(network, dtype) as ready, _threads(threads):  # their number is compiled in
             compiled = _compiled(copy.deepcopy(ready))
             with torch.inference_mode():
                 try:
                     compiled(images)
                 except torch._dynamo.exc.TorchDynamoException as error:
-                    text = " ".join(str(error).split())
-                    raise InputError(f"torch.compile cannot compile this network: {text:.200}") from None
+                    raise InputError(f"torch.compile cannot compile this network: {one_line(error)}") from None
         return Load(partial(self._ready, _Compiled(compiled, images), threads))
 
     @contextmanager
@@ -80,7 +80,7 @@ class CompiledTorch:
 
 @contextmanager
 def _evaluated(network: nn.Module, dtype: str) -> Iterator[nn.Module]:
-    """`network` in evaluation mode, or a copy of it in another type."""
+    """The network in evaluation mode; a copy of it if the type is another one."""
     import torch
 
     training = network.training
@@ -104,8 +104,11 @@ def _threads(threads: int) -> Iterator[None]:
 
 
 def _compiled(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """PyTorch keeps what it compiled by the code object that was called, gives up after eight for the same one, and
-    looks through all of them at each call. Networks share the code of their class; each gets a code object here."""
+    """Compile a network under its own code object.
+
+    PyTorch stores compilations by the code object that was called, searches all of them at each call, and gives up
+    after eight for the same code object. Networks share the code of their class.
+    """
     import torch
 
     def run(images: torch.Tensor) -> torch.Tensor:
@@ -176,7 +179,7 @@ class _Eager:
                 hook.remove()
         inside, after = np.median(taken[PROFILE_WARM_UP:], axis=0).reshape(-1, 2).T
         spent = dict(zip(names, inside.tolist(), strict=True))
-        for name, ms in zip(names, after.tolist(), strict=True):  # between parts a row joins its branches
+        for name, ms in zip(names, after.tolist(), strict=True):  # a row joins its branches between parts
             row = ".".join(name.split(".")[:2]) if name.startswith("features.") else name
             spent[name if name == row else owner(row, names)] += ms
         return [(ms, 1) for ms in spent.values()]

@@ -1,1 +1,1 @@
-"""The latency model of a space: timed parts of networks, and the fit that predicts the rest."""
+"""The latency model of a space: it times networks and their parts, and predicts all other networks."""

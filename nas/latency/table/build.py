@@ -1,4 +1,4 @@
-"""From a space to its latency table on this host: networks drawn, timed, fitted to, tested on, and kept."""
+"""Builds the latency table of a space on this host: draws networks, times them, fits, tests and caches the table."""
 
 from __future__ import annotations
 
@@ -27,14 +27,10 @@ from nas.latency.table.table import SCHEMA, LatencyTable
 from nas.latency.table.timing import time_networks
 from nas.system.errors import InputError, NasError
 from nas.system.machine import host
-from nas.system.progress import Step
+from nas.system.progress import Step, no_step
 
-MODEL = 9  # raised when a table says something else of the same timings: those kept before are built anew
+MODEL = 9  # version of the fit: when it changes, cached tables are built again
 BUDGET_S = 55.0
-
-
-def _silent(done: int, total: int, text: str) -> None:
-    pass
 
 
 def build_table(
@@ -48,26 +44,26 @@ def build_table(
 ) -> LatencyTable:
     """Measure networks of `space` on this host and fit a table to them, in about `budget_s` seconds.
 
-    Under a runtime that cannot tell how long the parts of a network take, it is fitted to whole networks alone, from a
-    bundled model on.
+    Under a runtime without a profiler, the table is fitted to whole networks alone, starting from a bundled model.
 
     Args:
-        space: any; a small one has fewer networks to hold out.
-        runtime: as `nas.latency.measure.measure`.
-        threads: as there.
-        seed: of the networks drawn.
+        space: any space; a small one has fewer networks to hold out.
+        runtime: as for `nas.latency.measure.measure`.
+        threads: number of threads, as there.
+        seed: random seed of the networks.
         progress: called as ``progress(done, total, text)``.
-        budget_s: for measuring; the least that can be done may take longer on a slow machine.
+        budget_s: seconds for measuring; the required minimum may take longer on a slow machine.
         checkpoint: file for the timings, so that the next call with the same arguments resumes an interrupted one.
 
     Raises:
-        InputError: unknown runtime, or `threads` out of bounds.
+        InputError: the runtime is unknown, or `threads` is out of bounds.
+        NasError: the timings cannot be fitted.
     """
     runner = runtime_of(runtime)
     check_load(threads, 1)
     held_out, fitted = draw_sets(space, seed)
     partial = Checkpoint(checkpoint)
-    tested, timed = time_networks(held_out, fitted, runner, threads, budget_s, progress or _silent, partial)
+    tested, timed = time_networks(held_out, fitted, runner, threads, budget_s, progress or no_step, partial)
     here: dict[str, Any] = {
         "runtime": runtime,
         "threads": threads,
@@ -75,8 +71,8 @@ def build_table(
         "versions": _versions(runtime),
     }
     if not all(len(one.parts_ms) for one in timed):
-        apart, others = ([Measured(one.arch, one.ms) for one in some] for some in (tested, timed))
-        return replace(from_networks(apart, others, host(), seed=seed), **here)
+        tested_ms, timed_ms = ([Measured(one.arch, one.ms) for one in group] for group in (tested, timed))
+        return replace(from_networks(tested_ms, timed_ms, host(), seed=seed), **here)
     archs = [one.arch for one in timed]
     columns = Columns.seen_in(archs, STEPPED)
     nets_ms = np.array([one.ms for one in timed])
@@ -84,7 +80,7 @@ def build_table(
     predicted = Predictor(columns, coefficients, residuals).many(held_out)
     if not np.all(predicted > 0):
         partial.discard()
-        raise NasError("the latency table came out empty: the timings say that networks take no time; try again")
+        raise NasError("the latency table predicts networks that take no time; run nas profile --refresh")
     return LatencyTable(
         device=host(),
         **here,
@@ -99,8 +95,8 @@ def build_table(
 
 
 def _versions(runtime: str) -> dict[str, str]:
-    found = {name: runtime_of(name).version() for name in {"torch", runtime}}
-    return dict(sorted(found.items())) | {"python": platform.python_version()}
+    versions = {name: runtime_of(name).version() for name in {"torch", runtime}}
+    return dict(sorted(versions.items())) | {"python": platform.python_version()}
 
 
 def cached_table(
@@ -111,23 +107,23 @@ def cached_table(
     progress: Step | None = None,
     refresh: bool = False,
 ) -> LatencyTable:
-    """The table of `space` on this host from the cache, else by `build_table`, kept for the next time.
+    """The table of `space` on this host from the cache, or a new one from `build_table`, which is then cached.
 
-    It is built anew for another space, device, runtime, number of threads or version of a library, and on `refresh`.
-    Interrupted, it goes on next time.
+    A table is valid for one space, device, runtime, number of threads and set of library versions. With `refresh` it is
+    built again. If the call is interrupted, the next one resumes it.
     """
     runtime_of(runtime)
     check_load(threads, 1)
     versions = _versions(runtime)
     identity = json.dumps([space.key, host(), runtime, threads, sorted(versions.items()), SCHEMA, MODEL])
     path = cached_path(hashlib.blake2b(identity.encode(), digest_size=12).hexdigest())
-    if found := _load_cached(path, refresh):
-        return found
+    if table := _load_cached(path, refresh):
+        return table
     if path is not None:
-        with isolated(threads):  # who measures now may be building this very table
+        with isolated(threads):  # another process may be building the same table now
             pass
-    if found := _load_cached(path, refresh):
-        return found
+    if table := _load_cached(path, refresh):
+        return table
     part = path.with_suffix(f".{seed}.part.json") if path else None
     if refresh:
         drop_stale(part)
@@ -142,4 +138,4 @@ def _load_cached(path: Path | None, refresh: bool) -> LatencyTable | None:
     try:
         return LatencyTable.load(path)
     except InputError:
-        return None  # damaged; made again
+        return None  # a damaged file is replaced

@@ -1,4 +1,4 @@
-"""Where tables are kept, and beside each what an interrupted one had timed, until it is whole."""
+"""The cache of latency tables, with a checkpoint beside each table that is not finished."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.system.files import cache_folder, write_atomic
-from nas.system.validate import is_number
+from nas.system.validate import is_number, is_whole
 
 if TYPE_CHECKING:
     from nas.latency.table.table import LatencyTable
 
 MAX_BYTES = 8 << 20
-OLD_S = 3600.0
+STALE_S = 3600.0
 
-Profile = list[tuple[float, int]]  # ms and kernels of each part
+Profile = list[tuple[float, int]]  # ms and number of kernels of each part
 
 
 class Visit(NamedTuple):
-    """A few runs of a network among others.
+    """A few runs of one network in a round of all networks.
 
     Args:
-        name: of the network.
+        name: name of the network.
         ms: median of the runs.
-        near_ms: of the anchor around then.
-        far_ms: of the far anchor; None without one.
+        near_ms: time of the anchor around these runs.
+        far_ms: time of the far anchor around these runs; None without one.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Visit(NamedTuple):
     far_ms: float | None
 
 
-Round = list[Visit]  # in order of time
+Round = list[Visit]  # in chronological order
 
 
 def cached_path(name: str) -> Path | None:
-    """Where the table of that name is kept; None where nothing can be."""
+    """Where the table with this name is cached; None if the cache cannot be written."""
     try:
         return cache_folder("latency") / f"{name}.json"
     except OSError:
@@ -49,8 +49,8 @@ def cached_path(name: str) -> Path | None:
 
 
 def store(table: LatencyTable, path: Path | None, part: Path | None) -> None:
-    """Keep a table that is whole, in place of what there was of it."""
-    with suppress(OSError):  # a full disk: the table is good all the same
+    """Cache a finished table and delete its checkpoint."""
+    with suppress(OSError):  # the disk may be full; the table is still good
         if path is not None:
             table.save(path)
         if part is not None:
@@ -58,17 +58,17 @@ def store(table: LatencyTable, path: Path | None, part: Path | None) -> None:
 
 
 def drop_stale(part: Path | None) -> None:
-    """Where a table is wanted anew, what an interrupted call timed more than an hour ago is of no use."""
+    """Delete a checkpoint that is older than an hour: its timings are no basis for a refreshed table."""
     with suppress(OSError):
-        if part is not None and time() - part.stat().st_mtime > OLD_S:
+        if part is not None and time() - part.stat().st_mtime > STALE_S:
             part.unlink()
 
 
 class Checkpoint:
-    """Profiles by network, and rounds in which all were timed in turn.
+    """The profiles of networks, and the rounds in which all networks were timed in turn.
 
     Args:
-        path: where they are kept; what it holds already is taken up, if it can be read. None keeps nothing.
+        path: file of the checkpoint. If it exists and can be read, its timings are used. None stores nothing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -78,33 +78,33 @@ class Checkpoint:
         self.rounds: list[Round] = rounds
 
     def profile(self, key: str) -> Profile | None:
-        """Of a network; None if there is none."""
+        """The profile of a network; None if there is none."""
         return self._profiles.get(key)
 
     def add_profile(self, key: str, profile: Profile) -> None:
-        """Keep it, unless it is kept already."""
+        """Store a profile, unless the network has one already."""
         if key not in self._profiles:
             self._profiles[key] = profile
             self._write()
 
     def add_round(self, one: Round) -> None:
-        """Keep a round."""
+        """Store a round."""
         self.rounds = [*self.rounds, one]
         self._write()
 
     def discard(self) -> None:
-        """Nothing of it is of use."""
+        """Delete the file."""
         if self._path:
             self._path.unlink(missing_ok=True)
 
     @property
     def timed(self) -> set[str]:
-        """The networks of the rounds; empty before the first."""
+        """The networks of the rounds; empty before the first round."""
         return {visit.name for visit in self.rounds[0]} if self.rounds else set()
 
     def _write(self) -> None:
         if self._path:
-            with suppress(OSError):  # a courtesy
+            with suppress(OSError):  # without a checkpoint, an interrupted call starts over
                 write_atomic(self._path, json.dumps({"profiles": self._profiles, "rounds": self.rounds}))
 
 
@@ -118,19 +118,19 @@ def _read(path: Path) -> tuple[dict[str, Profile], list[Round]]:
     profiles = {key: _rows(rows, (_is_ms, _is_count)) for key, rows in data["profiles"].items()}
     rounds = data.get("rounds")
     kinds = (_is_name, _is_positive, _is_positive, lambda value: value is None or _is_positive(value))
-    found = [_rows(rows, kinds) for rows in rounds] if isinstance(rounds, list) else []
+    parsed = [_rows(rows, kinds) for rows in rounds] if isinstance(rounds, list) else []
     return (
         {
             key: profile
             for key, profile in profiles.items()
             if profile and min(map(sum, zip(*profile, strict=True))) > 0
         },
-        [[Visit(*row) for row in rows] for rows in found if rows],
+        [[Visit(*row) for row in rows] for rows in parsed if rows],
     )
 
 
 def _rows(rows: Any, kinds: tuple[Callable[[Any], bool], ...]) -> list[Any]:
-    """`rows` as tuples; empty if any is not of these kinds."""
+    """`rows` as tuples; empty if any cell is of the wrong kind."""
     good = isinstance(rows, list) and all(
         isinstance(row, list)
         and len(row) == len(kinds)
@@ -149,7 +149,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return is_whole(value, 0)
 
 
 def _is_name(value: Any) -> bool:

@@ -1,12 +1,13 @@
-"""A device model from measurements of whole networks: the columns of a latency table, fitted without a profiler.
+"""Fits a device model to measurements of whole networks: the columns of a latency table, without a profiler.
 
-Every network of a CSV is one equation in the coefficients of `nas.latency.table.columns.Columns`: a constant, MACs,
-elements read and written for each kind of operator, each kernel and stride of a depthwise convolution, each activation.
-Two dozen to a hundred of them settle it (``benchmarks/device_measurements.py``), for the columns are shared by all
-widths, depths and resolutions. Another device's model, to scale, is where the fit starts from: it helps with fewer than
-twenty networks, makes no difference from forty on, and stands in for operators that nobody has measured. How far the
-model is off is found by cross-validation, and how that falls with the number of networks tells how many more are worth
-measuring.
+Each network of a CSV is one equation in the coefficients of `nas.latency.table.columns.Columns`: a constant, MACs, and
+elements read and written for each kind of operator, each kernel and stride of a depthwise convolution, and each
+activation. All widths, depths and resolutions share these columns, so two dozen to a hundred networks suffice
+(``benchmarks/device_measurements.py``). They should differ in resolution, or the fit cannot tell a constant from work.
+
+The fit starts from a scaled model of another device. That helps with fewer than twenty networks, makes no difference
+from forty on, and provides costs for operators that were not measured. Cross-validation finds the model's error, and
+how it falls with the number of networks says how many more are worth measuring.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ from nas.latency.table.table import LatencyTable
 from nas.system.errors import InputError
 
 FEWEST = 8
-SIGMA = 0.02  # relative: the timing of a phone repeats within about this much
-OWN = 0.07  # share of the mean time that a column of its own takes at the price of one sigma; beside the scaled prior
+SIGMA = 0.02  # relative error of a measurement: a phone repeats within about this much
+DEVIATION_SIGMA = 0.07  # of a column's deviation from the scaled prior, as a share of the mean time
 FOLDS = 5
-TRUSTED = 20  # with fewer networks, cross-validation itself is too rough to say that it is enough
-SHARES = (0.25, 0.5)  # of the networks, for the curve; the last point is the cross-validation, of 4/5 of them
+TRUSTED = 20  # networks; with fewer, cross-validation itself is too rough to show that they suffice
+SHARES = (0.25, 0.5)  # shares of the networks on the curve; its last point is the cross-validation, with 4/5
 DRAWS = 4
-ROUNDS = 8  # of reweighting
-WORTH = 0.003  # a further point is not worth measuring for an error this much smaller
+ROUNDS = 8  # rounds of reweighting
+WORTH = 0.003  # a smaller fall of the error is not worth further measurements
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A device model and what it rests on.
+    """A device model and the evidence for it.
 
     Args:
-        table: the model; its `error` is the cross-validation's, every network predicted by a fit that had not seen it.
-        curve: number of networks fitted to, and mean absolute error on the others; growing numbers.
-        wanted: further networks after which the error would fall no more than `WORTH`; 0 is enough as it is.
+        table: the model. Its `error` comes from cross-validation: every network is predicted by a fit without it.
+        curve: number of networks fitted to, in ascending order, and mean absolute error on the others.
+        wanted: number of further networks after which the error would hardly fall (`WORTH`); 0 if there are enough.
     """
 
     table: LatencyTable
@@ -75,24 +76,24 @@ def calibrate(
     """Fit a model of a device to measurements of whole networks at batch 1.
 
     Args:
-        measured: at least `FEWEST` different networks.
-        device: its name.
-        runtime: that ran them, for people.
-        threads: it used.
-        source: where the measurements come from.
-        licence: of the measurements.
-        notes: what people should know about it.
-        prior: a model of another device to start from; None starts from nothing.
-        seed: of the folds.
+        measured: measurements of at least `FEWEST` different networks.
+        device: name of the device.
+        runtime: name of the runtime that ran the networks.
+        threads: number of threads it used.
+        source: origin of the measurements.
+        licence: licence of the measurements.
+        notes: what users should know about the model.
+        prior: model of another device to start from; None starts from zero.
+        seed: random seed of the folds.
 
     Raises:
-        InputError: too few different networks.
+        InputError: there are too few different networks.
     """
     archs, ms = _distinct(measured)
     if len(archs) < FEWEST:
         raise InputError(
-            f"a device model takes at least {FEWEST} different networks, got {len(archs)}; measure some references "
-            "at several widths and resolutions"
+            f"a device model needs at least {FEWEST} different networks, got {len(archs)}; measure references at "
+            "several widths and resolutions"
         )
     columns = _columns(archs, prior)
     known_terms = prior.terms() if prior else {}
@@ -121,23 +122,23 @@ def calibrate(
 
 
 def from_networks(held_out: Sequence[Measured], fitted: Sequence[Measured], device: str, seed: int = 0) -> LatencyTable:
-    """A table of a device of which only whole networks can be timed, fitted to all of them, from a bundled model on.
+    """A table of a device that times only whole networks. It is fitted to all of them, starting from a bundled model.
 
     Args:
-        held_out: its error is that of a fit that had not seen these.
-        fitted: others.
-        device: its name.
-        seed: of the folds.
+        held_out: networks for the error, which is that of a fit without them.
+        fitted: the other networks.
+        device: name of the device.
+        seed: random seed of the folds.
 
     Raises:
-        InputError: too few different networks.
+        InputError: there are too few different networks.
     """
     prior = LatencyTable.load(bundled()[PRIOR])
     predicted = np.maximum(
         calibrate(fitted, device, prior=prior, seed=seed).table.many([m.arch for m in held_out]), 1e-6
     )
     error = HeldOut(tuple(predicted.tolist()), tuple(one.ms for one in held_out))
-    note = "fitted to whole networks, the held-out ones too; its error is that of a fit without them"
+    note = "fitted to whole networks, including the held-out ones; the error is that of a fit without them"
     return replace(calibrate([*held_out, *fitted], device, prior=prior, seed=seed).table, error=error, notes=(note,))
 
 
@@ -149,19 +150,19 @@ def _columns(archs: Sequence[Arch], prior: LatencyTable | None) -> Columns:
 
 
 def _fit(matrix: np.ndarray, ms: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Non-negative coefficients: `start`, to scale, plus others, which then cost something."""
+    """Non-negative coefficients: the scaled `start`, plus deviations from it, which are penalised."""
     if not start.any():
         return robust_fit(matrix, ms, SIGMA * ms)
     share = np.abs(matrix).mean(axis=0) / ms.mean()
-    held = np.hstack([np.diag(share), np.zeros((len(share), 1))])
-    system = np.vstack([np.hstack([matrix, (matrix @ start)[:, None]]), held])
-    sigma = np.concatenate([SIGMA * ms, np.full(len(share), OWN)])
-    found = robust_fit(system, np.concatenate([ms, np.zeros(len(share))]), sigma)
-    return np.asarray(found[:-1] + found[-1] * start)
+    penalty = np.hstack([np.diag(share), np.zeros((len(share), 1))])
+    system = np.vstack([np.hstack([matrix, (matrix @ start)[:, None]]), penalty])
+    sigma = np.concatenate([SIGMA * ms, np.full(len(share), DEVIATION_SIGMA)])
+    solution = robust_fit(system, np.concatenate([ms, np.zeros(len(share))]), sigma)
+    return np.asarray(solution[:-1] + solution[-1] * start)
 
 
 def _distinct(measured: Sequence[Measured]) -> tuple[list[Arch], np.ndarray]:
-    """Each network once, with the median of its times."""
+    """The distinct networks, and the median time of each."""
     times: dict[str, list[float]] = {}
     archs: dict[str, Arch] = {}
     for one in measured:
@@ -196,7 +197,7 @@ def _curve(matrix: np.ndarray, ms: np.ndarray, start: np.ndarray, rng: np.random
 
 
 def _wanted(curve: Sequence[tuple[int, float]], nets: int) -> int:
-    """From the last two points by ``error = floor + slope / nets``, as errors of a linear fit fall."""
+    """Extrapolates the last two points with ``error = floor + slope / nets``, as the error of a linear fit falls."""
     enough = float(TRUSTED)
     if len(curve) >= 2:
         (few, worse), (many, better) = curve[-2:]
@@ -205,7 +206,7 @@ def _wanted(curve: Sequence[tuple[int, float]], nets: int) -> int:
 
 
 def robust_fit(matrix: np.ndarray, target: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Non-negative `c` that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
+    """The `c` >= 0 that minimise Huber's loss of ``(matrix @ c - target) / sigma``, by reweighting."""
     scaled, aim = matrix / sigma[:, None], target / sigma
     weight = np.ones(len(aim))
     for _ in range(ROUNDS):

@@ -1,11 +1,13 @@
-"""What a network consists of, in numbers that milliseconds are a linear function of.
+"""Describes a network by the quantities ("columns") that its milliseconds are a linear function of.
 
-Each row splits into parts as a runtime executes them (expansion, depthwise convolution, squeeze-and-excitation,
-projection), each part into columns: a constant, multiply-accumulates as padded to blocks of 16 channels, elements read
-and written, and what its activation, norm, shuffle or shortcut adds. Weights, and the start of each kernel, cost more
-the larger the network is, for then they come from farther away (on a 2-core machine, MobileNet's classifier of 5 MB
-took from 0.10 ms inside the smallest networks to 0.25 ms inside large ones): they stand in columns of their own, one
-per step of what the network touches, its weights and maps. Sums of parts are sums of columns.
+Each row splits into parts, as a runtime executes them: expansion, depthwise convolution, squeeze-and-excitation,
+projection. Each part splits into columns: a constant, multiply-accumulates with channels padded to blocks of 16,
+elements read and written, and the work of its activation, norm, shuffle or shortcut. The columns of a network are the
+sums over its parts.
+
+Weights and the start of each kernel cost more in a larger network, because they come from memory farther away: on a
+2-core machine, MobileNet's classifier of 5 MB took from 0.10 ms in the smallest networks to 0.25 ms in large ones. So
+they have additional columns, one for each step of what the network touches, its weights and maps.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ CLASSES = 1000
 CLASSIFIER = Block("linear", channels=CLASSES)
 CHANNEL_BLOCK = 16
 LANES = 4
-ALIKE = {  # what stands in for a kind never met
+ALIKE = {  # kinds that stand in for an unknown kind
     "expand": ("project", "pointwise-plain"),
     "project": ("expand", "pointwise-plain"),
     "pointwise-plain": ("expand", "project"),
@@ -34,9 +36,9 @@ ALIKE = {  # what stands in for a kind never met
     "grouped-plain": ("grouped",),
 }
 JOINTS = ("add", "shuffle", "concat", "split", "avg_pool")  # run between the parts of a row
-STEPPED = ("weights", "each")  # the second takes many networks to tell
+STEPPED = ("weights", "each")  # cost more in larger networks; the second takes many networks to determine
 STEPS_M = (2.0, 2.8, 4.0, 5.7, 8.0, 11.3, 16.0)  # million floats: 8 to 64 MB, half octaves
-ACTS_ALIKE = {  # what an activation costs where nobody has measured it, nearest first
+ACTS_ALIKE = {  # activations that stand in for an unknown one, nearest first
     "relu": ("relu6",),
     "relu6": ("relu",),
     "h_swish": ("swish",),
@@ -50,7 +52,7 @@ Part = tuple[Layer, ...]
 
 
 def parts_of_row(placed: PlacedBlock) -> list[Part]:
-    """The layers of a row grouped as they are timed: in the order of `nas.latency.runtimes.base.part_names`. What
+    """The layers of a row, grouped as they are timed, in the order of `nas.latency.runtimes.base.part_names`. What
     joins a row's branches belongs to its last part."""
     parts: list[list[Layer]] = []
     joints = [_moved("split", placed, 2)] if placed.splits else []
@@ -73,7 +75,7 @@ def _moved(kind: str, placed: PlacedBlock, times: int) -> Layer:
 
 
 def places(arch: Arch) -> Iterator[PlacedBlock]:
-    """The rows in their places, and the classifier."""
+    """The rows at their places, and the classifier."""
     width = 0
     for placed in arch.places():
         width = placed.out_channels
@@ -86,9 +88,11 @@ def _padded(channels: int) -> int:
 
 
 def _plain(layer: Layer) -> str:
-    """A mark for convolutions ONNX Runtime does not run in its blocked layout, many times slower where depthwise.
+    """``-plain`` for convolutions that ONNX Runtime does not run in its blocked layout; depthwise ones are then many
+    times slower.
 
-    The width read must divide by 4, and both widths of true groups by a block (its NchwcTransformer).
+    For the blocked layout, the input channels must be divisible by 4, and both widths of a group by a block (its
+    NchwcTransformer).
     """
     read, written = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     by_group = layer.groups > 1 and not read == written == 1
@@ -97,15 +101,15 @@ def _plain(layer: Layer) -> str:
 
 
 def group_of(part: Part) -> str:
-    """What shares coefficients: ``depthwise 5 2`` (kernel, stride), ``conv 3 2`` (reads an image), ``fullconv 3 2``,
-    ``grouped 1 1``, ``expand``, ``project``, ``se`` … and the same with ``-plain``."""
+    """The group of parts that share coefficients: ``depthwise 5 2`` (kernel, stride), ``conv 3 2`` (reads an image),
+    ``fullconv 3 2``, ``grouped 1 1``, ``expand``, ``project``, ``se`` …, and the same with ``-plain``."""
     first = part[0]
     if is_gate(part):
         return "se"
     if first.kind == "pointwise":
         return "pointwise-plain" if _plain(first) else "project" if first.act == "none" else "expand"
     if first.kind == "depthwise" and _plain(first):
-        return f"depthwise-plain {first.stride}"  # rare, and all kernels alike by multiply-accumulates
+        return f"depthwise-plain {first.stride}"  # rare; one coefficient per MAC for all kernels
     if first.kind == "conv" and first.in_channels < CHANNEL_BLOCK:
         return f"conv {first.kernel} {first.stride}"
     if first.kind in ("depthwise", "conv", "grouped"):
@@ -115,12 +119,12 @@ def group_of(part: Part) -> str:
 
 
 def is_gate(part: Part) -> bool:
-    """Whether it is a squeeze-and-excitation."""
+    """Whether the part is a squeeze-and-excitation."""
     return any(layer.kind == "scale" for layer in part)
 
 
 def _quantities(part: Part) -> dict[str, float]:
-    """The columns of a part in its group."""
+    """The quantities of a part by name."""
     layer, out = part[0], part[0].out_channels * part[0].out_size ** 2
     read = layer.in_channels * layer.in_size**2
     if is_gate(part):
@@ -150,7 +154,7 @@ def _is_full(layer: Layer) -> bool:
 
 
 def part_columns(part: Part, group: str) -> dict[str, float]:
-    """Named quantities of a part counted under `group`; those of `STEPPED` still await the network's size."""
+    """The columns of a part under `group`, before the steps of `Columns.with_steps`."""
     first = part[0]
     columns = {f"{group}: {name}": float(value) for name, value in _quantities(part).items()}
     if first.kind in ("pointwise", "linear") or _is_full(first):
@@ -170,7 +174,7 @@ def part_columns(part: Part, group: str) -> dict[str, float]:
 
 
 def steps(touched: np.ndarray) -> np.ndarray:
-    """How far up each step of `STEPS_M` a network is that touches so many floats, 0 to 1; shape ``(n, steps)``."""
+    """How far up each step of `STEPS_M` networks are that touch so many floats, 0 to 1; shape ``(n, steps)``."""
     knots = np.log(np.array(STEPS_M) * 1e6)
     at = np.log(np.maximum(touched, 1.0))[:, None]
     return np.asarray(np.clip((at - knots[:-1]) / np.diff(knots), 0.0, 1.0))
@@ -178,12 +182,12 @@ def steps(touched: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Columns:
-    """Networks to numbers. Rows seen before are looked up.
+    """Turns networks into columns. The columns of each distinct row are computed once.
 
     Args:
-        groups: known to the table; a part of an unknown kernel or stride is counted as the nearest known.
-        names: of the columns, before the steps are realised.
-        stepped: the quantities that cost more in larger networks, of `STEPPED`.
+        groups: groups that the table knows; a part with an unknown kernel or stride counts as the nearest known one.
+        names: names of the columns, without those of the steps.
+        stepped: quantities that cost more in larger networks, a subset of `STEPPED`.
     """
 
     groups: tuple[str, ...]
@@ -197,29 +201,29 @@ class Columns:
 
     @classmethod
     def seen_in(cls, archs: Sequence[Arch], stepped: tuple[str, ...] = STEPPED[:1]) -> Columns:
-        """The columns these networks need."""
+        """The columns that these networks need."""
         parts = [part for arch in archs for placed in places(arch) for part in parts_of_row(placed)]
         named = {name for part in parts for name in part_columns(part, group_of(part))}
         return cls(tuple(sorted({group_of(part) for part in parts})), tuple(sorted(named)), stepped)
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """The names of the columns of `of_networks`."""
+        """The names of the columns of `of_networks`, including those of the steps."""
         more = (f"{self.names[at]} over {step:g}M" for at in self._stepped for step in STEPS_M[:-1])
         return (*self.names, *more)
 
     def of_part(self, part: Part) -> np.ndarray:
-        """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched: weights and maps."""
+        """Shape ``(len(names) + 1,)``; the last entry is the number of floats touched, weights and maps."""
         vector = np.zeros(len(self.names) + 1)
         for name, value in part_columns(part, self.known_group(group_of(part))).items():
             if (at := self._at.get(self._nearest_known(name))) is not None:
                 vector[at] += value
-        # Maps are read once and written once: half of both is what lies in memory.
+        # Maps are written once and read once, so half of the elements lie in memory.
         vector[-1] = sum(layer.params + layer.elements / 2 for layer in part)
         return vector
 
     def _nearest_known(self, name: str) -> str:
-        """A column of the table: that of the most similar activation or gate where it never met this one."""
+        """The name itself if the table has this column, else that of the most similar activation or gate."""
         kind, _, rest = name.partition(" ")
         own, colon, quantity = rest.partition(":")
         alike = ACTS_ALIKE.get(own, ()) if kind in ("act", "gate") else ()
@@ -227,10 +231,10 @@ class Columns:
         return next((column for column in (name, *likes) if column in self._at), name)
 
     def known_group(self, group: str) -> str:
-        """The kind under which a part is counted: its own, or the nearest the table has met.
+        """The group that a part counts as: its own, or the nearest one that the table knows.
 
         Raises:
-            InputError: it has met none of its kind.
+            InputError: the table knows no group of its kind.
         """
         if group in self.groups:
             return group
@@ -240,12 +244,12 @@ class Columns:
                 break
         else:
             raise InputError(
-                f"the latency table has met no {kind}; {known(self.groups)}; build one of a space that has"
+                f"the latency table does not know {kind}; {known(self.groups)}; build the table of a space that has it"
             )
         return min(near, key=lambda g: [abs(int(a) - int(b)) for a, b in zip(near[g][::-1], cells[::-1], strict=False)])
 
     def raw(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Sums over the parts of each network, shape ``(n, len(names) + 1)``."""
+        """Sums over the parts of each network, without steps, shape ``(n, len(names) + 1)``."""
         sums = np.zeros((len(archs), len(self.names) + 1))
         for at, arch in enumerate(archs):
             rows = []
@@ -258,19 +262,22 @@ class Columns:
         return sums
 
     def with_steps(self, raw: np.ndarray, touched: np.ndarray) -> np.ndarray:
-        """Put what is stepped on the steps of its network's size: shape ``(n, len(all_names))``."""
+        """Add the columns of the steps, for networks that touch so many floats; shape ``(n, len(all_names))``."""
         up = steps(touched)
         stepped = raw[:, self._stepped][:, :, None] * up[:, None, :]
         return np.hstack([raw[:, :-1], stepped.reshape(len(raw), -1)])
 
     def of_networks(self, archs: Sequence[Arch]) -> np.ndarray:
-        """Shape ``(n, len(all_names))``."""
+        """The columns of networks, shape ``(n, len(all_names))``."""
         raw = self.raw(archs)
         return self.with_steps(raw, raw[:, -1])
 
     def unit_costs(self, coefficients: np.ndarray) -> np.ndarray:
-        """Prices of the entries of `of_part`: first what they cost in any network, ms; then the floats they touch; then
-        what they cost more in a network at the top of each step. Shape ``(len(names) + 1, 1 + len(STEPS_M))``."""
+        """The cost of one unit of each entry of `of_part`, shape ``(len(names) + 1, 1 + len(STEPS_M))``.
+
+        The first column is milliseconds in any network, the second the floats touched, and the others the additional
+        milliseconds in a network at the top of each step.
+        """
         names = len(self.names)
         costs = np.zeros((names + 1, 1 + len(STEPS_M)))
         costs[:names, 0] = coefficients[:names]

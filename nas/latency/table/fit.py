@@ -1,11 +1,12 @@
-"""From timings to a table: non-negative coefficients of columns, and what they leave of the times of parts.
+"""Fits a table to timings: non-negative coefficients of the columns, and correction factors for the parts.
 
-The times of parts inside networks and of whole networks are equations in the same unknowns: coefficients, and for
-each part a factor, which is alike for parts alike. They are solved together, as in universal kriging (generalised
-least squares with what the Gaussian process of the factors correlates, then its posterior mean): whole networks,
-which were timed without a profiler and several times over, also say what the factors of their parts amount to.
-With factors from the profiles alone, the same timings of mbconv (two tables of 68 networks, 4 rounds) left 2.2 % on 60 unseen networks in
-place of 2.1, and 3.2 % on 21 references in place of 2.1.
+The times of parts inside networks and of whole networks are equations in the same unknowns: the coefficients, and a
+factor for each part, which is similar for similar parts. They are solved together, as in universal kriging: generalised
+least squares with the covariance of the Gaussian process of the factors, then the posterior mean of the factors. Whole
+networks are timed without a profiler and several times, so they also determine the factors of their parts.
+
+With factors from the profiles alone, the same timings of mbconv (two tables of 68 networks, 4 rounds) gave errors of
+2.2 % instead of 2.1 on 60 unseen networks, and of 3.2 % instead of 2.1 on 21 references.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from nas.latency.table.columns import Columns, group_of, parts_of_row, places
 from nas.latency.table.non_negative import non_negative
 from nas.latency.table.residuals import MOST, Point, Residuals, covariance, point_of
 
-PART_SIGMA, PART_FLOOR_MS = 0.25, 0.002  # of one timing of a part inside a profile, relative and absolute
-LEAST_SIGMA = 0.03  # of any number of timings of one part
-KIND_SIGMA = 0.1  # what a profiler is off by on all parts of a kind
-NET_SIGMA = 0.015  # relative, of a whole network
-TOLERATED = 1.5, 2.0  # sigmas of a part and of a network, beyond which they count for less
+PART_SIGMA, PART_FLOOR_MS = 0.25, 0.002  # error of one timing of a part in a profile, relative and absolute
+LEAST_SIGMA = 0.03  # error of any number of timings of one part
+KIND_SIGMA = 0.1  # the profiler's common error for all parts of a kind
+NET_SIGMA = 0.015  # relative error of a whole network
+TOLERATED = 1.5, 2.0  # sigmas of a part and of a network beyond which they weigh less
 PASSES = 4
 LEAST_MS = 1e-5
 
@@ -33,16 +34,16 @@ LEAST_MS = 1e-5
 def fit(
     columns: Columns, archs: Sequence[Arch], parts_ms: Sequence[np.ndarray], nets_ms: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Residuals]]:
-    """Prices, ms per unit of each realised column, none negative; and the residuals of parts by kind.
+    """Non-negative coefficients, ms per unit of each column of `Columns.all_names`, and the residuals of parts by kind.
 
     Args:
-        columns: made of `archs`.
-        archs: that were timed.
-        parts_ms: of each, the times of its parts inside it, in order; their sum is its time.
-        nets_ms: of each, the median as a whole, shape ``(n,)``.
+        columns: columns of `archs`.
+        archs: the timed networks.
+        parts_ms: for each network, the times of its parts inside it, in order; they sum to its time.
+        nets_ms: median time of each whole network, shape ``(n,)``.
     """
     timings = _Timings.of(columns, archs, parts_ms, nets_ms)
-    linear_ms = timings.times  # later what the coefficients alone predict
+    linear_ms = timings.times  # after the first pass: what the coefficients alone predict
     logs = np.zeros(len(timings.points))  # logarithms of the factors
     trust = np.ones(len(timings.points) + len(archs))
     for _ in range(PASSES):
@@ -52,7 +53,7 @@ def fit(
         weights = equations.of_factors.T @ left
         linear_ms = np.maximum(timings.matrix @ coefficients, LEAST_MS)
         logs = np.clip(timings.prior @ weights, -MOST, MOST)
-        off = np.abs(noise * left) / np.sqrt(equations.noise)  # the part of what is left that is noise, in sigmas
+        off = np.abs(noise * left) / np.sqrt(equations.noise)  # the part of the residual that is noise, in sigmas
         tolerated = np.repeat(TOLERATED, [len(timings.points), len(archs)])
         trust = np.minimum(1.0, tolerated / np.maximum(off, 1e-9))
     return coefficients, {
@@ -63,15 +64,15 @@ def fit(
 
 @dataclass(frozen=True)
 class _Equations:
-    """``observed = design @ coefficients + of_factors @ logs + noise``, one for each point and one for each
-    network, relative to what was thought of it before.
+    """``observed = design @ coefficients + of_factors @ logs + noise``, one equation for each point and
+    one for each network, relative to the previous prediction.
 
     Args:
-        design: of the coefficients.
-        of_factors: what each sees of the logarithms of the factors of the points.
-        observed: by the timings.
-        spread: covariance of what is unknown but the coefficients, without the `noise`.
-        noise: variances.
+        design: coefficients' share in each equation.
+        of_factors: share of the logarithm of each point's factor in each equation.
+        observed: the timings.
+        spread: covariance of all unknowns except the coefficients, without `noise`.
+        noise: variance of each timing.
     """
 
     design: np.ndarray
@@ -83,16 +84,16 @@ class _Equations:
 
 @dataclass(frozen=True)
 class _Timings:
-    """What was timed, and of what kinds it is.
+    """The timed parts and networks.
 
     Args:
         matrix: columns of each part of each network.
-        times: of those parts, ms.
-        nets_ms: of the networks.
-        net: which network a part is of.
-        at: which point a part is at; parts at one point share a factor.
-        points: of all parts.
-        kinds: which points are of a kind.
+        times: milliseconds of these parts.
+        nets_ms: milliseconds of the networks.
+        net: index of the network of each part.
+        at: index of the point of each part; parts at one point share a factor.
+        points: the distinct points of all parts.
+        kinds: indices of the points of each kind.
     """
 
     matrix: np.ndarray
@@ -109,10 +110,12 @@ class _Timings:
         flat = [part for one in parts for part in one]
         net = np.repeat(np.arange(len(archs)), list(map(len, parts)))
         raw = np.array([columns.of_part(part) for part in flat])
-        found: dict[tuple[str, Point], int] = {}
-        at = [found.setdefault((columns.known_group(group_of(part)), point_of(part)), len(found)) for part in flat]
+        index_of: dict[tuple[str, Point], int] = {}
+        at = [
+            index_of.setdefault((columns.known_group(group_of(part)), point_of(part)), len(index_of)) for part in flat
+        ]
         kinds: dict[str, list[int]] = {}
-        for place, (kind, _) in enumerate(found):
+        for place, (kind, _) in enumerate(index_of):
             kinds.setdefault(kind, []).append(place)
         return _Timings(
             matrix=columns.with_steps(raw, np.bincount(net, raw[:, -1])[net]),
@@ -120,28 +123,28 @@ class _Timings:
             nets_ms=nets_ms,
             net=net,
             at=np.array(at),
-            points=tuple(point for _, point in found),
+            points=tuple(point for _, point in index_of),
             kinds=kinds,
         )
 
     @cached_property
     def prior(self) -> np.ndarray:
-        """Covariance of the logarithms of the factors of the points."""
-        found = np.zeros((len(self.points), len(self.points)))
+        """Prior covariance of the logarithms of the factors of the points."""
+        blocks = np.zeros((len(self.points), len(self.points)))
         for ours in self.kinds.values():
-            found[np.ix_(ours, ours)] = covariance([self.points[at] for at in ours])
-        return found
+            blocks[np.ix_(ours, ours)] = covariance([self.points[at] for at in ours])
+        return blocks
 
     @cached_property
     def profiler_bias(self) -> np.ndarray:
-        """Covariance of what the profiler is off by on kinds of parts as a whole."""
-        found = np.zeros((len(self.points), len(self.points)))
+        """Covariance of the profiler's common errors for kinds of parts."""
+        blocks = np.zeros((len(self.points), len(self.points)))
         for ours in self.kinds.values():
-            found[np.ix_(ours, ours)] = KIND_SIGMA**2
-        return found
+            blocks[np.ix_(ours, ours)] = KIND_SIGMA**2
+        return blocks
 
     def equations(self, linear_ms: np.ndarray, logs: np.ndarray) -> _Equations:
-        """Around what the coefficients say of each part, and the logarithms of the factors so far."""
+        """The equations, linearised around the predicted times of the parts and the current log factors."""
         count, nets = len(self.points), len(self.nets_ms)
         factor = np.exp(logs[self.at])
         bent, ms = self.matrix * factor[:, None], linear_ms * factor
@@ -166,12 +169,12 @@ class _Timings:
 
 
 def least_squares(matrix: np.ndarray, target: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Generalised least squares: the non-negative `c` that minimise ``r' spread^-1 r`` of what is left, ``r = target -
-    matrix @ c``; and ``spread^-1 r``."""
+    """Generalised least squares: the `c` >= 0 that minimise ``r' spread^-1 r`` for ``r = target - matrix @ c``, and
+    ``spread^-1 r``."""
     from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
 
     root = cholesky(spread, lower=True)
     system = solve_triangular(root, np.column_stack([matrix, target]), lower=True)
-    reduced = qr(system, mode="r")[0][: matrix.shape[1] + 1]  # as many equations as unknowns, of the same least squares
-    found = non_negative(reduced[:, :-1], reduced[:, -1])
-    return found, np.asarray(cho_solve((root, True), target - matrix @ found))
+    reduced = qr(system, mode="r")[0][: matrix.shape[1] + 1]  # equivalent, with as many equations as unknowns
+    solution = non_negative(reduced[:, :-1], reduced[:, -1])
+    return solution, np.asarray(cho_solve((root, True), target - matrix @ solution))

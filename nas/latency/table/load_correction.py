@@ -1,9 +1,9 @@
-"""What a shared machine did to the rounds of a latency table, taken out of the times of its networks.
+"""Corrects the timings of a latency table for the background load of a shared machine.
 
-Each network is met a few times only, too few to tell its own share of what the anchors felt. All of them together are
-hundreds of visits: by how much networks rise with the anchors is found from all at once. What lasts for a round, and
-what comes and goes within it, are told apart: a network is timed some tenths of a second away from its anchors, and a
-passing burst that they met it met only in part.
+Each network is timed only a few times, too few to find its own share of the anchors' slowdown. Together they are
+hundreds of visits, so how networks slow down with the anchors is found from all at once. Load that lasts for a round is
+treated apart from load that comes and goes within it: a network is timed some tenths of a second away from its anchors,
+so a short burst that hit them hit it only in part.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import numpy as np
 from nas.latency.sampling import expected_share
 from nas.latency.table.cache import Round
 
-# Shares of the anchor's bursts, of the far anchor's lasting excess and of its bursts, by which networks rise; the
-# latter two times `expected_share`. Over 14 rounds of 249 networks, six minutes: 0.40, 0.96 and 0.47.
+# Slopes of the networks' times over the anchor's bursts, the far anchor's lasting slowdown and its bursts; the latter
+# two are multiplied by `expected_share`. Over 14 rounds of 249 networks, six minutes: 0.40, 0.96 and 0.47.
 EXPECTED_SLOPES = np.array([0.5, 1.0, 0.5])
 SLOPE_SIGMA = np.array([0.3, 0.2, 0.3])
 PASSES = 20
-OUTLYING = 1.5  # standard deviations, beyond which a visit counts for less
+OUTLYING = 1.5  # standard deviations beyond which a visit weighs less
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Every visit of some rounds: logarithms of milliseconds, each of shape ``(visits,)``.
+    """All visits of some rounds, as logarithms of milliseconds, each of shape ``(visits,)``.
 
     Args:
-        names: of the networks.
-        net: which of the names was visited.
-        taken: by it.
-        near: by the anchor around then.
-        far: by the far anchor over the anchor; zeros without one.
+        names: names of the networks.
+        net: index into `names` of the visited network.
+        taken: time of the network.
+        near: time of the anchor around the visit.
+        far: time of the far anchor over the anchor; zeros without a far anchor.
         lasting_near: median of `near` in the round.
         lasting_far: median of `far` in the round.
         has_far: whether there was a far anchor.
@@ -50,7 +50,7 @@ class Visits:
 
     @staticmethod
     def of(rounds: Sequence[Round]) -> Visits:
-        """Those of at least one round."""
+        """The visits of one or more rounds."""
         visits = [visit for one in rounds for visit in one]
         lengths = [len(one) for one in rounds]
         names = tuple(dict.fromkeys(visit.name for visit in visits))
@@ -75,44 +75,44 @@ class Visits:
 
     @property
     def anchor_ms(self) -> float:
-        """Median of the anchor."""
+        """Median of the anchor in milliseconds."""
         return float(np.exp(np.median(self.near)))
 
     @property
     def state(self) -> float:
-        """Median of the far anchor over the anchor; 1 without one."""
+        """Median of the far anchor over the anchor; 1 without a far anchor."""
         return float(np.exp(np.median(self.far)))
 
     def at_baseline(self, anchor_ms: float, state: float = 1.0) -> dict[str, float]:
-        """Ms of each network by name, were the anchor to take `anchor_ms` and the `state` to be this."""
+        """Milliseconds of each network by name, if the anchor took `anchor_ms` in this `state`."""
         far_ms = self.state * self.anchor_ms
         typical = self._each(self.taken, np.median)
         share = np.array([expected_share(float(ms), far_ms) for ms in np.exp(typical)])[self.net]
-        # What lasts slows a network down as it does the anchor.
+        # Lasting load slows a network down as much as the anchor.
         taken = self.taken - (self.lasting_near - np.log(anchor_ms))
         causes = [self.near - self.lasting_near]
         if self.has_far:
             causes += [share * (self.lasting_far - np.log(state)), share * (self.far - self.lasting_far)]
         matrix = np.column_stack(causes)
-        found = self._slopes(matrix, taken)
-        return dict(zip(self.names, np.exp(self._each(taken - matrix @ found, np.median)).tolist(), strict=True))
+        slopes = self._slopes(matrix, taken)
+        return dict(zip(self.names, np.exp(self._each(taken - matrix @ slopes, np.median)).tolist(), strict=True))
 
     def _slopes(self, matrix: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        """Bayesian linear regression on how visits of one network differ, outlying ones held back."""
+        """Bayesian linear regression on the differences between visits of the same network; outliers weigh less."""
         matrix = np.column_stack([self._centred(column) for column in matrix.T])
         taken = self._centred(taken)
-        expected, doubt = EXPECTED_SLOPES[: matrix.shape[1]], SLOPE_SIGMA[: matrix.shape[1]]
-        found = expected
+        expected, sigma = EXPECTED_SLOPES[: matrix.shape[1]], SLOPE_SIGMA[: matrix.shape[1]]
+        slopes = expected
         for _ in range(PASSES):
-            left = np.abs(taken - matrix @ found)
+            left = np.abs(taken - matrix @ slopes)
             spread = 1.4826 * max(float(np.median(left)), 1e-4)
             weight = 1 / np.maximum(1.0, left / (OUTLYING * spread)) / spread**2
-            known = matrix.T @ (matrix * weight[:, None]) + np.diag(doubt**-2)
-            found = np.linalg.solve(known, matrix.T @ (weight * taken) + expected / doubt**2)
-        return np.asarray(found)
+            known = matrix.T @ (matrix * weight[:, None]) + np.diag(sigma**-2)
+            slopes = np.linalg.solve(known, matrix.T @ (weight * taken) + expected / sigma**2)
+        return np.asarray(slopes)
 
     def _each(self, values: np.ndarray, of: Callable[[np.ndarray], float | np.floating]) -> np.ndarray:
-        """`of` the values of each network, shape ``(names,)``."""
+        """`of` applied to the values of each network, shape ``(names,)``."""
         order = np.argsort(self.net, kind="stable")
         ends = np.cumsum(np.bincount(self.net))[:-1]
         return np.array([float(of(one)) for one in np.split(values[order], ends)])

@@ -1,4 +1,4 @@
-"""Measurements somebody brought: a CSV of networks and milliseconds, of any device and by any means."""
+"""Reads measurements from elsewhere: a CSV of networks and milliseconds, from any device."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ COLUMNS = ("network", "ms")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One line: a network and how long it took there, in milliseconds."""
+    """A network and its measured milliseconds."""
 
     arch: Arch
     ms: float
 
 
 def read_measurements(path: str | Path) -> list[Measured]:
-    """Read a CSV with the columns ``network`` and ``ms``; others are passed over.
+    """Read a CSV with the columns ``network`` and ``ms``; other columns are ignored.
 
     A network is the name of a reference (``mobilenet_v2@width=0.5``), a path to a ``.yaml`` reference or an
     ``arch.json`` (relative to the CSV), or the JSON of an `Arch` itself.
 
     Raises:
-        InputError: the file cannot be read or is too large, a column is missing, or a line has no such network or no
-            positive number of milliseconds; the text names the line.
+        InputError: the file cannot be read or is too large, a column is missing, a network is unknown, or a line has no
+            positive number of milliseconds. The text names the line.
     """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: measurements are at most {MAX_BYTES >> 20} MB, got {path.stat().st_size >> 20}")
+            raise InputError(f"a CSV of measurements may have at most {MAX_BYTES >> 20} MB; shorten {path}")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"cannot read measurements {path}: {reason}") from None
     rows = csv.reader(io.StringIO(text))
-    found: list[Measured] = []
+    measured: list[Measured] = []
     try:
         header = [name.strip().lower() for name in next(rows, [])]
         if missing := [name for name in COLUMNS if name not in header]:
-            raise InputError(f"a CSV of measurements has the columns network and ms; missing: {missing[0]}")
+            raise InputError(f"a CSV of measurements needs the columns network and ms; add {missing[0]} to its header")
         for cells in rows:
             if not any(cell.strip() for cell in cells):
                 continue
-            if len(found) == MAX_ROWS:
-                raise InputError(f"a CSV of measurements has at most {MAX_ROWS} lines")
-            found.append(_measured(dict(zip(header, cells, strict=False)), path.parent))
+            if len(measured) == MAX_ROWS:
+                raise InputError(f"a CSV of measurements may have at most {MAX_ROWS} lines; shorten it")
+            measured.append(_measured(dict(zip(header, cells, strict=False)), path.parent))
     except InputError as error:
         raise InputError(f"{path}:{max(rows.line_num, 1)}: {error}") from None
     except csv.Error as error:
-        raise InputError(f"{path}:{max(rows.line_num, 1)}: broken CSV: {error}") from None
-    if not found:
-        raise InputError(f"{path} has no measurements below its header")
-    return found
+        raise InputError(f"{path}:{max(rows.line_num, 1)}: the CSV is broken: {error}") from None
+    if not measured:
+        raise InputError(f"{path} has no measurements; add lines below its header")
+    return measured
 
 
 def _measured(line: dict[str, str], folder: Path) -> Measured:
@@ -73,7 +73,7 @@ def _measured(line: dict[str, str], folder: Path) -> Measured:
     if not math.isfinite(ms) or ms <= 0:
         raise InputError(f"ms must be a positive number, got {line.get('ms', '')!r:.40}")
     if not line.get("network", "").strip():
-        raise InputError("a line has no network; its columns are those of the header")
+        raise InputError("the network is missing; fill in that column")
     return Measured(_network(line["network"].strip(), folder), ms)
 
 

@@ -1,4 +1,4 @@
-"""Least squares with coefficients that are not negative, whatever the units of their columns."""
+"""Non-negative least squares, independent of the units of the columns."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from nas.system.errors import NasError
 
-STEPS = 50  # of the solver for each unknown
+STEPS = 50  # solver steps per coefficient
 
 
 def non_negative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The `c`, none below 0, that minimise ``|matrix @ c - target|`` (Lawson and Hanson's algorithm), shape ``(n,)``.
+    """The coefficients `c` >= 0 that minimise ``|matrix @ c - target|`` (Lawson and Hanson), shape ``(n,)``.
 
     Raises:
-        NasError: the solver gives up.
+        NasError: the solver does not converge.
     """
     from scipy.optimize import nnls
 

@@ -1,4 +1,4 @@
-"""Which networks a latency table is fitted to and tested on."""
+"""Chooses the networks that a latency table is fitted to, and those that are held out."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from nas.arch.stage import Stage
 from nas.latency.table.columns import Columns
 
 HELD_OUT = 16
-FITTED = (16, 64)  # fewest, most; by the number of genes
-POOL = 4  # networks drawn for each that is fitted to
+FITTED = (16, 64)  # fewest, most; the number grows with the number of genes
+POOL = 4  # networks in the pool for each one that is fitted to
 PRIOR = 1e-3
-PLAIN_NETS, FOREIGN_NETS = 4, 8  # more, in spaces with and without MBConv blocks
-LARGE_NETS = 2  # more, in any
+PLAIN_NETS, FOREIGN_NETS = 4, 8  # additional networks, in spaces with and without MBConv blocks
+LARGE_NETS = 2  # additional networks, in all spaces
 WIDER = 4
-LARGE_SIDES, LARGE_WIDTHS = (1.75, 2.0, 2.25), (1.0, 1.5)  # times those of the space, and of the network
-LARGE_STRIDE, LARGE_MACS = 8, 4.0  # of the last map; times the most of a network of the pool
+LARGE_SIDES, LARGE_WIDTHS = (1.75, 2.0, 2.25), (1.0, 1.5)  # relative to the space, and to the network
+LARGE_STRIDE, LARGE_MACS = 8, 4.0  # of the last map; relative to the largest network of the pool
 UNIFORM, SIZED, STRANGE, PLAIN, FOREIGN, LARGE = "uniform", "sized", "strange", "plain", "foreign", "large"
-KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool to choose from, over and over
+KINDS = (UNIFORM, SIZED, UNIFORM, STRANGE, SIZED, UNIFORM)  # of the pool, repeated
 HELD_OUT_KINDS = (UNIFORM, UNIFORM, SIZED, UNIFORM)
 TRIES = 20
 
 
 def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
-    """Networks to hold out, all of the space, and others to fit to. No network is drawn twice.
+    """Networks to hold out, all of them in the space, and networks to fit to. No network is drawn twice.
 
-    The pool to fit to are uniform samples, samples leaning to small or large options all at once (a uniform sample of
-    many genes is never near an end of the range), and strange ones: with activations, gates and widths the space may
-    not have. Half of those taken are the most `informative`, half just drawn: extremes fix the coefficients, and what
-    is usual shows where a linear model of it is off. A few more are `plain` in a space with MBConv blocks, `foreign` in
-    one without, and a few `large`: references are made of these.
+    The pool to fit to has uniform samples, samples that lean to small or large options throughout (a uniform sample of
+    many genes is never near an end of the range), and `strange` networks, with activations, gates and widths that the
+    space may lack. Half of the chosen networks are the most `informative`, half are random: extremes determine the
+    coefficients, and typical networks show where a linear model is off. A few more are `plain` in a space with MBConv
+    blocks, `foreign` in one without, and a few are `large`, so that references can be predicted too.
     """
     rng = np.random.default_rng((seed, 0x7AB1E))
     seen: set[str] = set()
@@ -49,7 +49,7 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
     fitted = _alternating(informative(pool, (count + 1) // 2), pool, count)
     has_mbconv = any("mbconv" in ops_of(stage) for stage in space.stages)
     for kind, more in ((PLAIN, PLAIN_NETS) if has_mbconv else (FOREIGN, FOREIGN_NETS), (LARGE, LARGE_NETS)):
-        apart = len(fitted) // more + 1  # spread out: on a slow machine the last of all are left out
+        apart = len(fitted) // more + 1  # spread out, because a slow machine leaves out the last networks
         drawn = _drawn(space, (kind,), more, rng, seen)
         for at, arch in enumerate(shortened(drawn, pool) if kind == LARGE else drawn):
             fitted.insert(at * apart, arch)
@@ -57,7 +57,7 @@ def draw_sets(space: Space, seed: int) -> tuple[list[Arch], list[Arch]]:
 
 
 def _alternating(chosen: list[Arch], pool: list[Arch], count: int) -> list[Arch]:
-    """One of the chosen, one other of the pool, and so on: a slow machine has the time for the first of both."""
+    """The chosen and other networks of the pool in turn, so that a slow machine gets some of both."""
     taken = {arch.key for arch in chosen}
     others = [arch for arch in pool if arch.key not in taken]
     pairs = [arch for pair in zip_longest(chosen, others[: count - len(chosen)]) for arch in pair]
@@ -65,15 +65,16 @@ def _alternating(chosen: list[Arch], pool: list[Arch], count: int) -> list[Arch]
 
 
 def informative(pool: Sequence[Arch], count: int) -> list[Arch]:
-    """`count` of the pool: a greedy D-optimal design, one after the other the network that a linear model of all
-    columns, fitted to those before, knows the least about relative to its size. Any first part of it is one, too.
+    """`count` networks of the pool, by a greedy D-optimal design.
 
-    What a network is thought to take until something is known is its share of each column in the pool.
+    Each network is the one that a linear model of all columns, fitted to the networks before it, knows the least about,
+    relative to its size. So every beginning of the result is such a design, too. The prior time of a network is its
+    share of each column in the pool.
     """
     matrix = Columns.seen_in(pool).of_networks(pool)
     shares = matrix / np.maximum(matrix.max(axis=0), 1e-12)
     rows = shares / shares.sum(axis=1, keepdims=True)
-    spread = np.eye(rows.shape[1]) / PRIOR  # covariance of what is not known yet
+    spread = np.eye(rows.shape[1]) / PRIOR  # covariance of the coefficients
     chosen: list[int] = []
     for _ in range(min(count, len(pool))):
         unknown = np.einsum("ij,jk,ik->i", rows, spread, rows)
@@ -86,7 +87,7 @@ def informative(pool: Sequence[Arch], count: int) -> list[Arch]:
 
 
 def ops_of(stage: Stage) -> set[object]:
-    """What its blocks may be."""
+    """The operators that its blocks may have."""
     return {*stage.cells.get("op", ()), *(row["op"] for row in stage.choice.values() if "op" in row)}
 
 
@@ -97,7 +98,7 @@ def _drawn(
         for attempt in range(TRIES):
             kind = kinds[at % len(kinds)]
             if STRANGE in kinds and attempt >= TRIES // 2:
-                kind = STRANGE  # a small space has been drawn empty
+                kind = STRANGE  # a small space has no further networks
             arch = space.sample(rng) if kind == UNIFORM else sized(space, rng)
             if kind == FOREIGN:
                 arch = foreign(arch, rng)
@@ -114,7 +115,7 @@ def _drawn(
 
 
 def sized(space: Space, rng: np.random.Generator) -> Arch:
-    """A random network whose numbers lean to small or to large options throughout: near an end of the space's range."""
+    """A random network that leans to small or to large options throughout, so that it is near an end of the range."""
     lean = float(rng.random())
 
     def choose(gene: Gene) -> Scalar:
@@ -128,7 +129,7 @@ def sized(space: Space, rng: np.random.Generator) -> Arch:
 
 
 def strange(arch: Arch, rng: np.random.Generator) -> Arch:
-    """`arch` with other activations, squeeze-and-excitation, width and resolution: references are made of such rows."""
+    """`arch` with other activations, squeeze-and-excitation, width and resolution, as references have."""
     rows: list[Block] = []
     for row in arch.rows:
         if row.op != "pool" and rng.random() < 0.6:
@@ -146,8 +147,8 @@ def strange(arch: Arch, rng: np.random.Generator) -> Arch:
 
 
 def plain(arch: Arch) -> Arch:
-    """`arch` with depthwise separable convolutions in place of inverted residuals, wider for the lack of an expansion,
-    as in MobileNetV1: its 1x1 convolutions are far from any in an inverted residual."""
+    """`arch` with depthwise separable convolutions instead of inverted residuals, and wider, as in MobileNetV1: its 1x1
+    convolutions resemble none in an inverted residual."""
 
     def other(row: Block) -> Block:
         if row.op != "mbconv":
@@ -159,8 +160,11 @@ def plain(arch: Arch) -> Arch:
 
 
 def large(arch: Arch, side: int, rng: np.random.Generator) -> Arch:
-    """The first rows of `arch` on images about twice as large as any of its space, `side`: maps that outgrow what cores
-    share, as in EfficientNet-B5 to B7. Whole networks of that size would take most of the time there is."""
+    """The first rows of `arch` on images about twice as large as `side`, the largest of its space.
+
+    Their maps outgrow the shared cache, as in EfficientNet-B5 to B7. Whole networks of that size would take most of the
+    time budget.
+    """
     resolution = min(int(side * rng.choice(LARGE_SIDES) / 8) * 8, MAX_RESOLUTION)
     sized = arch.scaled(float(rng.choice(LARGE_WIDTHS)), resolution)
     rows = tuple(placed.row for placed in sized.places() if placed.out_size * LARGE_STRIDE >= resolution)
@@ -168,7 +172,7 @@ def large(arch: Arch, side: int, rng: np.random.Generator) -> Arch:
 
 
 def shortened(archs: Iterable[Arch], pool: Sequence[Arch]) -> Iterator[Arch]:
-    """Without their last rows, where they have `LARGE_MACS` times the multiply-accumulates of any of the pool."""
+    """The networks, cut to `LARGE_MACS` times the multiply-accumulates of the largest network of the pool."""
     most = LARGE_MACS * max(cost_of(arch).macs for arch in pool)
     for arch in archs:
         while cost_of(arch).macs > most and len(arch.rows) > 2:
@@ -177,7 +181,7 @@ def shortened(archs: Iterable[Arch], pool: Sequence[Arch]) -> Iterator[Arch]:
 
 
 def foreign(arch: Arch, rng: np.random.Generator) -> Arch:
-    """`arch` with MBConv blocks in place of its own."""
+    """`arch` with MBConv blocks instead of its own blocks."""
 
     def other(row: Block) -> Block:
         kernel, expand = int(rng.choice([3, 5])), float(rng.choice([1, 3, 4, 6]))

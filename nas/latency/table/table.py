@@ -1,4 +1,4 @@
-"""The latency table of a space on one device: predicts any network, and knows how far it can be trusted."""
+"""The latency table of a space on one device: predicts the latency of any network, and stores its own error."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ from nas.latency.table.predict import Predictor
 from nas.latency.table.residuals import Residuals
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
-from nas.system.validate import is_number
+from nas.system.validate import is_number, is_whole, whole_number
 
-SCHEMA = 3  # raised when coefficients or weights come to mean something else
+SCHEMA = 3  # version of the file format and of the meaning of coefficients and weights
 MAX_BYTES = 4 << 20
 MAX_COLUMNS = 2000
 MAX_NETS = 20_000
+MAX_COUNT = 1_000_000  # threads, and networks fitted to
 MAX_NAME, MAX_TEXT = 200, 400
 GROUP = re.compile(r"[a-z_-]+( \d{1,4}){0,2}")
-MAX_POINTS = 20_000  # timed parts of one kind: 70 networks of `nas.arch.arch.MAX_ROWS`
+MAX_POINTS = 20_000  # timed parts of one kind: 70 networks of `nas.arch.arch.MAX_ROWS` rows
 
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """A latency model of one space on one device. Call it with an `Arch`; `many` takes thousands at once.
+    """A latency model of one device. Call it with an `Arch`; `many` predicts thousands at once.
 
-    It answers for any network of operators it has met, best for networks of its space.
+    It predicts any network whose kinds of operators it knows, and networks of its space best.
 
     Args:
-        device: CPU model and cores it was measured on.
-        runtime: that ran the networks.
-        threads: they could use.
-        space_key: of the space whose networks it was fitted to; None for measurements somebody brought.
-        versions: of the libraries that decide about speed.
-        groups: kinds of parts it has met.
-        columns: named quantities of a network.
-        coefficients: ms per unit of each realised column (`nas.latency.table.columns.Columns`).
-        error: on networks it was not fitted to.
-        fitted: number of networks it was fitted to.
-        source: where the measurements come from, if not from here.
-        licence: of those measurements.
-        notes: what people should know about it.
-        residuals: factors on what the coefficients say of parts, by kind.
-        stepped: the quantities that cost more in larger networks.
+        device: name of the device: CPU model and cores, or a name given to it.
+        runtime: runtime that ran the networks.
+        threads: number of threads they could use.
+        space_key: key of the space whose networks it was fitted to; None for measurements from elsewhere.
+        versions: versions of the libraries that affect speed.
+        groups: known kinds of parts.
+        columns: names of the quantities of a network.
+        coefficients: ms per unit of each column of `nas.latency.table.columns.Columns.all_names`.
+        error: its error on networks that it was not fitted to.
+        fitted: number of networks that it was fitted to.
+        source: origin of the measurements; empty for this machine.
+        licence: licence of the measurements.
+        notes: what users should know about it.
+        residuals: correction factors for parts, by kind.
+        stepped: quantities that cost more in larger networks.
 
     Raises:
-        InputError: a text is missing or too long.
+        InputError: a text is missing or too long, or a field has unknown values.
     """
 
     device: str
@@ -83,10 +84,10 @@ class LatencyTable:
         for text in self.notes:
             _text("a note", text)
         if not set(self.stepped) <= set(STEPPED):
-            raise InputError(f"stepped must be of {', '.join(STEPPED)}, got {', '.join(self.stepped):.60}")
+            raise InputError(f"stepped must be among {', '.join(STEPPED)}, got {', '.join(self.stepped):.60}")
         for group in self.groups:
             if not GROUP.fullmatch(group):
-                raise InputError(f"a group must be a kind, and its kernel and stride, got {group!r:.60}")
+                raise InputError(f"a group must be a kind with its kernel and stride, got {group!r:.60}")
 
     @cached_property
     def _columns(self) -> Columns:
@@ -100,7 +101,7 @@ class LatencyTable:
         """Predicted ms for a batch of one image, float64 of shape ``(len(archs),)``.
 
         Raises:
-            InputError: a network has an operator the table has not met.
+            InputError: a network has a kind of operator that the table does not know.
         """
         return self._predictor.many(archs)
 
@@ -114,31 +115,36 @@ class LatencyTable:
         return f"{self.device}, {self.runtime}, {threads}: {self.error}"
 
     def terms(self) -> dict[str, float]:
-        """What a network is charged for, ms a unit."""
+        """The coefficients by name, in ms per unit."""
         return dict(zip(self._columns.all_names, self.coefficients, strict=True))
 
     def save(self, path: Path | str) -> None:
-        """Write JSON that `load` reads back to an equal table."""
+        """Write JSON that `load` reads back as an equal table."""
         write_atomic(Path(path), json.dumps({"schema": SCHEMA} | asdict(self), indent=1))
 
     @staticmethod
     def load(path: Path | str) -> LatencyTable:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            InputError: no such file, too large, not a table of this version, or a value out of bounds.
+            InputError: the file does not exist, is too large, is not a table of this version, or has a value that is
+                out of bounds.
         """
         path = Path(path)
         try:
             if path.stat().st_size > MAX_BYTES:
-                raise InputError(f"a latency table is at most {MAX_BYTES} bytes, got {path.stat().st_size}: {path}")
+                raise InputError(
+                    f"a latency table may have at most {MAX_BYTES} bytes, {path} has {path.stat().st_size}"
+                )
             data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"cannot read the latency table {path}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} is not a latency table: broken JSON") from None
+            raise InputError(
+                f"{path} is not a latency table: its JSON is broken; profile again (nas profile, nas devices calibrate)"
+            ) from None
         try:
             return _checked(data)
         except InputError as error:
@@ -149,11 +155,11 @@ def _checked(data: Any) -> LatencyTable:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         older = type(schema) is int and 0 < schema < SCHEMA
-        way_out = "; an earlier version wrote it: make it anew (nas profile, nas devices calibrate)" if older else ""
-        raise InputError(f"schema must be {SCHEMA}, got {schema!r:.60}{way_out}")
-    told = ("source", "licence", "notes", "residuals", "stepped")
-    if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*told, *data)]:
-        raise InputError(f"it lacks {', '.join(missing)}")
+        fix = "; an earlier version wrote it: profile again (nas profile, nas devices calibrate)" if older else ""
+        raise InputError(f"schema must be {SCHEMA}, got {schema!r:.60}{fix}")
+    optional = ("source", "licence", "notes", "residuals", "stepped")
+    if missing := [name for name in LatencyTable.__dataclass_fields__ if name not in (*optional, *data)]:
+        raise InputError(f"these fields are missing: {', '.join(missing)}")
     error, versions = data["error"], data["versions"]
     if not isinstance(error, dict) or not isinstance(versions, dict) or len(versions) > 20:
         raise InputError("error and versions must be objects")
@@ -162,14 +168,14 @@ def _checked(data: Any) -> LatencyTable:
     table = LatencyTable(
         device=data["device"],
         runtime=data["runtime"],
-        threads=_whole("threads", data["threads"]),
+        threads=whole_number("threads", data["threads"], high=MAX_COUNT),
         space_key=None if data["space_key"] is None else _text("space_key", data["space_key"]),
         versions={_text("a version", k): _text("a version", v) for k, v in versions.items()},
         groups=_texts("groups", data["groups"]),
         columns=_texts("columns", data["columns"]),
         coefficients=_numbers("coefficients", data["coefficients"], MAX_COLUMNS),
         error=HeldOut(predicted, measured),
-        fitted=_whole("fitted", data["fitted"]),
+        fitted=whole_number("fitted", data["fitted"], high=MAX_COUNT),
         source=data.get("source") or "",
         licence=data.get("licence") or "",
         notes=_texts("notes", data["notes"]) if data.get("notes") else (),
@@ -177,29 +183,31 @@ def _checked(data: Any) -> LatencyTable:
         stepped=_texts("stepped", data["stepped"]) if "stepped" in data else STEPPED[:1],
     )
     if len(predicted) != len(measured) or not predicted:
-        raise InputError("predicted_ms and measured_ms must be equally many")
+        raise InputError("predicted_ms and measured_ms must have the same number of entries, at least one")
     if len(table.coefficients) != len(table._columns.all_names):
-        raise InputError(f"coefficients must be {len(table._columns.all_names)}, got {len(table.coefficients)}")
+        raise InputError(
+            f"the number of coefficients must be {len(table._columns.all_names)}, got {len(table.coefficients)}"
+        )
     return table
 
 
 def _residuals(data: Any) -> dict[str, Residuals]:
     if not isinstance(data, dict) or len(data) > MAX_COLUMNS:
         raise InputError(f"residuals must be an object of at most {MAX_COLUMNS} kinds")
-    found = {}
-    for kind, one in data.items():
-        points, weights = (one.get("points"), one.get("weights")) if isinstance(one, dict) else (None, None)
+    residuals = {}
+    for kind, entry in data.items():
+        points, weights = (entry.get("points"), entry.get("weights")) if isinstance(entry, dict) else (None, None)
         if not isinstance(points, list) or not isinstance(weights, list) or not 1 <= len(points) <= MAX_POINTS:
-            raise InputError(f"residuals of {kind:.60} must have 1 to {MAX_POINTS} points, and weights")
+            raise InputError(f"residuals of {kind:.60} must have 1 to {MAX_POINTS} points and weights")
         for point in points:
-            whole = isinstance(point, list) and len(point) == 4 and all(type(side) is int for side in point[:3])
-            if not whole or not all(0 <= side <= 1 << 20 for side in point[:3]) or not isinstance(point[3], str):
-                raise InputError(f"a point of residuals must be channels in and out, side, act; got {point!r:.60}")
+            good = isinstance(point, list) and len(point) == 4 and all(is_whole(side, 0, 1 << 20) for side in point[:3])
+            if not good or not isinstance(point[3], str):
+                raise InputError(f"a point must be [channels in, channels out, side, act], got {point!r:.60}")
         numbers = _numbers("weights", weights, MAX_POINTS, signed=True)
         if len(numbers) != len(points):
             raise InputError(f"residuals of {kind:.60} must have as many weights as points")
-        found[_text("a kind", kind)] = Residuals(tuple(map(tuple, points)), numbers)
-    return found
+        residuals[_text("a kind", kind)] = Residuals(tuple(map(tuple, points)), numbers)
+    return residuals
 
 
 def _text(name: str, value: Any, most: int = MAX_TEXT) -> str:
@@ -213,14 +221,8 @@ def _texts(name: str, values: Any) -> tuple[str, ...]:
         raise InputError(f"{name} must be a list of 1 to {MAX_COLUMNS} texts")
     texts = tuple(_text(f"an entry of {name}", value) for value in values)
     if len(set(texts)) < len(texts):
-        raise InputError(f"{name} must differ from one another")
+        raise InputError(f"{name} must not repeat an entry")
     return texts
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
-        raise InputError(f"{name} must be a whole number from 1, got {value!r:.60}")
-    return value
 
 
 def _numbers(name: str, values: Any, most: int, positive: bool = False, signed: bool = False) -> tuple[float, ...]:
@@ -229,5 +231,5 @@ def _numbers(name: str, values: Any, most: int, positive: bool = False, signed: 
     for value in values:
         if not is_number(value) or (value < 0 and not signed) or (positive and value == 0):
             rule = "positive" if positive else "finite" if signed else "non-negative"
-            raise InputError(f"{name} must hold {rule} numbers, got {value!r:.60}")
+            raise InputError(f"{name} must be {rule} numbers, got {value!r:.60}")
     return tuple(float(value) for value in values)

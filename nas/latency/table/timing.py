@@ -1,11 +1,11 @@
-"""How the networks of a latency table are timed: all in turn, several times over.
+"""Times the networks of a latency table: all in turn, in several rounds.
 
 A shared machine has bursts of a second or two in which everything takes a fifth longer, and drifts by a few percent
-within minutes. So no network is timed in one go: all are run in rounds, with the anchors between every few, and what
-the anchors suffered is taken out (`nas.latency.table.load_correction`). Where in memory a network happens to lie
-makes it a percent or two faster or slower: each is loaded anew for each round, and so are the anchors, unless loading
-takes long.
-A burst may still meet one network in two rounds of three: those whose rounds differ most are visited again.
+within minutes. So no network is timed in one go. All networks run in rounds, with the anchors between every few, and
+the timings are corrected for background load (`nas.latency.table.load_correction`). Where in memory a network happens
+to lie makes it a percent or two faster or slower, so each network is loaded again for each round, and so are the
+anchors, unless loading takes long. A burst may still hit one network in two rounds of three, so those whose rounds
+differ most are timed again.
 """
 
 from __future__ import annotations
@@ -32,26 +32,27 @@ from nas.system.progress import Step
 
 T = TypeVar("T")
 
-TIMING = "latency table: timing all in turn"
+PROFILING = "latency table: profiling networks"
+TIMING = "latency table: timing all networks in turn"
 PREPARE_SHARE = 0.6  # of the budget
-FEWEST = 16  # networks to fit to, however slow the machine
+FEWEST = 16  # networks to fit to, however slow the machine is
 ROUNDS = (3, 8)  # fewest, most
-ROUND_S, ANCHOR_S = 0.01, 0.01  # per visit, after runs that do not count; more rounds tell more than longer visits
+ROUND_S, ANCHOR_S = 0.01, 0.01  # per visit, after runs that do not count; more rounds are better than longer visits
 ROUND_RUNS = 3
-REVISITED_SHARE, REVISITS = 0.1, 3  # share of the networks that are visited so often more
-LOADING_S = 0.1  # what takes longer to load stays loaded
-BETWEEN = 8  # networks from one visit to the anchors to the next
-MOST_KERNEL_OVERHEAD_MS = 0.004  # of a profiler noting one down: 3.7 µs by a line through 68 networks
+REVISITED_SHARE, REVISITS = 0.1, 3  # share of the networks that are timed again, and how often
+LOADING_S = 0.1  # a network that takes longer to load stays loaded
+BETWEEN = 8  # networks between two visits to the anchors
+MOST_KERNEL_OVERHEAD_MS = 0.004  # the profiler's overhead per kernel: 3.7 µs by a line through 68 networks
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What was learnt of one network.
+    """The timings of one network.
 
     Args:
         arch: the network.
-        ms: typical over the rounds.
-        parts_ms: of its parts, scaled so that they sum to `ms`; empty where the runtime cannot tell.
+        ms: its time, the median over the rounds.
+        parts_ms: times of its parts, scaled to sum to `ms`; empty under a runtime without a profiler.
     """
 
     arch: Arch
@@ -68,9 +69,10 @@ def time_networks(
     progress: Step,
     checkpoint: Checkpoint,
 ) -> tuple[list[Timed], list[Timed]]:
-    """Time them all within about `budget_s`: fewer to fit to, and fewer rounds, on a slow machine; the held-out all.
+    """Time all networks in about `budget_s` seconds, and profile those to fit to.
 
-    What `checkpoint` holds of an interrupted call is not timed again.
+    On a slow machine there are fewer networks to fit to and fewer rounds, but always all held-out networks. Timings in
+    `checkpoint`, from an interrupted call, are not repeated.
     """
     from nas.network.build import build
 
@@ -78,20 +80,20 @@ def time_networks(
     resumed = len(before) >= min(FEWEST, len(fitted)) and checkpoint.timed == {
         arch.key for arch in [*held_out, *before]
     }
-    if resumed:  # go on with those that were timed, however quickly they are made ready this time
+    if resumed:  # continue with the same networks, however many could be prepared this time
         fitted = before
     archs = [*held_out, *fitted]
     ready: list[AbstractContextManager[Prepared]] = []
     profiles: list[Profile] = []
     with ExitStack() as stack:
         stack.enter_context(isolated(threads))
-        begin = perf_counter()  # another measurement may have had to end first
+        begin = perf_counter()  # after waiting for other measurements to end
         anchors = _to_visit(stack, Anchors(runtime, threads))
         for arch in archs:
             late = perf_counter() - begin > PREPARE_SHARE * budget_s
             if late and not resumed and len(ready) >= len(held_out) + FEWEST:
                 break
-            progress(len(ready), len(archs), "latency table: profiling networks")
+            progress(len(ready), len(archs), PROFILING)
             load = runtime.prepare(build(arch, CLASSES), arch.resolution, 1, threads)
             profile: Profile = []
             ready.append(_to_visit(stack, load))
@@ -99,21 +101,21 @@ def time_networks(
                 profile = checkpoint.profile(arch.key) or _profile(ready[-1])
                 checkpoint.add_profile(arch.key, profile)
             profiles.append(profile)
-        progress(len(archs), len(archs), "latency table: profiling networks")
+        progress(len(archs), len(archs), PROFILING)
         loads = {arch.key: load for arch, load in zip(archs, ready, strict=False)}
         seen = Visits.of(visits(loads, anchors, *ROUNDS, begin + budget_s, progress, checkpoint))
     here = (host(), runtime.name, runtime.version(), threads)
     state = baseline_state(seen.state, *here) if seen.has_far else 1.0
-    found = seen.at_baseline(baseline_ms(seen.anchor_ms, *here), state)
+    typical_ms = seen.at_baseline(baseline_ms(seen.anchor_ms, *here), state)
     timed = []
     for arch, parts in zip(archs, profiles, strict=False):
-        ms = found[arch.key]
+        ms = typical_ms[arch.key]
         timed.append(Timed(arch, ms, _rescaled(parts, ms)))
     return timed[: len(held_out)], timed[len(held_out) :]
 
 
 def _to_visit(stack: ExitStack, load: AbstractContextManager[T]) -> AbstractContextManager[T]:
-    """What to enter for each visit: `load` itself, or, where loading takes long, what it gave, which stays loaded."""
+    """The context to enter for each visit: `load` itself, or, if loading takes long, one that stays loaded."""
     with ExitStack() as once:
         begin = perf_counter()
         loaded = once.enter_context(load)
@@ -137,17 +139,18 @@ def visits(
     progress: Step,
     checkpoint: Checkpoint,
 ) -> list[Round]:
-    """Run all networks in rounds, each in an order of its own lest a regular disturbance meet the same ones, and the
-    anchors between every few; then the `most_variable` ones in a few short rounds more.
+    """Run all networks in rounds, with the anchors between every few; then the `most_variable` ones in short rounds.
+
+    Each round has its own order, so that a regular disturbance does not always hit the same networks.
 
     Args:
         loads: the networks by name, each entered once a round.
-        anchors: entered after every few networks.
-        fewest: rounds at least.
-        most: rounds at most, those that `checkpoint` holds of the same networks included.
-        end: moment of `perf_counter` by which to end, if the fewest are done.
-        progress: told after each round.
-        checkpoint: gets each round.
+        anchors: the anchors, entered after every few networks.
+        fewest: minimum number of rounds.
+        most: maximum number of rounds, including those in `checkpoint` of the same networks.
+        end: moment of `perf_counter` at which to stop, once the minimum is done.
+        progress: called before each round.
+        checkpoint: stores each round.
     """
     rounds = [one for one in checkpoint.rounds if {visit.name for visit in one} == set(loads)]
     rng = np.random.default_rng(len(rounds))
@@ -169,12 +172,14 @@ def visits(
 
 
 def most_variable(rounds: Sequence[Round]) -> list[str]:
-    """A tenth of the networks, those whose median lies the farthest above their quickest visit, each held against the
-    anchor around then: in the few rounds of a noisy hour, two networks of 32 came out a quarter too slow."""
-    held: dict[str, list[float]] = {}
+    """The tenth of the networks whose median lies farthest above their quickest visit, both relative to the anchor.
+
+    In the few rounds of a noisy hour, two networks of 32 came out a quarter too slow.
+    """
+    relative: dict[str, list[float]] = {}
     for visit in (visit for one in rounds for visit in one):
-        held.setdefault(visit.name, []).append(visit.ms / visit.near_ms)
-    above = {name: float(np.median(values)) / min(values) for name, values in held.items()}
+        relative.setdefault(visit.name, []).append(visit.ms / visit.near_ms)
+    above = {name: float(np.median(values)) / min(values) for name, values in relative.items()}
     return sorted(above, key=above.__getitem__, reverse=True)[: math.ceil(REVISITED_SHARE * len(above))]
 
 
@@ -185,24 +190,24 @@ def _round(
         with load as run:
             return _visit(run, ROUND_S)
 
-    def held() -> tuple[float, float | None]:
-        with anchors as one:
-            return _visit(one.near, ANCHOR_S), _visit(one.far, ANCHOR_S) if one.far else None
+    def anchor_ms() -> tuple[float, float | None]:
+        with anchors as both:
+            return _visit(both.near, ANCHOR_S), _visit(both.far, ANCHOR_S) if both.far else None
 
-    found: Round = []
-    before = held()
+    timed: Round = []
+    before = anchor_ms()
     for at in range(0, len(order), BETWEEN):
         taken = [(name, loaded(load)) for name, load in order[at : at + BETWEEN]]
-        after = held()
+        after = anchor_ms()
         near = (before[0] + after[0]) / 2
         far = None if before[1] is None or after[1] is None else (before[1] + after[1]) / 2
-        found += [Visit(name, ms, near, far) for name, ms in taken]
+        timed += [Visit(name, ms, near, far) for name, ms in taken]
         before = after
-    return found
+    return timed
 
 
 def _visit(run: Prepared, seconds: float) -> float:
-    """Median ms of a few runs, after those that find the caches full of another's."""
+    """Median milliseconds of a few runs, after runs that only fill the caches."""
     begin = now = perf_counter()
     lead = 0
     while lead < SETTLING_RUNS or now - begin < SETTLING_SECONDS:
@@ -219,8 +224,11 @@ def _visit(run: Prepared, seconds: float) -> float:
 
 
 def _rescaled(parts: Profile, ms: float) -> np.ndarray:
-    """Times of parts that sum to the time of the whole, which knows nothing of a profiler: what they exceed it by is
-    taken off each kernel, up to what noting one down can cost, and the rest is shared out."""
+    """Times of parts, scaled to sum to `ms`, the time of the whole network without the profiler.
+
+    The excess is first subtracted per kernel, up to the largest plausible overhead of the profiler; the rest is divided
+    in proportion.
+    """
     if not parts:
         return np.zeros(0)
     taken, kernels = np.array(parts, dtype=float).T

@@ -13,9 +13,7 @@ import pytest
 import yaml
 
 import nas
-from nas.network.count import count
 from nas.references.external import library_network
-from nas.references.table import reference
 from nas.system.compat import torchvision
 from nas.system.errors import InputError
 from tests.packages import closure, declared, modules, plain
@@ -74,7 +72,6 @@ def test_everything_imported_is_a_dependency_or_comes_with_an_extra() -> None:
 @pytest.mark.parametrize(
     ("package", "use"),
     [
-        ("fvcore", lambda: count(reference("mobilenet_v2"), trace=True)),
         ("torchvision", torchvision),
         ("torchvision", lambda: library_network("torchvision:vgg16")),
         ("timm", lambda: library_network("timm:legacy_xception")),

@@ -8,6 +8,7 @@ import pytest
 
 from nas.arch.cost import cost_of
 from nas.cli.main import main
+from nas.engine.run.store import Store
 from nas.references.table import reference
 
 
@@ -150,13 +151,14 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert all(part in err for part in named), err
 
 
-def test_a_run_folder_is_refused_with_how_to_name_its_networks(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "run.json").write_text("{}")
-    code, _, err = run(capsys, "count", str(tmp_path))
-    assert code == 2
-    assert "KEY.json" in err
+def test_a_run_folder_is_its_best_network(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(__file__).parents[2] / "results" / "cifar10-mbconv"
+    with Store.open(folder, read_only=True) as store:
+        best = store.record().best
+    assert best is not None
+    code, out, _ = run(capsys, "count", str(folder), "--json")
+    assert code == 0
+    assert json.loads(out)[str(folder)]["macs"] == cost_of(best).macs
 
 
 def test_a_library_network_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 import io
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -52,8 +54,15 @@ def test_markup_in_names_is_shown_as_it_is() -> None:
     assert "[red]folder[/red]" in text.getvalue()
 
 
-def test_an_interrupt_shows_the_command_that_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_interrupt_shows_the_command_that_resumes_what_is_kept(
+    kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my run"
+    if kept:
+        folder.mkdir()
+        (folder / "run.json").touch()
     with pytest.raises(KeyboardInterrupt), watcher(quiet=True) as shown:  # noqa: PT012
-        shown.resume_with = "nas resume here"
+        shown.run = folder
         raise KeyboardInterrupt
-    assert "nas resume here" in capsys.readouterr().err
+    assert (f"nas resume '{folder}'" in capsys.readouterr().err) == kept

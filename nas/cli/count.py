@@ -27,7 +27,9 @@ _HEADS = ("params", "M MACs", "MB moved", "MACs/B")
 def count(
     networks: Annotated[
         list[str] | None,
-        typer.Argument(help="Networks: published ones, YAML or arch.json files, torchvision:NAME, timm:NAME."),
+        typer.Argument(
+            help="Networks: names, YAML or arch.json files, run folders (the best), torchvision:NAME, timm:NAME."
+        ),
     ] = None,
     by: Annotated[str | None, typer.Option(help="Breakdown of the cost: block or layer.")] = None,
     resolution: Annotated[
@@ -112,8 +114,8 @@ def _count(
 
 def _network(name: str, resolution: int | None, classes: int) -> Arch | LibraryNetwork:
     from nas.arch.arch import Arch
-    from nas.references.external import is_library
     from nas.engine.run.resolve import resolve
+    from nas.references.external import is_library
 
     if resolution is not None and is_library(name):
         name = f"{name.partition('@')[0]}@resolution={resolution}"

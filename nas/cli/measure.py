@@ -16,7 +16,7 @@ def measure(
     networks: Annotated[
         list[str],
         typer.Argument(
-            help="Networks: published ones, arch.json, .onnx or .pte files, torchvision:NAME, timm:NAME.",
+            help="Networks: names, YAML, arch.json, .onnx or .pte files, run folders, torchvision:NAME, timm:NAME.",
         ),
     ],
     runtime: Runtime = "onnxruntime",

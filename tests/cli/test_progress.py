@@ -1,7 +1,6 @@
 """What a person sees: each finished network once, too slow ones only as a count."""
 
 import io
-
 from pathlib import Path
 
 import pytest

@@ -10,6 +10,8 @@ Truth, all of a single large core under TensorFlow Lite in float:
   Sources differ by 5 to 10 % on the same network, so each grid is scaled to the early figure of its full-size network.
 
     python benchmarks/pixel1.py ../shared/data/pixel1 [--write]
+
+The folder has TuNAS' coefficients as CSV. tests/data/tables/pixel1 has only a part of them and gives another fit.
 """
 
 from __future__ import annotations
@@ -182,7 +184,7 @@ def line(table: LatencyTable, sizes: list[Measured]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="with TuNAS' coefficients as CSV")
+    parser.add_argument("folder", type=Path, help="folder with TuNAS' coefficients as CSV")
     parser.add_argument("--write", action="store_true", help="put the model into the package")
     options = parser.parse_args()
     spaces = {"MobileNetV3-like": v3_like(options.folder), "ProxylessNAS": proxyless(options.folder)}

@@ -22,10 +22,7 @@ MAX_DEPTH = 32
 MAX_SIBLINGS = 128  # unnumbered names in one branch
 MAX_TRIES = 100_000
 
-_COUNTERS = (
-    "num_batches_tracked",
-    "n_averaged",
-)  # of batch norm and of averaged weights; outputs do not depend on them
+_COUNTERS = ("num_batches_tracked", "n_averaged")  # of batch norm and of averaged weights; no output depends on them
 
 Signature = tuple[tuple[str, tuple[int, ...]], ...]
 

@@ -1,1 +1,1 @@
-"""The published networks: their tables, published figures and trained weights."""
+"""Published networks: their tables, published figures and trained weights."""

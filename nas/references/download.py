@@ -89,8 +89,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _agrees_with_name(name: str, digest: str) -> bool:
-    found = _IN_NAME.search(name)
-    return found is None or digest.startswith(found[1])
+    match = _IN_NAME.search(name)
+    return match is None or digest.startswith(match[1])
 
 
 def _fetch(url: str) -> tuple[bytes, str | None]:

@@ -1,5 +1,5 @@
-"""Networks by the libraries that keep them, ``torchvision:vgg16`` or ``timm:legacy_xception``: built, counted and timed
-as they are, with fresh weights. They have no rows of ours, so they are not searched, exported or flagged."""
+"""Networks of torchvision and timm, such as ``torchvision:vgg16``, built by their library with untrained weights. They
+can be counted and timed. They have no rows, so they cannot be searched, exported or checked against guidelines."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class LibraryNetwork:
     """A network of a library.
 
     Args:
-        name: as it was asked for, e.g. ``torchvision:vgg16@resolution=192``.
-        network: in evaluation mode, with fresh weights: (N, 3, H, W) images to (N, classes) logits.
+        name: name as the user gave it, e.g. ``torchvision:vgg16@resolution=192``.
+        network: module in evaluation mode with untrained weights, from images (N, 3, H, W) to logits (N, classes).
         resolution: side of the square input in pixels.
     """
 
@@ -43,7 +43,7 @@ class LibraryNetwork:
 
 @dataclass(frozen=True, slots=True)
 class LibraryPart:
-    """A direct child of a library's network, or, where one is a plain sequence, a child of that; with its cost."""
+    """A direct child of a library's network and its cost. Sequences and lists are replaced by their children."""
 
     name: str
     kind: str
@@ -51,7 +51,7 @@ class LibraryPart:
 
 
 def is_library(name: str) -> bool:
-    """Whether `name` asks for a library's network.
+    """Whether `name` is the name of a library's network.
 
     >>> is_library("timm:legacy_xception"), is_library("mobilenet_v2")
     (True, False)
@@ -60,20 +60,20 @@ def is_library(name: str) -> bool:
 
 
 def library_network(name: str, num_classes: int = 1000) -> LibraryNetwork:
-    """Build a classification network of a library, without its auxiliary classifiers; nothing is downloaded.
+    """Build a classification network of a library, without auxiliary classifiers. Nothing is downloaded.
 
     Args:
-        name: ``torchvision:NAME`` or ``timm:NAME``; ``@resolution=192`` may follow. Without it the input is as large as
-            the library's first weights of that network expect.
+        name: ``torchvision:NAME`` or ``timm:NAME``; ``@resolution=192`` may follow. The default is the resolution of
+            the library's first weights for this network.
         num_classes: outputs of the classifier.
 
     Raises:
-        InputError: the library is not installed, has no such network, or a number is out of bounds.
+        InputError: the library is not installed or has no such network, or a number is out of bounds.
     """
     library, _, rest = name.partition(":")
     plain, _, multipliers = rest.partition("@")
     if library not in LIBRARIES:
-        raise InputError(f"no library is called {library!r}; {known(LIBRARIES)}")
+        raise InputError(f"unknown library {library!r:.60}; {known(LIBRARIES)}")
     check_classes(num_classes)
     resolution = _resolution(multipliers) if multipliers else None
     make = _of_torchvision if library == "torchvision" else _of_timm
@@ -85,25 +85,25 @@ def library_network(name: str, num_classes: int = 1000) -> LibraryNetwork:
         except InputError:
             raise
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{library} does not build {rest!r}: {one_line(error)}") from None
+            raise InputError(f"{library} cannot build {rest!r:.80}: {one_line(error)}") from None
     return LibraryNetwork(name, network.eval(), side)
 
 
 def total(network: Arch | LibraryNetwork, num_classes: int = 1000) -> Cost:
-    """The cost of a whole network; a library's has been built with its own number of classes."""
+    """The cost of a whole network. `num_classes` is for an `Arch`; a library's network is built with its classes."""
     return cost_of(network, num_classes) if isinstance(network, Arch) else library_cost(network)
 
 
 def parts(network: Arch | LibraryNetwork, by: str = "block", num_classes: int = 1000) -> list[Line]:
-    """The parts of a network, in order; their costs add up to `total`.
+    """The parts of a network, in order. Their costs add up to `total`.
 
     Args:
-        network: an `Arch`, by rows or their layers; or a library's, by children or modules without children.
-        by: ``block`` or ``layer``.
+        network: network to break down.
+        by: ``block``: rows, or children of a library's network; ``layer``: layers of rows, or modules without children.
         num_classes: outputs of the classifier of an `Arch`.
 
     Raises:
-        InputError: `by` is neither, or a library's network does not take images of its resolution.
+        InputError: `by` is neither, or a library's network does not accept images of its resolution.
     """
     if isinstance(network, Arch):
         return lines(network, by, num_classes)
@@ -112,48 +112,52 @@ def parts(network: Arch | LibraryNetwork, by: str = "block", num_classes: int = 
 
 
 def library_cost(net: LibraryNetwork) -> Cost:
-    """Parameters, MACs and memory access of one image, by fvcore's trace (`nas.network.trace`).
+    """Parameters, MACs and memory access of one image, counted in a trace (`nas.network.trace`).
 
     Raises:
-        InputError: the network does not take images of its resolution.
-        NasError: an operator has no rule; it is named.
+        InputError: the network does not accept images of its resolution.
+        NasError: an operator has no rule. The text names it.
     """
     with takes_its_images(net):
         return traced_cost(net.network, net.resolution)
 
 
 def library_parts(net: LibraryNetwork, leaves: bool = False) -> list[LibraryPart]:
-    """The cost part by part, in the order in which they are defined; what runs between them comes last. Parameters,
-    MACs and bytes add up to `library_cost`.
+    """The cost part by part, in the order of their definition. What runs between parts comes last. The costs add up to
+    `library_cost`.
 
     Args:
-        net: the network.
-        leaves: take its layers, the modules without children, instead of its parts.
+        net: network to break down.
+        leaves: whether the parts are its modules without children, instead of its direct children.
 
     Raises:
         InputError, NasError: as `library_cost`.
     """
     with takes_its_images(net):
         traced = trace(net.network, net.resolution)
-    found: list[LibraryPart] = []
+    parts: list[LibraryPart] = []
     for name, child in _leaves(net.network) if leaves else _children(net.network):
         macs, elements = traced.modules.get(name, (0, 0))
         params = sum(parameter.numel() for parameter in child.parameters())
         if params or elements:
-            found.append(LibraryPart(name, type(child).__name__, Cost(params, macs, BYTES * elements)))
+            parts.append(LibraryPart(name, type(child).__name__, Cost(params, macs, BYTES * elements)))
     rest = Cost(
-        sum(parameter.numel() for parameter in net.network.parameters()) - sum(part.cost.params for part in found),
-        traced.macs - sum(part.cost.macs for part in found),
-        BYTES * traced.elements - sum(part.cost.memory_bytes for part in found),
+        sum(parameter.numel() for parameter in net.network.parameters()) - sum(part.cost.params for part in parts),
+        traced.macs - sum(part.cost.macs for part in parts),
+        BYTES * traced.elements - sum(part.cost.memory_bytes for part in parts),
     )
-    return found if rest == Cost(0, 0, 0) else [*found, LibraryPart(REST, "", rest)]
+    return parts if rest == Cost(0, 0, 0) else [*parts, LibraryPart(REST, "", rest)]
 
 
 def at_resolution(arch: Arch | LibraryNetwork, resolution: int | None) -> Arch | LibraryNetwork:
-    """The same layers for square images of that side in pixels; None leaves it as it is.
+    """The same layers for another input size.
+
+    Args:
+        arch: network to change.
+        resolution: side of the square input in pixels; None for the network's own.
 
     Raises:
-        InputError: it is out of bounds.
+        InputError: `resolution` is out of bounds.
     """
     if resolution is None:
         return arch
@@ -162,13 +166,13 @@ def at_resolution(arch: Arch | LibraryNetwork, resolution: int | None) -> Arch |
 
 @contextmanager
 def takes_its_images(net: LibraryNetwork) -> Iterator[None]:
-    """Tells a forward pass that fails as what it is: a network that does not take images of this size."""
+    """Turn an error of a forward pass into an `InputError`: the network does not accept images of its resolution."""
     try:
         yield
     except NasError:
         raise
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(f"{net.name} does not run on images of {net.resolution} px: {one_line(error)}") from None
+        raise InputError(f"{net.name} does not accept images of {net.resolution} px: {one_line(error)}") from None
 
 
 def _children(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -188,7 +192,7 @@ def _leaves(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _resolution(multipliers: str) -> int:
     key, _, value = multipliers.partition("=")
     if key != "resolution":
-        raise InputError(f"a library's network has no multiplier {key!r}; {known(('resolution',))}")
+        raise InputError(f"a library's network has no multiplier {key!r:.60}; {known(('resolution',))}")
     return whole_number("resolution", int(value[:9]) if value.isdecimal() else value, 8, MAX_RESOLUTION)
 
 
@@ -198,7 +202,7 @@ def _of_torchvision(name: str, resolution: int | None, num_classes: int) -> tupl
     models = torchvision().models
     names = models.list_models(module=models)
     if name not in names:
-        raise InputError(f"torchvision has no classification network {name!r}; {nearest(name, names)}")
+        raise InputError(f"torchvision has no classification network {name!r:.80}; {nearest(name, names)}")
     side = resolution or int(next(iter(models.get_model_weights(name))).transforms().crop_size[0])
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
@@ -217,11 +221,11 @@ def _of_timm(name: str, resolution: int | None, num_classes: int) -> tuple[nn.Mo
     torchvision()  # timm imports it, and it may need help with that
     timm: Any = import_module("timm")
     names = timm.list_models()
-    if name.partition(".")[0] not in names:  # a tag of weights may follow the dot; other prefixes would download
-        raise InputError(f"timm has no network {name!r}; {nearest(name, names)}")
+    if name.partition(".")[0] not in names:  # a tag of weights may follow the dot; timm would download other names
+        raise InputError(f"timm has no network {name!r:.80}; {nearest(name, names)}")
     settings = timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])
     channels, height, width = settings.input_size if settings else (IMAGE_CHANNELS, 224, 224)
     if channels != IMAGE_CHANNELS or height != width:
-        raise InputError(f"{name} takes ({channels}, {height}, {width}) images; only square ones of 3 channels are run")
+        raise InputError(f"images must be square and have 3 channels; {name} takes {channels} x {height} x {width}")
     options = {"img_size": resolution} if resolution and settings and settings.fixed_input_size else {}
     return timm.create_model(name, pretrained=False, num_classes=num_classes, **options), resolution or height

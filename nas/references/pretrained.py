@@ -1,4 +1,4 @@
-"""Where weights come from: a file, or the published ones of torchvision and timm."""
+"""Trained weights: from a file, or the published ones of torchvision and timm."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A network of another library that computes what a reference computes.
+    """A network of a library that computes what a reference computes.
 
     Args:
-        model: its name there; for timm with the tag of its weights.
-        bn_eps: epsilon of its norms, where it is not the reference's.
-        act: its activation where the reference has ReLU, if it is another.
-        normalisation: of its images, one of `nas.data.pixels.NORMALISATIONS`.
+        model: name in the library; for timm with the tag of its weights.
+        bn_eps: epsilon of its norms; None for the reference's.
+        act: activation in place of the reference's ReLU; None for ReLU.
+        normalisation: how its images are scaled, one of `nas.data.pixels.NORMALISATIONS`.
     """
 
     model: str
@@ -48,8 +48,8 @@ class Twin:
         return replace(arch, rows=rows, bn_eps=arch.bn_eps if self.bn_eps is None else self.bn_eps)
 
 
-# The tests hold each line against its library with random weights. Not here: models of timm that start with tf_, which
-# pad on one side only, as TensorFlow does; mobilenetv3_small_050 and the thin MobileNetV4s, whose stem is not scaled.
+# The tests compare each line with its library, with random weights. Left out: timm's tf_ models, which pad on one side
+# only, as TensorFlow does; mobilenetv3_small_050 and the thin MobileNetV4s, whose stem is not scaled.
 TORCHVISION: Mapping[str, Twin] = {
     "mobilenet_v2": Twin("mobilenet_v2"),
     "mobilenet_v3_large": Twin("mobilenet_v3_large"),
@@ -90,14 +90,14 @@ TIMM: Mapping[str, Twin] = {
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """Weights found for a network.
+    """Trained weights for a network.
 
     Args:
-        arch: the network as these weights were trained: with their epsilon and activation.
+        arch: network as these weights were trained, with their epsilon and activation.
         state_dict: tensors by name, for `nas.load_weights`.
-        source: what they are, for people.
+        source: description of their origin.
         sha256: SHA-256 of the file they were read from.
-        normalisation: of the images they were trained on, as far as is known; of a file, the usual one.
+        normalisation: how the images they were trained on were scaled; for a file, ImageNet's is assumed.
     """
 
     arch: Arch
@@ -108,15 +108,15 @@ class Pretrained:
 
 
 def find_weights(arch: Arch, weights: str | Path) -> Pretrained:
-    """The weights asked for: ``torchvision`` or ``timm``, downloaded once, or those of a file.
+    """The weights of a file, or published weights of a library, which are downloaded once.
 
     Args:
-        arch: a network; its resolution does not matter.
-        weights: a library, or a path as `read_state` takes it.
+        arch: network to find weights for; its resolution does not matter.
+        weights: ``torchvision``, ``timm``, or a path as `read_state` takes it.
 
     Raises:
-        InputError: the library has no weights for this network, or the file is none.
-        NasError: they could not be downloaded.
+        InputError: the library has no weights for this network, or the file cannot be read.
+        NasError: the weights could not be downloaded.
     """
     if str(weights) not in LIBRARIES:
         return Pretrained(arch, read_state(weights), str(weights), sha256_of(Path(weights)))
@@ -128,10 +128,10 @@ def find_weights(arch: Arch, weights: str | Path) -> Pretrained:
 
 
 def twin_of(arch: Arch, library: str) -> Twin:
-    """The network of a library that is `arch` at any resolution.
+    """The network of a library that equals `arch`, at any resolution.
 
     Raises:
-        InputError: it has none; the text lists the networks it has.
+        InputError: the library has none. The text lists the networks it has.
     """
     table = TORCHVISION if library == "torchvision" else TIMM
     for name, twin in table.items():
@@ -141,45 +141,45 @@ def twin_of(arch: Arch, library: str) -> Twin:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a PyTorch checkpoint (``.pt``, ``.pth``, ``.bin``), which may hold
-    them under ``state_dict_ema``, ``model_ema``, ``state_dict`` or ``model``, the first of these that is there.
+    """The tensors of a ``.safetensors`` file or a PyTorch checkpoint (``.pt``, ``.pth``, ``.bin``).
 
-    Nothing in a checkpoint is executed: it is read with ``weights_only=True``.
+    A checkpoint may hold its tensors under ``state_dict_ema``, ``model_ema``, ``state_dict`` or ``model``; the first of
+    these is used. Nothing in a checkpoint is executed: it is read with ``weights_only=True``.
 
     Raises:
-        InputError: no such file, too large, or not what it should be.
+        InputError: the file does not exist, is too large, or has another format.
     """
     import torch
 
     path = Path(path)
-    way_out = f"give a file ending in {', '.join(_SUFFIXES)}, or one of {', '.join(LIBRARIES)}"
+    remedy = f"give a file ending in {', '.join(_SUFFIXES)}, or one of {', '.join(LIBRARIES)}"
     if path.suffix not in _SUFFIXES or not path.is_file():
-        raise InputError(f"no weights at {str(path)!r:.200}; {way_out}")
+        raise InputError(f"no weights at {str(path)!r:.200}; {remedy}")
     try:
         size = path.stat().st_size
         if size <= MAX_BYTES and path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # PyTorch does not compress, but others may have
+            with zipfile.ZipFile(path) as archive:  # PyTorch does not compress, but another program may
                 size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
-            raise InputError(f"weights are at most {MAX_BYTES >> 20} MiB, {path} has {size >> 20}")
+            raise InputError(f"weights may have at most {MAX_BYTES >> 20} MiB, {path} has {size >> 20}")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             content: Any = load_file(path)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of files that torch did not write itself: they are read, or refused
+                warnings.simplefilter("ignore")  # about files that torch did not write: they are read or refused
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # of the readers: their own kinds, pickle's, zip's, the system's
+    except Exception as error:  # the readers raise types of their own, of pickle, zip and the system
         raise InputError(
-            f"cannot read weights from {path} ({type(error).__name__}: {one_line(error, 160)}); {way_out}"
+            f"cannot read weights from {path} ({type(error).__name__}: {one_line(error, 160)}); {remedy}"
         ) from None
     if isinstance(content, dict):
         content = next((content[name] for name in _NESTED if isinstance(content.get(name), dict)), content)
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds no tensors by name; {way_out}")
+        raise InputError(f"{path} does not hold tensors by name; {remedy}")
     return dict(content)
 
 

@@ -11,36 +11,38 @@ from nas.system.errors import InputError
 
 
 def resolve(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:
-    """A network by what people type: a reference's name or ``.yaml`` file, an ``arch.json``, a library's network.
+    """A reference by its name or ``.yaml`` file, an ``arch.json``, or a library's network.
 
     Args:
         name: e.g. ``mobilenet_v2@width=0.5``, ``my_net.yaml``, ``results/RUN/arch/KEY.json``, ``torchvision:vgg16``.
-        num_classes: outputs of the classifier of a library's network; an `Arch` takes them when it is built.
+        num_classes: outputs of the classifier of a library's network; an `Arch` gets its classes when it is built.
 
     Raises:
-        InputError: no such network, or it cannot be read.
+        InputError: there is no such network, or it cannot be read.
     """
     return library_network(name, num_classes) if is_library(name) else resolve_arch(name)
 
 
 def resolve_arch(name: str) -> Arch:
-    """A network of our rows by name: a reference or its ``.yaml`` file, or an ``arch.json``.
+    """A reference by its name or ``.yaml`` file, or an ``arch.json``.
 
     Raises:
-        InputError: no such network, it cannot be read, or it is a library's, which has no rows.
+        InputError: there is no such network, it cannot be read, or it is a library's network, which is no `Arch`.
     """
     if is_library(name):
-        raise InputError(f"{name} has no rows of ours: libraries' networks are counted and measured, not exported")
+        raise InputError(f"{name} is a library's network: it can be counted and measured, but not exported")
     path = Path(name)
     if path.suffix == ".json":
         try:
             if path.stat().st_size > MAX_JSON_BYTES:
-                raise InputError(f"{path} is larger than an architecture can be: {path.stat().st_size} bytes")
+                raise InputError(
+                    f"an architecture may have at most {MAX_JSON_BYTES} bytes, {path} has {path.stat().st_size}"
+                )
             return Arch.from_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     if path.suffix == ".onnx":
-        raise InputError(f"{path} is an exported file; give its reference or arch.json (nas measure times .onnx files)")
+        raise InputError(f"{path} is an exported file; give its reference or arch.json (nas measure takes .onnx files)")
     if (path / "run.json").is_file():
-        raise InputError(f"{path} is the folder of a run; name one of its networks, {path / 'arch' / 'KEY.json'}")
+        raise InputError(f"{path} is the folder of a run; give one of its networks, {path / 'arch' / 'KEY.json'}")
     return reference(name)

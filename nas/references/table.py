@@ -1,4 +1,4 @@
-"""The fixed builds: published networks as spaces with exactly one point, by name."""
+"""Published networks by name: spaces that hold exactly one network."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ from nas.system.errors import InputError, known
 
 
 def reference_names() -> list[str]:
-    """All names `reference` knows."""
+    """Names of all references.
+
+    >>> "mobilenet_v2" in reference_names()
+    True
+    """
     return names(REFERENCES)
 
 
 def reference(name: str, width: float | None = None, resolution: int | None = None) -> Arch:
-    """A published network, or one's own written in the same way (``docs/add-a-reference.md``).
+    """A published network, or your own network in the same format (``docs/add-a-reference.md``).
 
     Args:
-        name: as `reference_names` lists them, or a path to a ``.yaml`` file of one; ``@width=0.75,resolution=192`` may
-            follow.
-        width: multiplier of the table's channels, by the family's own rule of rounding; None is the network's own (1.0,
-            but for scaled ones such as EfficientNet-B3).
-        resolution: input side in pixels; None is the paper's.
+        name: one of `reference_names`, or a path to a ``.yaml`` file; ``@width=0.75,resolution=192`` may follow.
+        width: multiplier of the channels, rounded by the rule of the network's family; None for the network's own (1.0,
+            except for scaled networks such as EfficientNet-B3).
+        resolution: side of the input in pixels; None for the paper's.
 
     Raises:
         InputError: the name is unknown, or a multiplier is out of bounds.
 
-    >>> reference("mobilenet_v3_large", width=0.75) == reference("mobilenet_v3_large@width=0.75")
+    >>> import nas
+    >>> arch = nas.reference("mobilenet_v3_large", width=0.75, resolution=192)
+    >>> arch.resolution, str(arch.rows[1])
+    (192, 'mb3 e1 re >16')
+    >>> arch == nas.reference("mobilenet_v3_large@width=0.75,resolution=192")
     True
     """
-    name, told_width, told_resolution = split_name(name)
-    width = told_width if width is None else width
-    resolution = told_resolution if resolution is None else resolution
+    name, width_in_name, resolution_in_name = split_name(name)
+    width = width_in_name if width is None else width
+    resolution = resolution_in_name if resolution is None else resolution
     space = load_space(name, REFERENCES)
     if width is not None:
         space = replace(space, width=(check_number("width", width, 0.05, 16),))
@@ -45,27 +52,30 @@ def reference(name: str, width: float | None = None, resolution: int | None = No
 
 
 def split_name(text: str) -> tuple[str, float | None, int | None]:
-    """Name, width and resolution of ``name@width=0.75,resolution=192``; None for what it does not say.
+    """Name, width and resolution of ``name@width=0.75,resolution=192``; None for a multiplier that is not given.
 
     Raises:
-        InputError: another multiplier, or one that is no number.
+        InputError: a multiplier is unknown, given twice, or not a number.
+
+    >>> split_name("mobilenet_v2@width=0.75")
+    ('mobilenet_v2', 0.75, None)
     """
     name, at, multipliers = text.rpartition("@")
-    if not at or ("=" not in multipliers and Path(text).suffix in SUFFIXES):  # an @ may stand in a path
+    if not at or ("=" not in multipliers and Path(text).suffix in SUFFIXES):  # a path may contain an @
         return text, None, None
-    told: dict[str, float] = {}
+    given: dict[str, float] = {}
     for item in multipliers.split(","):
         key, _, value = item.partition("=")
         if key not in ("width", "resolution"):
-            raise InputError(f"a reference has no multiplier {key!r}; {known(('width', 'resolution'))}")
-        if key in told:
-            raise InputError(f"{key} stands twice in {text!r:.80}")
+            raise InputError(f"a reference has no multiplier {key!r:.60}; {known(('width', 'resolution'))}")
+        if key in given:
+            raise InputError(f"{key} may be given only once, got {text!r:.80}")
         try:
-            told[key] = float(value) if key == "width" else int(value)
+            given[key] = float(value) if key == "width" else int(value)
         except ValueError:
-            raise InputError(f"a multiplier reads width=0.75 or resolution=192, got {item!r}") from None
-    return name, told.get("width"), int(told["resolution"]) if "resolution" in told else None
+            raise InputError(f"write a multiplier as width=0.75 or resolution=192, got {item!r:.60}") from None
+    return name, given.get("width"), int(given["resolution"]) if "resolution" in given else None
 
 
 def _no_choice(gene: Gene) -> Scalar:
-    raise InputError(f"a reference has one point, but {gene.name} may be any of {list(gene.options)}")
+    raise InputError(f"a reference must be one network, but {gene.name} has the options {list(gene.options)}")

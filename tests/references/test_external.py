@@ -1,4 +1,4 @@
-"""Libraries' networks: their published counts, the same definitions as ours, faults told in one line."""
+"""Libraries' networks: published counts, the same definitions as ours, one-line errors."""
 
 import re
 import sys
@@ -32,7 +32,7 @@ def network(name: str) -> LibraryNetwork:
 
 
 @pytest.mark.parametrize(("name", "params", "macs_m"), PUBLISHED)
-def test_published_counts_come_out(name: str, params: int, macs_m: float) -> None:
+def test_counts_are_the_published_ones(name: str, params: int, macs_m: float) -> None:
     """Parameters exact, MACs within half a percent; parts add up."""
     cost = library_cost(network(name))
     assert cost.params == params
@@ -72,7 +72,7 @@ def _compare_onnx(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0"])
-def test_the_same_network_costs_the_same_here_and_there(name: str) -> None:
+def test_a_reference_costs_what_its_twin_costs(name: str) -> None:
     """torchvision's twin of a reference: parameters, MACs and bytes, exactly."""
     assert library_cost(library_network(f"torchvision:{name}")) == count(reference(name))
 
@@ -86,7 +86,7 @@ def test_attention_counts_both_its_products() -> None:
     assert cost.macs == 12 * layer + 196 * width * 3 * 16 * 16 + width * 1000
 
 
-def test_a_resolution_and_classes_of_ones_own() -> None:
+def test_resolution_and_classes_can_be_chosen() -> None:
     """MACs of a convolutional network grow with the area; the classifier follows its classes."""
     small = library_network("torchvision:resnet18@resolution=64", 10)
     assert small.resolution == 64
@@ -98,7 +98,7 @@ def test_a_resolution_and_classes_of_ones_own() -> None:
     assert library_cost(library_network("torchvision:vit_b_32@resolution=64", 10)).macs > 0
 
 
-def test_weights_are_fresh_the_same_each_time_and_leave_the_global_state() -> None:
+def test_weights_are_the_same_each_time_and_leave_the_global_state() -> None:
     import torch
 
     before = torch.random.get_rng_state()
@@ -118,33 +118,33 @@ def test_they_are_measured(runtime: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "says"),
     [
-        ("torchvision:vgg61", r"no classification network 'vgg61'; did you mean .*vgg16"),
+        ("torchvision:vgg61", r"'vgg61'; did you mean .*vgg16"),
         ("torchvision:zzzzzzzzzzzzz", r"none of the \d+ known"),
-        ("torchvision:fasterrcnn_resnet50_fpn", "no classification network"),
-        ("torchvision:vgg16@width=2", "no multiplier 'width'"),
+        ("torchvision:fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn"),
+        ("torchvision:vgg16@width=2", "'width'; known: resolution"),
         ("torchvision:vgg16@resolution=1e3", "from 8 to 2048"),
         ("torchvision:vgg16@resolution=4", "from 8 to 2048"),
-        ("torchvision:vit_b_16@resolution=100", "does not build"),
-        ("keras:vgg16", "no library is called 'keras'; known: torchvision, timm"),
+        ("torchvision:vit_b_16@resolution=100", "vit_b_16@resolution=100"),
+        ("keras:vgg16", "'keras'; known: torchvision, timm"),
     ],
 )
-def test_what_cannot_be_built_is_told_in_one_line(name: str, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def test_what_cannot_be_built_is_one_line_with_the_name(name: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
         library_network(name)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("classes", [0, -1, True, 10**9, 2.0])
 def test_classes_are_bounded(classes: int) -> None:
-    with pytest.raises(InputError, match="num_classes must be"):
+    with pytest.raises(InputError, match="num_classes"):
         library_network("torchvision:alexnet", classes)
 
 
 @pytest.mark.parametrize("use", [library_cost, library_parts, measure])
-def test_images_too_small_are_told(use: Callable[[LibraryNetwork], object]) -> None:
-    with pytest.raises(InputError, match="does not run on images of 16 px"):
+def test_images_that_are_too_small_are_refused(use: Callable[[LibraryNetwork], object]) -> None:
+    with pytest.raises(InputError, match="16 px"):
         use(library_network("torchvision:alexnet@resolution=16"))
 
 
@@ -178,10 +178,10 @@ def test_counts_of_timm(name: str, resolution: int, params: int, macs_m: float) 
 
 
 def test_timm_never_downloads() -> None:
-    """Names that timm would fetch from elsewhere are unknown ones here."""
+    """Names that timm would download are unknown here."""
     _need_timm()
     for name in ("timm:hf-hub:someone/something", "timm:local-dir:/tmp", "timm:", "timm:xceptoin41"):
-        with pytest.raises(InputError, match="timm has no network"):
+        with pytest.raises(InputError, match=r"^timm "):
             library_network(name)
 
 
@@ -192,7 +192,7 @@ def _need_timm() -> None:
         pytest.skip("timm is not installed")
 
 
-def test_padding_by_a_word_counts_as_padding_by_a_number() -> None:
+def test_padding_by_name_counts_as_padding_by_number() -> None:
     import torch
 
     traced = [
@@ -202,8 +202,8 @@ def test_padding_by_a_word_counts_as_padding_by_a_number() -> None:
     assert traced[0].macs == 25 * 6 * 100
 
 
-def test_an_operator_without_a_rule_is_named_and_the_mode_kept() -> None:
-    """Also within a library's network: it is no fault of its resolution."""
+def test_an_operator_without_a_rule_is_named_and_the_mode_restored() -> None:
+    """Also in a library's network, where its resolution is not to blame."""
     import torch
 
     class Odd(torch.nn.Module):
@@ -214,7 +214,7 @@ def test_an_operator_without_a_rule_is_named_and_the_mode_kept() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cumsum(self.conv(x), 1)
 
-    with pytest.raises(NasError, match="no rule for operator cumsum"):
+    with pytest.raises(NasError, match="cumsum"):
         library_cost(LibraryNetwork("odd", Odd(), 8))
     odd = Odd().train()
     with pytest.raises(NasError):

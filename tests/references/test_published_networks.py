@@ -1,4 +1,4 @@
-"""Networks we did not design have exactly the parameters and MACs that others counted: references at every published
+"""Networks of others have exactly the parameters and MACs that others counted: references at every published
 width and resolution, specialised Once-for-all networks, and NAS-Bench-Macro (tests/data/tables/README.md)."""
 
 import csv
@@ -83,13 +83,13 @@ def test_references_have_exactly_the_published_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if "@" not in name and not re.search(r"_b[3-7]$", name)])
 def test_built_references_have_exactly_the_published_parameters(name: str) -> None:
-    """Built and traced at a small size; parameters do not depend on it, and the MACs are the closed form's."""
+    """Built and traced at a small size, on which parameters do not depend; MACs equal the closed form."""
     arch = reference(name, resolution=64)
     built = count(arch, trace=True)
     assert (built.params, built.macs) == (PARAMETERS[name], cost_of(arch).macs)
 
 
-# Rows whose count cannot be ours, and why.
+# Networks whose published count differs from ours, and why.
 INDIVISIBLE = "a quarter of these widths does not divide into the groups; the bottleneck is rounded up to a multiple"
 NO_BIAS = "counted without the bias of the classifier"
 EXCEPTIONS = {

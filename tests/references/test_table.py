@@ -1,4 +1,4 @@
-"""References: names, multipliers, and how far mbconv contains them."""
+"""References: names, multipliers, and which of their cells mbconv contains."""
 
 import json
 import math
@@ -27,17 +27,18 @@ def test_multipliers_in_text_and_as_arguments_agree() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("mobilenet_v9", "no reference is called 'mobilenet_v9'; did you mean mobilenet_v2"),
-        ("mobilenet_v2@depth=2", "no multiplier 'depth'; known: width, resolution"),
-        ("mobilenet_v2@width=wide", "a multiplier reads width=0.75"),
-        ("mobilenet_v2@width=99", "width must be a number"),
-        ("mobilenet_v2@width=nan", "width must be a number"),
-        ("mobilenet_v2@resolution=1.5", "a multiplier reads"),
-        ("mobilenet_v2@resolution=0", "resolution must be a whole number"),
-        ("mobilenet_v2@resolution=inf", "a multiplier reads"),
+        ("mobilenet_v9", "'mobilenet_v9'; did you mean mobilenet_v2"),
+        ("mobilenet_v2@depth=2", "'depth'; known: width, resolution"),
+        ("mobilenet_v2@width=wide", "'width=wide'"),
+        ("mobilenet_v2@width=99", "width must be a number from 0.05 to 16, got 99"),
+        ("mobilenet_v2@width=nan", "got nan"),
+        ("mobilenet_v2@resolution=1.5", "'resolution=1.5'"),
+        ("mobilenet_v2@width=1,width=2", "width"),
+        ("mobilenet_v2@resolution=0", "resolution must be a whole number from 8 to 2048, got 0"),
+        ("mobilenet_v2@resolution=inf", "'resolution=inf'"),
     ],
 )
-def test_bad_names_are_told(name: str, says: str) -> None:
+def test_bad_names_are_refused_with_the_value(name: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         reference(name)
     assert says in str(caught.value)
@@ -48,7 +49,7 @@ def test_a_reference_is_its_own_json(name: str) -> None:
     assert Arch.from_json(reference(name).to_json()) == reference(name)
 
 
-# Rows per stage of mbconv for each reference, then what cannot be said in the space: (cell, theirs, nearest) and why.
+# Rows per stage of mbconv for each reference; then cells that mbconv does not contain, (cell, theirs, nearest), and why.
 STAGES = {
     "mobilenet_v2": [1, 2, 3, 4, 3, 3, 1],
     "mobilenet_v3_large": [1, 2, 3, 4, 2, 3, 0],
@@ -78,7 +79,7 @@ REASONS = {
 
 
 def nearest(space: Space, arch: Arch, repeats: list[int]) -> Arch:
-    """The member of mbconv with `arch`'s depths and, cell by cell, the closest option there is."""
+    """The member of mbconv with `arch`'s depths and, cell by cell, the closest option."""
     options = {gene.name: gene.options for gene in space.genes}
     genes: dict[str, object] = {"resolution": arch.resolution, "width": 1.0}
     body = list(arch.rows[: 1 + sum(repeats)])
@@ -108,7 +109,7 @@ def nearest(space: Space, arch: Arch, repeats: list[int]) -> Arch:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_mbconv_contains_the_reference_but_for_the_listed_cells(name: str) -> None:
-    """docs/spaces.md shows this list to people."""
+    """docs/spaces.md shows this list."""
     theirs, ours = reference(name), nearest(load_space("mbconv"), reference(name), STAGES[name])
     body = 1 + sum(STAGES[name])
     differ: set[tuple[object, ...]] = set()
@@ -154,20 +155,20 @@ BASED = "name: wider\nbase: efficientnet_b0\n"
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("name: wider\nbase: resnet\n", 2, "base must be the name of a reference, got 'resnet'"),
-        ("name: wider\nbase: efficientnet_b3\n", 2, "efficientnet_b3 has a base itself"),
+        ("name: wider\nbase: resnet\n", 2, "'resnet'"),
+        ("name: wider\nbase: efficientnet_b3\n", 2, "efficientnet_b3"),
         (BASED + "depth: 99\n", 3, "depth must be a number from 0.1 to 16, got 99"),
-        (BASED + "depth: [1, 2]\n", 3, "depth is one coefficient"),
+        (BASED + "depth: [1, 2]\n", 3, "depth"),
         (BASED + "rounding: up\n", 3, "known: divisible, floor, floor_8"),
-        (BASED + "stem: {op: conv, channels: {0.5: 8}}\n", 3, "must state those of width 1.0"),
-        (BASED + "stem: {op: conv, channels: {1.0: 8, wide: 9}}\n", 3, "a width must be a number"),
-        (BASED + "stem: {op: conv, channels: {1.0: 8, 2.0: -9}}\n", 3, "channels must be a whole number"),
-        (BASED + "stages:\n  - {op: conv, kernel: 0, channels: 8}\n", 4, "only a uib can be without"),
-        (BASED + "stages:\n  - {op: uib, kernel: 0, channels: 8, stride: 2}\n", 4, "needs a depthwise"),
-        (BASED + "stages:\n  - {op: shuffle_v2, kernel: 3, channels: 9}\n", 4, "must be even"),
+        (BASED + "stem: {op: conv, channels: {0.5: 8}}\n", 3, "width 1.0"),
+        (BASED + "stem: {op: conv, channels: {1.0: 8, wide: 9}}\n", 3, "'wide'"),
+        (BASED + "stem: {op: conv, channels: {1.0: 8, 2.0: -9}}\n", 3, "got -9"),
+        (BASED + "stages:\n  - {op: conv, kernel: 0, channels: 8}\n", 4, "kernel must be at least 1, got 0"),
+        (BASED + "stages:\n  - {op: uib, kernel: 0, channels: 8, stride: 2}\n", 4, "kernel_start"),
+        (BASED + "stages:\n  - {op: shuffle_v2, kernel: 3, channels: 9}\n", 4, "even, for its two halves, got 9"),
     ],
 )
-def test_mistakes_in_scaling_are_told_with_file_and_line(text: str, line: int, says: str, tmp_path: Path) -> None:
+def test_mistakes_in_scaling_name_file_and_line(text: str, line: int, says: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -196,7 +197,7 @@ def test_depth_keeps_options_apart() -> None:
     [("repeat: 1, channels: 24", 2), ("repeat: [0, 1], channels: 24", 2), ("channels: 24, scale: never", 1)],
 )
 def test_a_block_that_changes_width_is_never_skipped(before: str, size: int) -> None:
-    """A stage may begin with nothing only if the stage before always is there and as wide, at any width."""
+    """A stage may skip its first block only if the stage before is never empty and, at any width, as wide."""
     rows = f"  - {{op: conv, act: relu, {before}}}\n  - {{op: [conv, skip], kernel: 3, channels: 24, act: relu}}\n"
     text = f"name: a\nresolution: 32\nwidth: 0.5\nstem: {{op: conv, channels: 8, act: relu}}\nstages:\n{rows}"
     assert parse_space(text, "a").size == size

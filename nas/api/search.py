@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
@@ -137,16 +138,18 @@ def search_with(
 
         check_address(options.device)  # before anything is written that must not hold a password
     watcher = watch or Silent()
-    name = Path(run).name if run else searched.name
+    folder = None if run is None else Path(run).expanduser()
+    name = searched.name if folder is None else folder.name
     info = RunInfo(options, searched, name, custom=options.custom, versions=_versions())
-    if run is None:
+    if folder is None:
         return Session(options, info, None, watcher).run()
-    with Store.create(Path(run), info) as store:
+    with Store.create(folder, info) as store:
         try:
             return _run(store, options, watcher)
-        except NasError:
-            if not any(store.load()):  # a mistake leaves nothing behind that the corrected command would stumble over
-                store.discard()
+        except BaseException:
+            if not store.scored:  # nothing stays behind that the corrected command would stumble over
+                with suppress(OSError):
+                    store.discard()
             raise
 
 
@@ -155,7 +158,10 @@ def _run(store: Store, options: SearchOptions, watch: Watcher, info: RunInfo | N
 
     watch.say(f"run folder: {store.folder}")
     record = Session(options, info or store.info, store, watch).run()
-    write_report(record, store.folder)
+    try:
+        write_report(record, store.folder)
+    except OSError as error:
+        raise NasError(f"cannot write the report to {store.folder}: {error.strerror}") from None
     return record
 
 
@@ -164,6 +170,7 @@ def resume(
     *,
     budget: str | float | None = None,
     trials: int | None = None,
+    data: str | Path | None = None,
     evaluate: Callable[[Arch], float] | None = None,
     device: Callable[[Arch], float] | None = None,
     sampler: BaseSampler | None = None,
@@ -177,6 +184,7 @@ def resume(
         run: folder of the run.
         budget: evaluate for this much longer.
         trials: new total number of candidates. With neither limit: what was left of the run's own.
+        data: where the images of the run are now, if they moved; their content must be the same.
         evaluate: the function again, if the run began with one: a folder cannot hold a Python function.
         device: likewise.
         sampler: likewise.
@@ -196,8 +204,10 @@ def resume(
     >>> list(longer.trials["key"][:3]) == list(first.trials["key"]), len(longer.trials)
     (True, 5)
     """
-    with Store.open(Path(run)) as store:
+    with Store.open(Path(run).expanduser()) as store:
         options = _options_again(store.info, evaluate, device, sampler, ray, token)
+        if data is not None:
+            options = replace(options, data=data)
         if trials is not None or budget is not None:  # each lifts the other's old limit
             more_s = None if budget is None else store.spent_s + seconds(budget)
             options = replace(options, trials=trials, budget_s=more_s)
@@ -241,7 +251,7 @@ def report(run: str | Path) -> dict[str, Path]:
     """
     from nas.reports.run.write import write_report
 
-    folder = Path(run)
+    folder = Path(run).expanduser()
     with Store.open(folder, read_only=True) as store:
         return write_report(store.record(), folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -119,19 +120,23 @@ class Session:
             self._keep(data=None, proxy=None)
             return CustomEvaluator(self.options.evaluate)
         from nas.data.load import load_data
+        from nas.data.torchvision_sets import SETS
         from nas.training.evaluate import ProxyEvaluator
         from nas.training.proxy import ProxyConfig
 
         config = ProxyConfig(full_resolution=max(self._space.resolution))
         config = config if self.options.steps is None else replace(config, steps=self.options.steps)
-        data = load_data(self.options.data, config.resolution, self.watch.step)
+        where = self.options.data
+        if self.info.data is not None and where is not None and where not in SETS and not Path(str(where)).exists():
+            raise InputError(f"the images of this run are not at {where}; say where they are now with --data")
+        data = load_data(where, config.resolution, self.watch.step)
         self.watch.say(f"images: {data}")
         for note in data.notes:
             self.watch.say(f"  {note}")
         if self.info.data is not None and self.info.data.key != data.key:
             raise InputError(
                 f"the images have changed since this run began ({self.info.data.key} then, {data.key} now); "
-                "bring the old ones back, or start a new run"
+                "give the folder of the old ones with --data, or start a new run"
             )
         about = DataInfo(
             name=data.name,

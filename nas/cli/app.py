@@ -49,7 +49,8 @@ Run = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 
 def split_names(text: str) -> list[str]:
     """Names between commas; a comma followed by a multiplier belongs to its name (``a@width=0.5,resolution=160``)."""
-    return [] if text == "none" else re.split(r",(?!\w+=)", text)
+    names = [name.strip() for name in re.split(r",(?!\s*\w+=)", text)]
+    return [] if names == ["none"] else [name for name in names if name]
 
 
 def show(data: Any, text: str, as_json: bool) -> None:

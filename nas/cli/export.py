@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.app import Json, app, show, watcher_for
+from nas.cli.app import Json, app, show, split_names, watcher_for
 from nas.system.errors import TargetMissedError
 from nas.system.units import above
 
@@ -62,7 +62,7 @@ def export(
     from nas.api import networks
     from nas.cli.exported import export_facts, export_text
 
-    names = None if formats is None else tuple(filter(None, formats.split(",")))
+    names = None if formats is None else tuple(name.lower() for name in split_names(formats))
     with watcher_for(as_json) as watch:
         done = networks.export(
             run,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -24,11 +26,11 @@ class Terminal:
     """A watcher (`nas.engine.progress.Watcher`) that draws bars on a terminal and prints few lines elsewhere.
 
     Attributes:
-        resume_with: command that continues this run, shown on an interrupt.
+        run: folder of the run; how to continue it is shown on an interrupt.
     """
 
     def __init__(self, console: Console, bars: Progress | None) -> None:
-        self.resume_with: str | None = None
+        self.run: Path | None = None
         self._console = console
         self._bars = bars
         self._task: TaskID | None = None
@@ -118,8 +120,13 @@ def watcher(quiet: bool = False) -> Iterator[Terminal]:
     except KeyboardInterrupt:
         if bars is not None:
             bars.stop()
-        if shown.resume_with:
-            text = f"interrupted; finished work is kept. Resume with: {shown.resume_with}"
+        if shown.run is not None:
+            command = f"nas resume {shlex.quote(str(shown.run))}"
+            kept = (shown.run.expanduser() / "run.json").exists()
+            rest = (
+                f"finished work is kept. Resume with: {command}" if kept else "nothing was scored yet, nothing is kept"
+            )
+            text = f"interrupted; {rest}"
             Console(file=sys.stderr, soft_wrap=True).print(escape(text), highlight=False)
         raise
     finally:

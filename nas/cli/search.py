@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,7 +90,7 @@ def search(
 
     folder = run or api.default_run(space)
     with watcher_for(as_json) as watch:
-        watch.resume_with = f"nas resume {folder}"
+        watch.run = folder
         options = SearchOptions.parse(
             latency_target=latency_target,
             guard=guard,
@@ -120,6 +121,9 @@ def resume(
         str | None, typer.Option(help="Additional training time: 10m, 2h.  [default: what is left]")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="New total number of candidates.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of the run's images, if they moved; their content must be the same.")
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Address of the Ray cluster, if the run used one.")] = None,
     token: Annotated[str | None, typer.Option(help="Token of the agent, if the run measures on one.")] = None,
     as_json: Json = False,
@@ -133,8 +137,8 @@ def resume(
     from nas.api import search as api
 
     with watcher_for(as_json) as watch:
-        watch.resume_with = f"nas resume {run}"
-        record = api.resume(run, budget=budget, trials=trials, ray=ray, token=token, watch=watch)
+        watch.run = run
+        record = api.resume(run, budget=budget, trials=trials, data=data, ray=ray, token=token, watch=watch)
     _show_run(record, run, as_json)
 
 
@@ -145,7 +149,7 @@ def _show_run(record: Record, folder: Path, as_json: bool) -> None:
     if record.missed and not record.front:
         raise TargetMissedError(
             f"once measured, no Pareto network reliably meets {record.target_ms:g} ms; resume with "
-            f"`nas resume {folder} --budget 10m`, or start over with {_remedy(record)}"
+            f"`nas resume {shlex.quote(str(folder))} --budget 10m`, or start over with {_remedy(record)}"
         )
 
 

@@ -30,12 +30,14 @@ from nas.engine.run.info import Stop
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
 from nas.latency.record import Latency
+from nas.system.errors import NasError
 from nas.training.evaluate import Evaluation, failed
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
 
 ATTEMPTS = 2  # of a candidate whose worker dies
+ALIKE = 5  # failures with one cause, before anything was scored, that end a search: more would fail the same way
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def run_search(
         watch: sees every step, from this thread.
 
     Raises:
+        InputError: the sampler cannot work with this space.
+        NasError: the first evaluations all failed, with the same cause.
         KeyboardInterrupt: passed on; running work was cancelled, everything finished is in `store`.
     """
     limit_ms = options.target_ms if limit_ms is None else limit_ms
@@ -160,6 +164,7 @@ class _Search:
         self._running: dict[int, _Job] = {}
         self._next_ticket = 0
         self._exhausted = False
+        self._causes: list[str | None] | None = []  # of this call's failures, until something is scored
         done = {reference.name for reference in self.references}
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
 
@@ -257,11 +262,23 @@ class _Search:
         candidate = _candidate(job, evaluation)
         if job.name is None:
             self._finish(job, candidate)
+        else:
+            self.references.append(candidate)
+            if self._store:
+                self._store.append_reference(candidate, self._elapsed())
+            self._report(candidate)
+        self._check_causes(candidate)
+
+    def _check_causes(self, candidate: Candidate) -> None:
+        """Raise if everything so far failed for one reason, which is then the evaluation's and not the networks'."""
+        if self._causes is None:
             return
-        self.references.append(candidate)
-        if self._store:
-            self._store.append_reference(candidate, self._elapsed())
-        self._report(candidate)
+        if candidate.state == "COMPLETE":
+            self._causes = None
+            return
+        self._causes.append(candidate.reason)
+        if len(self._causes) >= ALIKE and len(set(self._causes)) == 1:
+            raise NasError(f"the first {len(self._causes)} evaluations all failed: {candidate.reason}")
 
     def _finish(self, job: _Job, candidate: Candidate) -> None:
         if self._store:  # first: an interrupt from here on costs nothing

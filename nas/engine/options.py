@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -75,7 +76,9 @@ class SearchOptions:
                 f"candidates are trained on the CPU only, so a GPU would be reserved for nothing; "
                 f"got gpus_per_trial {self.gpus_per_trial:g}; leave it out"
             )
-        self._set("data", None if self.data is None else str(self.data))
+        if self.evaluate is not None and not callable(self.evaluate):
+            raise InputError(f"evaluate must be a function of an Arch, got {self.evaluate!r:.60}")
+        self._set("data", None if self.data is None else os.path.expanduser(self.data))
         if isinstance(self.references, str):
             raise InputError(f"references must be a list of names, got the text {self.references!r:.60}")
         names = self.references

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -18,6 +19,8 @@ from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
 from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, values_of
 from nas.latency.feasible_sampler import FeasibleSampler
+from nas.system.errors import InputError
+from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
@@ -106,11 +109,22 @@ class Proposals:
 
     def ask(self) -> tuple[Trial, Arch]:
         """What the sampler proposes, or what was put before it."""
-        with quiet_optuna():
+        with quiet_optuna(), self._named_faults():
             trial = self._study.ask()
             return trial, self._space.realise(
                 lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options))
             )
+
+    @contextmanager
+    def _named_faults(self) -> Iterator[None]:
+        """Optuna's samplers say in many ways that they cannot search categorical genes or two objectives."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+            name = type(self._study.sampler).__name__
+            raise InputError(
+                f"sampler {name} cannot propose networks of space {self._space.name}: {one_line(error)}; give another"
+            ) from None
 
     def missed(self) -> None:
         """The proposal was too slow, or known."""
@@ -128,7 +142,8 @@ class Proposals:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
                 trial.set_constraint(CONSTRAINT, excess_ms(candidate, self._limit_ms, self._target_ms))
             try:
-                self._study.tell(trial, values_of(candidate), STATES[candidate.state])
+                with self._named_faults():
+                    self._study.tell(trial, values_of(candidate), STATES[candidate.state])
             except RuntimeError as error:
                 if "Study.stop" not in str(error):
                     raise

@@ -6,10 +6,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from nas.system.errors import InputError
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file in one step: a reader, or a power cut, finds the old content or the new, never a part of it."""
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content  # names of files
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -30,7 +32,15 @@ def cache_root() -> Path:
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder of one kind of cache entry (`nas.system.cache.KINDS`), created if absent."""
+    """The folder of one kind of cache entry (`nas.system.cache.KINDS`), created if absent.
+
+    Raises:
+        InputError: it cannot be created.
+    """
     folder = cache_root() / kind
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"cannot use the cache folder {folder}: {error.strerror}; set NAS_CACHE to a folder you can write to"
+        raise InputError(text) from None
     return folder

@@ -6,6 +6,7 @@ import math
 import re
 
 from nas.system.errors import InputError
+from nas.system.validate import is_number
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Zµ]*)\s*")
 _MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
@@ -16,7 +17,7 @@ _S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, 
 
 def _parse(value: object, scale: dict[str, float], what: str, forms: str) -> float:
     rule = f"{what} must be a positive number with a unit, got {value!r}; accepted: {forms}"
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if not isinstance(value, str) and not is_number(value):
         raise InputError(rule)
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value)
@@ -76,7 +77,7 @@ def guard_share(value: str | float) -> float:
     """
     match = _SHARE.fullmatch(value) if isinstance(value, str) else None
     number = float(match[1]) / (100 if match[2] else 1) if match else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MAX_GUARD:
+    if not is_number(number) or not 0 <= number <= MAX_GUARD:
         raise InputError(f"a guard must be 0 to 50%, got {value!r}; accepted: 5%, 0.05, 0")
     return float(number)
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import TypeGuard
 
 from nas.system.errors import InputError
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value read from outside is a plain finite number. JSON has whole numbers that no float can hold."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    """Whether a value from outside is a finite number that a float can hold; numpy's count, ``True`` does not.
+
+    >>> is_number(0.5), is_number("0.5"), is_number(float("nan")), is_number(10**400)
+    (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_whole(value: object, low: int = 1, high: int | None = None) -> TypeGuard[int]:

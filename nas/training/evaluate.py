@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -205,7 +204,7 @@ class CustomEvaluator:
 
     def _score(self, arch: Arch, seed: int) -> Evaluation:
         begun = time.monotonic()
-        score = float(self.function(arch))
-        if not math.isfinite(score):
-            raise ValueError(f"the score is {score}")
-        return _evaluation(arch, self.num_classes, time.monotonic() - begun, score)
+        score = self.function(arch)
+        if not is_number(score):
+            raise ValueError(f"the score must be a finite number, got {score!r:.60}")
+        return _evaluation(arch, self.num_classes, time.monotonic() - begun, float(score))

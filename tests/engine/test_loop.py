@@ -14,7 +14,7 @@ import pytest
 
 from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
-from nas.engine.loop import Outcome, SearchProgress, run_search
+from nas.engine.loop import ALIKE, Outcome, SearchProgress, run_search
 from nas.engine.options import SearchOptions
 from nas.engine.proposals import USED
 from nas.engine.run.record import Record
@@ -22,7 +22,8 @@ from nas.engine.run.store import Store
 from nas.engine.samplers import SAMPLERS, make_sampler
 from nas.latency.feasibility import feasibility
 from nas.latency.feasible_sampler import FeasibleSampler
-from nas.training.evaluate import CustomEvaluator, Evaluation
+from nas.system.errors import InputError, NasError
+from nas.training.evaluate import CustomEvaluator, Evaluation, failed
 from tests.engine.search_toys import (
     SPACE,
     TINY,
@@ -181,9 +182,38 @@ def test_references_are_scored_alike_and_kept_apart() -> None:
 def test_failures_are_outcomes() -> None:
     """An exception or a NaN is a FAILED candidate with its reason in one line; it counts, and is not tried again."""
     nan = CustomEvaluator(lambda arch: math.nan)
-    for broken, reason in ((raising, "ValueError: no such layer"), (nan, "ValueError: the score is nan")):
-        outcome = search(broken, "tpe", trials=4)
-        assert [(c.state, c.proxy_accuracy, c.reason) for c in outcome.candidates] == [("FAILED", None, reason)] * 4
+    for broken, reason in ((raising, "ValueError: no such layer"), (nan, "nan")):
+        outcome = search(broken, "tpe", trials=ALIKE - 1)
+        assert [(c.state, c.proxy_accuracy) for c in outcome.candidates] == [("FAILED", None)] * (ALIKE - 1)
+        assert all(c.reason and reason in c.reason and "\n" not in c.reason for c in outcome.candidates)
+
+
+def test_an_evaluation_that_always_fails_ends_the_search_with_its_cause(tmp_path: Path) -> None:
+    """Not one that fails now and then, or for several reasons, or after something was scored."""
+    with pytest.raises(NasError, match="no such layer"):
+        search(raising, trials=100)
+
+    def moody(arch: Arch, seed: int) -> Evaluation:
+        raise ValueError(arch.key)
+
+    assert len(search(CustomEvaluator(lambda arch: moody(arch, 0).seconds), trials=20).candidates) == 20
+    first: list[str] = []
+
+    def once(arch: Arch, seed: int) -> Evaluation:
+        first.append(arch.key)
+        return evaluation(arch, seed) if len(first) == 1 else failed(arch, "no such layer")
+
+    assert len(search(once, trials=20).candidates) == 20
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [optuna.samplers.CmaEsSampler(), optuna.samplers.GridSampler({"resolution": [32]})],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_a_sampler_that_cannot_search_the_space_is_named(sampler: optuna.samplers.BaseSampler) -> None:
+    with pytest.raises(InputError, match=type(sampler).__name__):
+        search(sampler=sampler, target_ms=target_of(0.5))
 
 
 def test_budget_ends_the_search() -> None:

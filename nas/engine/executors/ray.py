@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,13 @@ class RayExecutor(_Closing):
     def _init(self, address: str | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         if address is None:
-            self._ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
+            try:
+                self._ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
+            except (OSError, RuntimeError, ValueError) as error:
+                raise InputError(
+                    f"Ray does not start here: {one_line(error)}; its sockets need a short path on a local disk: set "
+                    f"RAY_TMPDIR, now {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}"
+                ) from None
             return
         package = str(Path(__file__).parents[2])  # nodes need not have this project installed
         try:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,7 @@ class Store:
             raise _unwritable(folder, error) from None
         try:
             if (folder / "run.json").exists():
-                raise InputError(f"{folder} already holds a run; `nas resume {folder}` continues it, or name another")
+                _make_room(folder, lock)
             if stale := [name for name in _READ_BACK if (folder / name).exists()]:  # run.json is written first
                 raise InputError(
                     f"{folder} holds {stale[0]} of another run but no run.json; restore that, or name another folder"
@@ -217,10 +218,16 @@ class Store:
         """The run as a report reads it, with latencies measured after the search."""
         return Record(self.info, *self.load())
 
+    @property
+    def scored(self) -> bool:
+        """Whether any candidate or reference was scored: then the run is worth keeping."""
+        every = [*self._candidates, *(reference for reference, _ in self._references)]
+        return any(candidate.state == "COMPLETE" for candidate in every)
+
     def discard(self) -> None:
         """Delete the files of a run that came to nothing, and the folder if that leaves it empty."""
-        if self._candidates or self._references or self._lock is None:
-            raise NasError(f"{self.folder} holds finished candidates and is not discarded")
+        if self.scored or self._lock is None:
+            raise NasError(f"{self.folder} holds scored candidates and is not discarded")
         for name in ("run.json", *_READ_BACK, LOCK):  # the lock last, while it is held
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
@@ -250,6 +257,15 @@ class Store:
         except OSError as error:
             text = f"cannot write {self.folder / name}: {error.strerror}; make room, or choose another folder"
             raise InputError(text) from None
+
+
+def _make_room(folder: Path, lock: IO[str]) -> None:
+    """Delete a run that was killed before it scored anything; any other is refused."""
+    if Store._read(folder, lock).scored:
+        command = f"nas resume {shlex.quote(str(folder))}"
+        raise InputError(f"{folder} already holds a run; `{command}` continues it, or name another folder")
+    for name in ("run.json", *_READ_BACK):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def summary_text(record: Record, folder: Path) -> str:
         lines += ["", *aligned(data.networks, _TERMINAL_COLUMNS)]
     lines += ["", f"report   {folder / 'report.html'}"]
     if best is not None:
-        lines.append(f"export   nas export {folder}")
+        lines.append(f"export   nas export {shlex.quote(str(folder))}")
     return "\n".join(lines)
 
 

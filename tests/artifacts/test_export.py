@@ -41,6 +41,7 @@ from tests.network.twins import make_up
 from tests.strategies import archs
 
 ALONE = """
+import runpy
 import sys
 
 class Refuse:
@@ -55,6 +56,7 @@ network = load_weights(build(), "weights.safetensors").eval()
 images = torch.randn(2, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(3))
 with torch.inference_mode():
     torch.save(network(images), "logits.pt")
+runpy.run_path("model.py", run_name="__main__")
 """
 
 
@@ -183,7 +185,6 @@ def test_model_py_alone_computes_what_we_compute(name: str, tmp_path: Path) -> N
     arch = reference(name)
     export(arch, tmp_path, formats=("python",), num_classes=7)
     subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True, env={"PATH": "", "OMP_NUM_THREADS": "1"})
-    subprocess.run([sys.executable, "model.py"], cwd=tmp_path, check=True, env={"PATH": "", "OMP_NUM_THREADS": "1"})
     images = torch.randn(2, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(3))
     ours = build(arch, 7)
     ours.load_state_dict(load_file(tmp_path / "weights.safetensors"))
@@ -207,7 +208,7 @@ def test_an_export_is_checked_measured_and_complete(tmp_path: Path) -> None:
 
 def test_fresh_weights_come_from_the_seed_alone_and_given_ones_stay(tmp_path: Path) -> None:
     """Stochastic depth and dropout would draw from the global state while statistics of noise are taken."""
-    arch = reference("efficientnet_b0", resolution=SMALL)
+    arch = replace(SPACE.sample(0), dropout=0.5, stochastic_depth=0.5)
     state = build(arch, 5, seed=3).state_dict()
     before = torch.random.get_rng_state()
     for folder, weights in (("a", None), ("b", None), ("given", state)):
@@ -221,7 +222,7 @@ def test_fresh_weights_come_from_the_seed_alone_and_given_ones_stay(tmp_path: Pa
 
 def test_a_wrong_onnx_file_is_refused_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check compares numbers: hand it the file of a network with other weights."""
-    arch = reference("mobilenet_v3_small")
+    arch = reference("mobilenet_v3_small", resolution=SMALL)
     other = build(arch, 5, seed=9)
     torch.nn.init.normal_(other.classifier[1].bias, 0, 1)
     monkeypatch.setattr(
@@ -301,7 +302,7 @@ def test_wrong_options_are_refused_before_weights_and_images_are_fetched(
 def test_int8_files_of_an_earlier_network_do_not_stay_beside_a_new_float_file(tmp_path: Path) -> None:
     for name in ("model.int8.onnx", "model.int8.pte", "mine.onnx"):
         (tmp_path / name).write_text("of before")
-    export(reference("mobilenet_v3_small", resolution=SMALL), tmp_path, ("onnx",), num_classes=5, threads=None)
+    export(SPACE.sample(0), tmp_path, ("onnx",), num_classes=5, threads=None)
     assert {path.name for path in tmp_path.iterdir()} == {"arch.json", "model.onnx", "model.int8.pte", "mine.onnx"}
 
 
@@ -400,7 +401,7 @@ def test_a_run_with_a_given_table_is_exported_under_what_it_was_timed_with(
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     """An unknown format, and a folder that is a file."""
-    arch = reference("mobilenet_v3_small")
+    arch = SPACE.sample(0)
     with pytest.raises(InputError, match=r"'tflite'.*onnx, python"):
         export(arch, tmp_path, formats=("tflite",))
     (tmp_path / "file").write_text("")

@@ -1,6 +1,4 @@
-"""One worker's task: every fault of a candidate is an outcome, and evaluations survive their trip through JSON and
-pickle.
-"""
+"""What a worker does: every fault of a candidate is an outcome; evaluations survive JSON and pickle."""
 
 from __future__ import annotations
 
@@ -112,7 +110,7 @@ def test_divergence_is_an_outcome() -> None:
 
 
 def test_evaluators_travel() -> None:
-    """Pickled and by value, an evaluator gives the same result in any process."""
+    """Pickled by value, an evaluator gives the same result in any process."""
     evaluator = ProxyEvaluator(tiny(), QUICK).with_threads(1).in_memory()
     assert evaluator.threads == 1
     moved = pickle.loads(pickle.dumps(evaluator))

@@ -17,7 +17,7 @@ from nas.training.small_maps import DepthwiseConv2d, adapt
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_equals_conv2d(kernel: int, stride: int, size: int) -> None:
-    """Outputs and both gradients equal Conv2d's, taps that only meet padding included."""
+    """Outputs and both gradients equal Conv2d's, weights that only meet padding included."""
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False).double()
     ours = DepthwiseConv2d(copy.deepcopy(conv))
@@ -35,7 +35,7 @@ def test_depthwise_equals_conv2d(kernel: int, stride: int, size: int) -> None:
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("seed", [0, 1])
 def test_adapted_network_equals_the_original(seed: int, name: str) -> None:
-    """Logits, every parameter's gradient and the names of the state dict are those of the network it was."""
+    """Logits, every parameter's gradient and the names of the state dict are those of the original network."""
     arch = load_space(name).sample(seed).scaled(0.25, 28)
     plain = build(arch, 5).double().eval().to(memory_format=torch.channels_last)
     ours = adapt(copy.deepcopy(plain))

@@ -49,7 +49,7 @@ def test_a_reference_is_its_own_json(name: str) -> None:
     assert Arch.from_json(reference(name).to_json()) == reference(name)
 
 
-# Rows per stage of mbconv for each reference; then cells that mbconv does not contain, (cell, theirs, nearest), and why.
+# Rows per stage of mbconv for each reference; then the cells it does not contain, (cell, theirs, nearest), and why.
 STAGES = {
     "mobilenet_v2": [1, 2, 3, 4, 3, 3, 1],
     "mobilenet_v3_large": [1, 2, 3, 4, 2, 3, 0],

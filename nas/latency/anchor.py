@@ -23,6 +23,7 @@ from nas.arch.arch import Arch
 from nas.arch.block import Block
 from nas.latency.runtimes.base import Load, Prepared, Runtime
 from nas.references.table import reference
+from nas.system.errors import InputError
 from nas.system.files import cache_folder, write_atomic
 from nas.system.validate import is_number
 
@@ -109,7 +110,7 @@ def known_baseline_state(*circumstances: object) -> float | None:
     """The baseline state by the history so far; None without one."""
     try:
         seen = _read(_history([ANCHOR.key, far_anchor().key, *map(str, circumstances)]))
-    except OSError:
+    except InputError:
         return None
     return float(np.quantile([value for _, value in seen], BASELINE_QUANTILE)) if seen else None
 
@@ -124,7 +125,7 @@ def _baseline(identity: list[str], now: float) -> float:
         path = _history(identity)
         seen = [*_read(path), (time(), now)][-REMEMBERED:]
         write_atomic(path, json.dumps(seen))
-    except OSError:  # the cache cannot be written: this measurement is its own baseline
+    except (InputError, OSError):  # the cache cannot be written: this measurement is its own baseline
         seen = [(time(), now)]
     return float(np.quantile([value for _, value in seen], BASELINE_QUANTILE))
 

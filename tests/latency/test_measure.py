@@ -19,7 +19,7 @@ from nas.arch.arch import Arch
 from nas.arch.block import Block
 from nas.latency import measure as room
 from nas.latency import sampling
-from nas.latency.anchor import AnchorRuns, baseline_ms
+from nas.latency.anchor import AnchorRuns, baseline_ms, known_baseline_state
 from nas.latency.isolation import isolated
 from nas.latency.measure import measure, measure_onnx, timed
 from nas.latency.record import Latency
@@ -234,6 +234,15 @@ def test_the_baseline_is_the_lower_quartile_of_the_history(tmp_path: Path, monke
     for path in (tmp_path / "anchor").glob("*.json"):
         path.write_text('["a", null]')
     assert baseline_ms(7.0, "cpu", 1) == 7.0
+
+
+def test_without_a_writable_cache_a_measurement_is_its_own_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "file"))
+    assert [baseline_ms(ms, "cpu", 1) for ms in (1.0, 2.0)] == [1.0, 2.0]
+    assert known_baseline_state("cpu", 1) is None
 
 
 def test_the_baseline_forgets_measurements_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

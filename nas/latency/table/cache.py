@@ -9,6 +9,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas.system.errors import InputError
 from nas.system.files import cache_folder, write_atomic
 from nas.system.validate import is_number, is_whole
 
@@ -44,7 +45,7 @@ def cached_path(name: str) -> Path | None:
     """Where the table with this name is cached; None if the cache cannot be written."""
     try:
         return cache_folder("latency") / f"{name}.json"
-    except OSError:
+    except InputError:
         return None
 
 

@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--data", default=None, help="folder or name; the embedded set if absent")
+    parser.add_argument("--data", default=None, help="folder or name; the generated set if absent")
     parser.add_argument("--space", default="mbconv")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of the proxy")

@@ -80,7 +80,7 @@ def main() -> None:
     truths = {"imagenet-mbconv": imagenet_mbconv, "nas-bench-macro": nas_bench_macro}
     parser.add_argument("--truth", choices=truths, default="imagenet-mbconv")
     parser.add_argument("--folder", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--data", default=None, help="folder or name; the embedded set if absent")
+    parser.add_argument("--data", default=None, help="folder or name; the generated set if absent")
     parser.add_argument("--nets", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="which networks")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")

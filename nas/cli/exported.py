@@ -75,7 +75,7 @@ def export_text(done: Exported) -> str:
 
 def _within(latency: Latency, target_ms: float) -> list[str]:
     """Whether the latency meets the target, and whether it did so under the load at the time."""
-    if latency.ms > target_ms:
+    if not latency.meets(target_ms):
         return []  # the command ends with an error that says so
     line = f"within the target of {target_ms:g} ms"
     loaded_ms = latency.ms * (1 + (latency.drift or 0.0))

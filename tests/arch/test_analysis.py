@@ -77,7 +77,7 @@ def test_groups_by_hand() -> None:
 
 @given(st.sampled_from([8, 16, 64, 240]), sides)
 def test_access_grows_with_the_groups_at_equal_macs(inputs: int, side: int) -> None:
-    """Equation 3, the experiment of table 2: with input and MACs held, more groups (and outputs) move more."""
+    """Equation 3, the experiment of table 2: at the same input and MACs, more groups (and outputs) move more."""
     excess = []
     for groups in (1, 2, 4, 8):
         row = Block("conv", 64 * groups, 1, groups=groups)

@@ -231,10 +231,10 @@ def test_any_writing_of_a_number_is_a_number(value: float, form: str) -> None:
 
 def test_exponents_are_read_in_every_cell_that_holds_a_number() -> None:
     row = "{op: mbconv, repeat: [1e0, 2e0], channels: {1: 1.6e1, 5e-1: 8e0}, kernel: [3e0, 5], expand: 6E0, se: +.25}"
-    usual = "{op: mbconv, repeat: [1, 2], channels: {1: 16, 0.5: 8}, kernel: [3, 5], expand: 6, se: 0.25}"
+    plain = "{op: mbconv, repeat: [1, 2], channels: {1: 16, 0.5: 8}, kernel: [3, 5], expand: 6, se: 0.25}"
     one, other = (
         parse_space(f"name: a\nresolution: {side}\nwidth: [{width}, 1.0]\nstages:\n  - {text}\n", "a")
-        for side, width, text in (("3.2e1", "5e-1", row), ("32", "0.5", usual))
+        for side, width, text in (("3.2e1", "5e-1", row), ("32", "0.5", plain))
     )
     assert one.key == other.key
     assert all(one.sample(seed) == other.sample(seed) for seed in range(8))

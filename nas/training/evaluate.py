@@ -24,7 +24,7 @@ MAX_REASON = 300
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What became of one candidate.
+    """The outcome of evaluating one candidate.
 
     Args:
         key: key of the `Arch`.

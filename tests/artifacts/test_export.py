@@ -170,8 +170,8 @@ def test_any_arch_becomes_an_onnx_file_with_an_open_batch(arch: Arch) -> None:
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_g3", "shufflenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small"])
 def test_a_file_for_any_number_of_images_is_as_quick_as_one_for_a_single_one(name: str) -> None:
-    """Networks are measured with one image, and shipped for any number: the file must not have an operator more, such
-    as those that work out shapes (they made exported ShuffleNets 10 to 20 % slower than the search had said)."""
+    """Networks are measured with one image and shipped for any number. The shipped file must not have more operators,
+    such as those that compute shapes, which made exported ShuffleNets 10 to 20 % slower than the search predicted."""
     network = build(reference(name, resolution=64))
     fixed, open_ = (
         [node.op_type for node in onnx.load_from_string(onnx_bytes(network, 64, batch)).graph.node]
@@ -206,7 +206,7 @@ def test_an_export_is_checked_measured_and_complete(tmp_path: Path) -> None:
     assert {path.name for path in done.files} == {path.name for path in tmp_path.iterdir()}
 
 
-def test_fresh_weights_come_from_the_seed_alone_and_given_ones_stay(tmp_path: Path) -> None:
+def test_untrained_weights_depend_on_the_seed_only_and_given_ones_are_kept(tmp_path: Path) -> None:
     """Stochastic depth and dropout would draw from the global state while statistics of noise are taken."""
     arch = replace(SPACE.sample(0), dropout=0.5, stochastic_depth=0.5)
     state = build(arch, 5, seed=3).state_dict()
@@ -215,8 +215,8 @@ def test_fresh_weights_come_from_the_seed_alone_and_given_ones_stay(tmp_path: Pa
         export(arch, tmp_path / folder, ("python",), num_classes=5, weights=weights)
         torch.randn(1)
     torch.random.set_rng_state(before)
-    one, two, given_ones = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b", "given"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    first, second, given_ones = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b", "given"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(torch.equal(state[name], given_ones[name]) for name in state)
 
 
@@ -236,33 +236,33 @@ def test_a_wrong_onnx_file_is_refused_and_not_written(tmp_path: Path, monkeypatc
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the front door asks to be written, in place of writing it."""
-    found: dict[str, Any] = {}
+def requested(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `nas.export` passes on to be written; nothing is written."""
+    arguments: dict[str, Any] = {}
 
     def write(arch: Arch, folder: Path, formats: tuple[str, ...], *, num_classes: int, **_: object) -> Exported:
-        found.update(formats=formats, num_classes=num_classes)
+        arguments.update(formats=formats, num_classes=num_classes)
         return Exported(arch, num_classes, (), None, None)
 
     monkeypatch.setattr(sys.modules["nas.artifacts.export"], "export", write)
-    return found
+    return arguments
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "executorch", "torch"])
-def test_the_usual_formats_hold_the_one_of_the_runs_runtime(
-    runtime: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_the_default_formats_include_that_of_the_runs_runtime(
+    runtime: str, requested: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("executorch")
     run = ExportSource(reference("mobilenet_v3_small"), Path("x"), target_ms=10.0, runtime=runtime)
     monkeypatch.setattr("nas.api.networks.export_source", lambda *_: run)
     nas.export("run")
-    assert asked["formats"] == ("onnx", "python", *(["executorch"] if runtime == "executorch" else []))
+    assert requested["formats"] == ("onnx", "python", *(["executorch"] if runtime == "executorch" else []))
     nas.export("run", formats=("python",))
-    assert asked["formats"] == ("python",)
+    assert requested["formats"] == ("python",)
 
 
 def test_classes_are_those_of_the_weights_and_not_of_the_images(
-    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    requested: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether they come from a file, in order of names, or as tensors; without weights they are those of the images."""
     arch = reference("mobilenet_v3_small", resolution=SMALL)
@@ -271,11 +271,11 @@ def test_classes_are_those_of_the_weights_and_not_of_the_images(
     monkeypatch.setattr("nas.artifacts.int8_images.int8_images", lambda *_: SimpleNamespace(classes=3))
     for weights in (tmp_path / "mine.safetensors", state):
         nas.export(arch, tmp_path, ("onnx",), weights=weights, int8=True, data="cifar10")
-        assert asked["num_classes"] == 5
+        assert requested["num_classes"] == 5
     nas.export(arch, tmp_path, ("onnx",), weights=state, num_classes=7)
-    assert asked["num_classes"] == 7
+    assert requested["num_classes"] == 7
     nas.export(arch, tmp_path, ("onnx",), int8=True, data="cifar10")
-    assert asked["num_classes"] == 3
+    assert requested["num_classes"] == 3
 
 
 def test_wrong_options_are_refused_before_weights_and_images_are_fetched(
@@ -307,7 +307,7 @@ def test_int8_files_of_an_earlier_network_do_not_stay_beside_a_new_float_file(tm
 
 
 def test_files_of_two_networks_do_not_share_one_arch_json(tmp_path: Path) -> None:
-    """Another network is refused where other formats of the first would stay; the same one, or all formats, are not."""
+    """Another network is refused if other formats of the first would stay; the same network, or all formats, pass."""
     export(SPACE.sample(0), tmp_path, ("python",), num_classes=3, threads=None)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match=r"model\.py"):

@@ -10,6 +10,8 @@ from nas.references.table import reference
 from nas.system.errors import InputError
 from tests.strategies import archs
 
+pytestmark = pytest.mark.torch
+
 
 @settings(max_examples=15, deadline=None)
 @given(archs)

@@ -13,6 +13,8 @@ from nas.references.table import reference
 from nas.system.errors import NasError
 from tests.strategies import archs
 
+pytestmark = pytest.mark.torch
+
 SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= 100 else []) for seed in range(0, 200, 10)]
 
 

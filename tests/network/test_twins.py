@@ -11,6 +11,8 @@ from nas.references.pretrained import TIMM, TORCHVISION, Twin
 from nas.references.table import reference
 from tests.network.twins import Norms, twin
 
+pytestmark = pytest.mark.torch
+
 TABLES = {"torchvision": TORCHVISION, "timm": TIMM}
 LARGE = {f"efficientnet_b{size}" for size in (3, 4, 5, 6, 7)}  # a second or more each
 TWINS = [

@@ -19,6 +19,8 @@ from nas.system.errors import InputError
 from tests.network.twins import State, copied, equal, twin
 from tests.strategies import archs
 
+pytestmark = pytest.mark.torch
+
 FAMILIES = [
     *[("torchvision", name) for name in ("mobilenet_v2", "mobilenet_v3_small", "mnasnet_b1@width=0.5")],
     *[("torchvision", name) for name in ("efficientnet_b0", "efficientnet_v2_s", "shufflenet_v2@width=0.5")],

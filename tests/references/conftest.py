@@ -1,10 +1,11 @@
-"""A hub of weights, and an empty cache to download into."""
+"""A hub of weights, an empty cache to download into, and PyTorch on one thread."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.network.conftest import one_thread as one_thread
 from tests.references.hub import Hub, serve
 
 

@@ -17,6 +17,8 @@ from nas.references.external import LibraryNetwork, is_library, library_cost, li
 from nas.references.table import reference
 from nas.system.errors import InputError, NasError
 
+pytestmark = pytest.mark.torch
+
 PUBLISHED = [  # torchvision's parameters; MACs by fvcore in the field's tables
     ("torchvision:googlenet", 6_624_904, 1498),
     ("torchvision:squeezenet1_0", 1_248_424, 819),

@@ -10,6 +10,8 @@ from nas.network.seeding import cpu_seed
 from nas.references.external import library_network
 from nas.references.table import reference
 
+pytestmark = pytest.mark.torch
+
 
 def seeded() -> None:
     with cpu_seed(7):

@@ -111,6 +111,7 @@ def test_weights_are_the_same_each_time_and_leave_the_global_state() -> None:
         assert torch.equal(left, right)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "runtime", ["onnxruntime", "torch", "openvino", pytest.param("executorch", marks=pytest.mark.slow)]
 )

@@ -23,6 +23,8 @@ from nas.system.errors import InputError
 from tests.network.twins import copied, equal, make_up, twin
 from tests.references.hub import Hub
 
+pytestmark = pytest.mark.torch
+
 
 class Bomb:
     def __reduce__(self) -> tuple[Any, tuple[str]]:

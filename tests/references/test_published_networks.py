@@ -81,6 +81,7 @@ def test_references_have_exactly_the_published_parameters(name: str) -> None:
     assert cost_of(reference(name)).params == PARAMETERS[name]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if "@" not in name and not re.search(r"_b[3-7]$", name)])
 def test_built_references_have_exactly_the_published_parameters(name: str) -> None:
     """Built and traced at a small size, on which parameters do not depend; MACs equal the closed form."""
@@ -148,6 +149,7 @@ def test_specialised_networks_have_the_counted_figures(net: dict[str, str]) -> N
 
 @SPECIALISED
 @pytest.mark.slow
+@pytest.mark.torch
 def test_specialised_networks_are_built_with_the_counted_figures(net: dict[str, str]) -> None:
     cost = count(parse_space(as_space(net), "net").sample(0), trace=True)
     assert (cost.params, cost.macs) == (int(net["params"]), int(net["macs"]))
@@ -173,6 +175,7 @@ def test_codes_of_nas_bench_macro_are_3969_networks() -> None:
     assert len(found) == load_space(MACRO_SPACE).size == 3969
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
 def test_networks_of_nas_bench_macro_are_built_with_the_published_figures(every: int) -> None:
     """Built and traced: one in twenty, and all with `pytest -m slow`."""

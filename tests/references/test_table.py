@@ -125,6 +125,7 @@ def test_mbconv_contains_the_reference_but_for_the_listed_cells(name: str) -> No
     assert differ == set(REASONS[name])
 
 
+@pytest.mark.processes
 def test_a_network_is_added_by_one_file_and_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that docs/add-a-reference.md shows: counted, scaled, listed beside what was published, exported."""
     page = (Path(__file__).parents[2] / "docs" / "add-a-reference.md").read_text()

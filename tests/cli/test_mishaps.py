@@ -1,0 +1,225 @@
+"""What people's shells, folders and habits do to a command: one line and an exit code, or the right thing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nas
+from nas.cli.app import split_names
+from nas.engine.progress import SearchProgress, Silent
+from tests.engine.search_toys import SPACE, cost_ms
+
+pytestmark = pytest.mark.processes
+
+NAS = [sys.executable, "-m", "nas"]
+QUICK = "--trials 1 --workers 1 --references none --device pixel1 --steps 2"
+
+
+def photos(folder: Path, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for at in range(20):
+            Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(folder / label / f"{at}.png")
+    return folder
+
+
+def run(command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*NAS, *command.split()],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(nas.__file__).parents[1])} | environment,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *named: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("nas: ")
+    for text in named:
+        assert text in last
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "code", "named"),
+    [
+        ("search --seed 4294967296 --trials 1", {}, 2, ("seed", "4294967296")),
+        ("search --data photos " + QUICK, {"NAS_CACHE": os.devnull}, 2, ("NAS_CACHE", os.devnull)),
+        ("search --gpus-per-trial 1 --ray --trials 1", {}, 2, ("gpus_per_trial",)),
+        ("resume 'results/none'", {}, 2, ("run.json",)),
+    ],
+)
+def test_a_mishap_is_one_line(
+    command: str, environment: dict[str, str], code: int, named: tuple[str, ...], tmp_path: Path
+) -> None:
+    photos(tmp_path / "photos")
+    assert_one_line(run(command, tmp_path, **environment), code, *named)
+    assert not list(tmp_path.glob("results/*/run.json")), "nothing is left that blocks the next try"
+
+
+def test_ray_with_a_long_folder_for_its_sockets_is_one_line(tmp_path: Path) -> None:
+    """AF_UNIX paths end at 107 characters."""
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    done = run(f"search --ray --data photos {QUICK}", photos(tmp_path / "photos").parent, TMPDIR=str(long))
+    assert_one_line(done, 2, "RAY_TMPDIR")
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"PYTHONIOENCODING": "latin-1"}, "run"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "é"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "a b"),
+    ],
+)
+def test_any_locale_and_any_folder(environment: dict[str, str], name: str, tmp_path: Path) -> None:
+    """A search, its report and its continuation."""
+    photos(tmp_path / "photos é")
+    common = [*NAS, "search", "--data", "photos é", "--run", name, *QUICK.split()]
+    settings: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": os.environ | {"PYTHONPATH": str(Path(nas.__file__).parents[1])} | environment,
+        "capture_output": True,
+    }
+    done = subprocess.run(common, check=False, **settings)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (tmp_path / name / "report.html").exists()
+    again = subprocess.run([*NAS, "resume", name, "--trials", "2"], check=False, **settings)
+    assert again.returncode == 0, again.stderr.decode(errors="replace")
+
+
+def test_names_are_taken_with_spaces_and_in_any_case(tmp_path: Path) -> None:
+    assert split_names("a , b@width=0.5, resolution=160,c,") == ["a", "b@width=0.5, resolution=160", "c"]
+    assert split_names(" none ") == []
+    done = subprocess.run(
+        [*NAS, "export", "mobilenet_v3_small", "--format", " Python ,", "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "model.py").exists()
+
+
+@pytest.mark.parametrize("bad", [None, (1.0,), {"score": 1}, "0.5", True, float("inf")], ids=repr)
+def test_a_score_that_is_no_number_ends_the_search_with_its_cause(bad: Any) -> None:
+    with pytest.raises(nas.NasError, match="number"):
+        nas.search(SPACE, device=cost_ms, evaluate=lambda arch: bad, trials=50)
+
+
+def test_an_evaluate_that_is_no_function_of_one_network_is_named() -> None:
+    with pytest.raises(nas.InputError, match=r"0\.5"):
+        nas.search(SPACE, device=cost_ms, evaluate=0.5, trials=5)  # type: ignore[arg-type]
+    with pytest.raises(nas.NasError, match="argument"):
+        nas.search(SPACE, device=cost_ms, evaluate=lambda arch, seed: 1.0, trials=50)  # type: ignore[arg-type, misc]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    record = nas.search(
+        SPACE,
+        latency_target=np.float32(90),  # type: ignore[arg-type]
+        device=lambda arch: np.float64(cost_ms(arch)),
+        evaluate=lambda arch: np.float32(arch.resolution),  # type: ignore[arg-type, return-value]
+        trials=np.int64(3),  # type: ignore[arg-type]
+        seed=np.int64(3),  # type: ignore[arg-type]
+    )
+    assert (record.target_ms, len(record.front) > 0) == (90.0, True)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=2, run="~/kept")
+    assert (tmp_path / "kept" / "run.json").exists()
+    assert not (tmp_path / "~").exists()
+    assert len(nas.resume("~/kept", trials=3, evaluate=cost_ms, device=cost_ms).trials) >= 3
+    assert nas.report("~/kept")
+
+
+class Crash(Silent):
+    """Raises in the middle of a search."""
+
+    def __init__(self, error: BaseException, after: int) -> None:
+        self._error, self._after = error, after
+
+    def search(self, progress: SearchProgress) -> None:
+        if progress.evaluated >= self._after:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("odd"), UnicodeEncodeError("ascii", "é", 0, 1, "no"), KeyboardInterrupt()]
+)
+def test_whatever_ends_a_search_early_leaves_nothing_that_blocks_the_next(error: BaseException, tmp_path: Path) -> None:
+    """And once something was scored, everything."""
+    folder = tmp_path / "run"
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=5, run=folder, watch=Crash(error, 0))
+        assert not folder.exists()
+    with pytest.raises(type(error)):
+        nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=5, run=folder, watch=Crash(error, 2))
+    with pytest.raises(nas.InputError, match="nas resume"):
+        nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=5, run=folder)
+    assert len(nas.resume(folder, trials=5, device=cost_ms, evaluate=cost_ms).trials) == 5
+
+
+def test_a_search_that_was_killed_before_it_scored_anything_makes_room(tmp_path: Path) -> None:
+    """kill -9 cannot be caught: the next search in this folder takes its place."""
+    folder = tmp_path / "run"
+    code = (
+        "import os, sys, nas; from tests.engine.search_toys import SPACE, cost_ms\n"
+        "nas.search(SPACE, device=cost_ms, evaluate=lambda arch: os.kill(os.getpid(), 9), trials=3, run=sys.argv[1])"
+    )
+    root = str(Path(nas.__file__).parents[1])
+    killed = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=root, check=False)
+    assert killed.returncode == -9
+    assert (folder / "run.json").exists()
+    assert len(nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=3, run=folder).trials) == 3
+
+
+def test_the_run_folder_deleted_under_way_is_one_line(tmp_path: Path) -> None:
+    import shutil
+
+    class Delete(Silent):
+        def search(self, progress: SearchProgress) -> None:
+            if progress.evaluated == 2:
+                shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    with pytest.raises(nas.NasError, match="run"):
+        nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=5, run=tmp_path / "run", watch=Delete())
+
+
+def test_images_that_moved_are_found_again(tmp_path: Path) -> None:
+    """With --data, if their content is the run's; without, the error says so."""
+    photos(tmp_path / "photos")
+    photos(tmp_path / "others", seed=1)
+    assert run(f"search --data photos --run r {QUICK}", tmp_path).returncode == 0
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    assert_one_line(run("resume r --trials 2", tmp_path), 2, "--data")
+    assert_one_line(run("resume r --trials 2 --data others", tmp_path), 2, "--data")
+    done = run("resume r --trials 2 --data moved", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["options"]["data"] == "../moved"
+
+
+def test_a_run_with_spaces_in_its_path_is_advised_in_quotes(tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=2, run=folder)
+    with pytest.raises(nas.InputError, match=f"nas resume '{folder}'"):
+        nas.search(SPACE, device=cost_ms, evaluate=cost_ms, trials=2, run=folder)

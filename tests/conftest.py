@@ -1,7 +1,10 @@
-"""What all tests share."""
+"""Fixtures of all tests, and which of them pytest-xdist runs in one process."""
 
 import os
 from collections.abc import Iterator
+
+# Before torch is loaded: on a busy core its second thread spins, and a training of 8 s took 174 s.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
@@ -38,3 +41,18 @@ def brief_modules(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.module.__name__ != "tests.latency.test_measure":
             _hurry(patch)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that time networks run one after the other, and so do the tests of a file that share a costly fixture:
+    each such group stays in one process of pytest-xdist (``--dist loadgroup``)."""
+    for item in items:
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.xdist_group("timing"))
+        elif isinstance(item, pytest.Function) and _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def _shares(item: pytest.Function) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs
+    return any(found[-1].scope == "module" for name, found in definitions.items() if name != "brief_modules")

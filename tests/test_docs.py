@@ -9,6 +9,8 @@ import pytest
 
 from nas.arch.space_yaml import parse_space
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

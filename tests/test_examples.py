@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PRINTED = {
     "own_sampler.py": r"RandomSampler: \d+ networks .*\nTPESampler: \d+ networks .*",

@@ -18,6 +18,8 @@ from nas.system.compat import torchvision
 from nas.system.errors import InputError
 from tests.packages import closure, declared, modules, plain
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 
 

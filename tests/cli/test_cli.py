@@ -18,6 +18,8 @@ from tests.check_docs import commands, options
 from tests.conftest import BRIEF
 from tests.packages import beyond_required
 
+pytestmark = pytest.mark.processes
+
 NAS = [sys.executable, "-c", "import nas.cli.main; nas.cli.main.main()"]
 TINY = """\
 name: tiny

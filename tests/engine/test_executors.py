@@ -18,6 +18,8 @@ from nas.engine.samplers import make_sampler
 from nas.system.errors import InputError, NasError
 from tests.engine.search_toys import SPACE, Deadly, Model, Traced, evaluated, evaluation, info_of, target_of
 
+pytestmark = pytest.mark.processes
+
 Make = Callable[[Any], Executor]
 
 

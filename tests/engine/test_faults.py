@@ -14,6 +14,8 @@ import pytest
 from nas.engine.run.store import Store
 from tests.engine.search_toys import evaluated
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 TRIALS = 40
 REFERENCES = 2

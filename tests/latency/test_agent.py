@@ -40,6 +40,8 @@ from tests.latency.agents import (
     small_model,
 )
 
+pytestmark = [pytest.mark.timing, pytest.mark.processes]
+
 MB = 1 << 20
 
 

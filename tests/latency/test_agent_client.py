@@ -21,6 +21,8 @@ from nas.network.serialize.onnx import onnx_bytes
 from nas.system.errors import InputError, NasError
 from tests.latency.agents import LIMIT_S, TOKEN, RunningAgent, endless_model, small_model
 
+pytestmark = [pytest.mark.timing, pytest.mark.processes]
+
 TINY = parse_space(
     """
 name: tiny

@@ -33,6 +33,8 @@ from nas.system.errors import InputError
 from nas.system.machine import host
 from tests.latency.agents import model_of
 
+pytestmark = [pytest.mark.timing, pytest.mark.torch]
+
 TINY = Arch(
     (
         Block("conv", 8, 3, 2, act="relu"),

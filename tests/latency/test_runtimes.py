@@ -34,6 +34,8 @@ from nas.references.external import LibraryNetwork
 from nas.references.table import reference
 from nas.system.errors import InputError
 
+pytestmark = [pytest.mark.timing, pytest.mark.torch]
+
 SMALL = Arch(
     (
         Block("conv", 8, 3, 2, act="h_swish"),

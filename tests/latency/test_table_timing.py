@@ -29,6 +29,8 @@ from nas.latency.table.timing import (
 from nas.network.build import build
 from tests.latency.tables import ONE, SMALL
 
+pytestmark = pytest.mark.timing
+
 EVERY_OP = (
     Block("conv", 16, 3, 2, act="relu"),
     Block("max_pool", kernel=3, stride=2),

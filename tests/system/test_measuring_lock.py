@@ -15,6 +15,8 @@ import pytest
 from nas.system import measuring_lock as module
 from nas.system.measuring_lock import LOCK_NAME, measuring_lock
 
+pytestmark = pytest.mark.processes
+
 HOLDER = """
 import sys
 from nas.system.measuring_lock import measuring_lock

@@ -20,6 +20,8 @@ from nas.training import proxy as training
 from nas.training.proxy import DivergedError, ProxyConfig, train_proxy
 from nas.training.small_maps import adapt
 
+pytestmark = pytest.mark.torch
+
 ARCH = Arch(
     (
         Block("conv", channels=32, kernel=3, stride=2, act="h_swish"),

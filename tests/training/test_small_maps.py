@@ -12,6 +12,8 @@ from nas.arch.space_yaml import load_space, names
 from nas.network.build import build
 from nas.training.small_maps import DepthwiseConv2d, adapt
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 12])
 @pytest.mark.parametrize("kernel", [3, 5, 7])

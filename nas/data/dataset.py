@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.data.names import shown
 from nas.system.errors import InputError
 from nas.system.files import cache_folder
 
@@ -23,7 +24,8 @@ Labels = NDArray[np.int64]
 
 MAX_IMAGES = 60_000
 MAX_VAL = 10_000  # held-out images at most
-VERSION = 1
+VERSION = 1  # part of every key; a new one would keep earlier runs from being resumed
+READER = 2  # of cache entries; those of another version are read again, under the same key
 _ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 
 
@@ -59,6 +61,12 @@ class ImageData:
     folder: Path | None = None
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class, training and held-out together."""
+        both = np.concatenate([self.train_labels, self.val_labels])
+        return tuple(np.bincount(both, minlength=len(self.classes)).tolist())
+
+    @property
     def size(self) -> int:
         """S, the side of the images in pixels."""
         return int(self.train_images.shape[1])
@@ -70,7 +78,7 @@ class ImageData:
 
     def __reduce__(self) -> Any:
         if self.folder is not None:
-            return open_cached, (self.folder,)
+            return _reopened, (self.folder, self.name, self.notes)
         return ImageData, tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
     def __str__(self) -> str:
@@ -80,6 +88,10 @@ class ImageData:
         )
 
 
+def _reopened(folder: Path, name: str, notes: tuple[str, ...]) -> ImageData:
+    return replace(open_cached(folder), name=name, notes=notes)
+
+
 def content_key(*parts: str) -> str:
     """16 hexadecimal digits: a hash of the parts and of the version of the image reader.
 
@@ -87,6 +99,28 @@ def content_key(*parts: str) -> str:
     (16, False)
     """
     return hashlib.blake2b(json.dumps([VERSION, *parts]).encode(), digest_size=8).hexdigest()
+
+
+def class_counts(classes: Sequence[str], counts: Sequence[int], most: int = 12) -> str:
+    """The classes and how many images each has, on one line.
+
+    Args:
+        classes: class names.
+        counts: images of each class; empty if unknown.
+        most: largest number of classes that are all named.
+
+    >>> class_counts(("cat", "dog"), (40, 38))
+    'cat 40, dog 38'
+    >>> class_counts([f"c{at}" for at in range(100)], [*range(20, 120)], 3)
+    'c0 20, c1 21, c2 22, … (100 classes with 20 to 119 images each)'
+    """
+    named = [shown(name, 60) for name in classes[:most]]
+    if counts:
+        named = [f"{name} {count:,}" for name, count in zip(named, counts, strict=False)]
+    if len(classes) <= most:
+        return ", ".join(named)
+    each = f" with {min(counts):,} to {max(counts):,} images each" if counts else ""
+    return f"{', '.join(named)}, … ({len(classes)} classes{each})"
 
 
 def cached(key: str, make: Callable[[], ImageData]) -> ImageData:
@@ -104,6 +138,7 @@ def cached(key: str, make: Callable[[], ImageData]) -> ImageData:
         for name in _ARRAYS:
             np.save(part / f"{name}.npy", getattr(data, name))
         about = {
+            "reader": READER,
             "name": data.name,
             "classes": data.classes,
             "key": key,
@@ -127,6 +162,8 @@ def open_cached(folder: Path) -> ImageData:
         OSError: there is no such entry.
     """
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    if about.get("reader") != READER:
+        raise InputError(f"the cached images in {folder} are of another version; delete that folder")
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
     for images, labels in (arrays[:2], arrays[2:]):
         good = (
@@ -138,8 +175,7 @@ def open_cached(folder: Path) -> ImageData:
         if not good or labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             raise InputError(f"the cached images in {folder} are damaged; delete that folder")
     return ImageData(
-        # Earlier versions called the generated set "embedded".
-        name="generated" if about["generated"] else about["name"],
+        name=about["name"],
         classes=tuple(about["classes"]),
         train_images=arrays[0],
         train_labels=arrays[1],

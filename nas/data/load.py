@@ -17,16 +17,17 @@ def load_data(spec: str | Path | None, size: int, progress: Step = no_step, limi
     """Read, decode, resize and cache a data set.
 
     Args:
-        spec: a folder with one subfolder per class, or with ``train/`` and ``val/`` folders of such subfolders; the
-            name of a downloadable set; or None for the generated set. Write ``./cifar10`` for a folder called like a
-            downloadable set.
+        spec: a folder with one subfolder per class, or with ``train/`` and ``val/`` folders of such subfolders, or
+            other common names of splits (``test/`` is used if there is no ``val/``); the name of a downloadable set; or
+            None for the generated set. Write ``./cifar10`` for a folder called like a downloadable set.
         size: side in pixels to which the images are resized.
         progress: called as (done, total, text) while images are decoded.
         limit: largest number of images to read. From a larger set an even share of every class is used, always the
             same images.
 
     Raises:
-        InputError: no such folder or data set; too few classes or images; more than 1 % of the files cannot be read.
+        InputError: no such folder or data set; too few classes or images; more than 10 files and 10 % of all cannot be
+            read.
         NasError: a download failed.
 
     >>> import os, tempfile
@@ -36,7 +37,8 @@ def load_data(spec: str | Path | None, size: int, progress: Step = no_step, limi
     ...     for name in ("cat", "dog"):
     ...         os.makedirs(f"{root}/pets/{name}")
     ...         for at in range(10):
-    ...             Image.new("RGB", (20, 16), (10 * at, 0, 0)).save(f"{root}/pets/{name}/{at}.png")
+    ...             colour = (10 * at, 0, 9 * (name == "cat"))
+    ...             Image.new("RGB", (20, 16), colour).save(f"{root}/pets/{name}/{at}.png")
     ...     print(load_data(f"{root}/pets", 8))
     pets (2 classes, 16 training and 4 held-out images, 8 px)
     """

@@ -76,7 +76,7 @@ def _open(name: str, kind: str, split: dict[str, Any]) -> Any:
 
 def _arrays(dataset: Sequence[Any], most: int, size: int, progress: Step) -> tuple[Images, Labels]:
     """`most` images drawn by a fixed shuffle, so that a set sorted by class keeps all of its classes."""
-    from nas.data.folder import as_square  # loads Pillow: the names of the sets are read without it
+    from nas.data.images import as_square  # loads Pillow: the names of the sets are read without it
 
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(dataset))[:most]
     images = np.empty((len(order), size, size, 3), np.uint8)

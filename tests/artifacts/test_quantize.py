@@ -30,6 +30,8 @@ from nas.system.errors import InputError, NasError
 from nas.training.small_maps import adapt
 from tests.cli.test_cli import images as noise_folder
 
+pytestmark = pytest.mark.torch
+
 SIDE = 32
 # All arithmetic that int8 may spoil: relu6, h_swish, swish, SE with both gates, a residual and a linear layer.
 ARCH = Arch(
@@ -267,7 +269,7 @@ def test_image_files_reach_the_network_upright_in_colour(tmp_path: Path) -> None
     for label, colour in enumerate([(255, 0, 0), (0, 0, 255)]):
         (tmp_path / f"c{label}").mkdir()
         for at in range(20):
-            Image.new("RGB", (40, 40), colour).save(tmp_path / f"c{label}" / f"{at}.png")
+            Image.new("RGB", (40 + at, 40), colour).save(tmp_path / f"c{label}" / f"{at}.png")
     found = int8_images(tmp_path, SIDE, "none")
     red = found.held_out[found.labels == 0]
     assert np.allclose(found.to_input(red).mean((0, 2, 3)), [1, 0, 0], atol=0.02)

@@ -43,6 +43,7 @@ def brief_modules(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that time networks run one after the other, and so do the tests of a file that share a costly fixture:
     each such group stays in one process of pytest-xdist (``--dist loadgroup``)."""

@@ -205,9 +205,13 @@ def test_a_resumed_run_keeps_its_limit(target: float, then: float, kept: bool, t
 
 
 @pytest.mark.parametrize("spec", ["host", "table", "host without its table"])
-def test_a_measured_run_does_not_go_on_elsewhere(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measured_run_does_not_go_on_elsewhere(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """On another machine, or with fewer cores, nothing could be measured as before: one line that names both machines,
     and the run is left as it is. Back on its own machine it goes on."""
+
+    request.addfinalizer(machine.here.cache_clear)
 
     def move_to(cores: int, node: str = "a") -> None:
         machine.here.cache_clear()

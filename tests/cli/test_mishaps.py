@@ -79,28 +79,54 @@ def test_ray_with_a_long_folder_for_its_sockets_is_one_line(tmp_path: Path) -> N
     assert_one_line(done, 2, "RAY_TMPDIR")
 
 
-@pytest.mark.parametrize(
-    ("environment", "name"),
-    [
-        ({"PYTHONIOENCODING": "latin-1"}, "run"),
-        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "é"),
-        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "a b"),
-    ],
-)
-def test_any_locale_and_any_folder(environment: dict[str, str], name: str, tmp_path: Path) -> None:
-    """A search, its report and its continuation."""
-    photos(tmp_path / "photos é")
-    common = [*NAS, "search", "--data", "photos é", "--run", name, *QUICK.split()]
-    settings: dict[str, Any] = {
-        "cwd": tmp_path,
-        "env": os.environ | {"PYTHONPATH": str(Path(nas.__file__).parents[1])} | environment,
-        "capture_output": True,
-    }
-    done = subprocess.run(common, check=False, **settings)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    assert (tmp_path / name / "report.html").exists()
-    again = subprocess.run([*NAS, "resume", name, "--trials", "2"], check=False, **settings)
-    assert again.returncode == 0, again.stderr.decode(errors="replace")
+def test_output_never_fails_on_its_encoding() -> None:
+    """Signs that an encoding lacks are escaped, in results and in errors."""
+    code = (
+        "import typer; from nas.cli.main import app, main; from nas.system.errors import InputError\n"
+        "@app.command()\ndef odd(fail: bool = False):\n"
+        "    if fail: raise InputError('\\u2212 \\u00e9 \\udce9')\n"
+        "    typer.echo('\\u2212 \\u00e9 \\udce9')\n"
+        "main()"
+    )
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        for arguments, status in (((), 0), (("--fail",), 2)):
+            command = [sys.executable, "-c", code, "odd", *arguments]
+            environment = os.environ | {"PYTHONIOENCODING": encoding}
+            done = subprocess.run(command, env=environment, capture_output=True, check=False)
+            assert done.returncode == status, done.stderr
+            assert b"Traceback" not in done.stderr
+
+
+def test_a_whole_life_in_the_c_locale_through_links_with_spaces_and_accents(tmp_path: Path) -> None:
+    """Search, export with weights and resume, from another folder, with a symbolic link for every path."""
+    disk, desk = tmp_path / "disk é 1", tmp_path / "desk é 2"
+    photos(disk / "my photos é")
+    (disk / "runs é").mkdir()
+    (desk / "elsewhere").mkdir(parents=True)
+    for name, target in (("photos é", "my photos é"), ("results é", "runs é")):
+        (desk / name).symlink_to(disk / target)
+    photos(disk / "photos é", seed=1)  # beside where `results é` leads to: not to be taken for the other
+    c_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = os.environ | {"PYTHONPATH": str(Path(nas.__file__).parents[1])} | c_locale
+
+    def there(folder: Path, *command: str) -> str:
+        done = subprocess.run([*NAS, *command], cwd=folder, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode(errors="replace")
+
+    run_folder = "results é/a run é"
+    there(desk, "search", "--data", "photos é", "--run", run_folder, *QUICK.split())
+    there(desk, "export", run_folder, "--out", "results é/first é")
+    weights = str(Path("..") / "results é" / "first é" / "weights.safetensors")
+    out = there(
+        desk / "elsewhere", "export", f"../{run_folder}", "--weights", weights, "--out", "out é", "--format", "python"
+    )
+    assert "model.py" in out
+    (disk / "photos é").rename(disk / "decoy")
+    there(desk / "elsewhere", "resume", f"../{run_folder}", "--trials", "2")
+    kept = json.loads((desk / run_folder / "run.json").read_text(encoding="utf-8"))
+    assert os.path.samefile(disk / "runs é" / "a run é" / kept["options"]["data"], disk / "my photos é")
+    assert "a run" in (desk / run_folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_names_are_taken_with_spaces_and_in_any_case(tmp_path: Path) -> None:
@@ -206,16 +232,19 @@ def test_the_run_folder_deleted_under_way_is_one_line(tmp_path: Path) -> None:
 
 
 def test_images_that_moved_are_found_again(tmp_path: Path) -> None:
-    """With --data, if their content is the run's; without, the error says so."""
+    """With ``data`` (``--data``), if their content is the run's; without, the error says so."""
     photos(tmp_path / "photos")
     photos(tmp_path / "others", seed=1)
-    assert run(f"search --data photos --run r {QUICK}", tmp_path).returncode == 0
+    run = tmp_path / "r"
+    nas.search(SPACE, device=cost_ms, data=tmp_path / "photos", steps=2, references=(), trials=1, run=run)
     (tmp_path / "photos").rename(tmp_path / "moved")
-    assert_one_line(run("resume r --trials 2", tmp_path), 2, "--data")
-    assert_one_line(run("resume r --trials 2 --data others", tmp_path), 2, "--data")
-    done = run("resume r --trials 2 --data moved", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "r" / "run.json").read_text())["options"]["data"] == "../moved"
+    for data in (None, tmp_path / "others"):
+        with pytest.raises(nas.InputError, match="--data"):
+            nas.resume(run, device=cost_ms, trials=2, data=data)
+    record = nas.resume(run, device=cost_ms, trials=2, data=tmp_path / "moved")
+    assert len(record.trials) == 2
+    assert record.info.options.data is not None
+    assert os.path.samefile(record.info.options.data, tmp_path / "moved")
 
 
 def test_a_run_with_spaces_in_its_path_is_advised_in_quotes(tmp_path: Path) -> None:

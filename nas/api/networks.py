@@ -1,4 +1,4 @@
-"""What `import nas` offers for one network or one space: export, measure by name, profile."""
+"""What `import nas` offers for one network or one space: export, profile, and measuring by name."""
 
 from __future__ import annotations
 
@@ -43,30 +43,37 @@ def export(
     normalise: str | None = None,
     watch: Watcher | None = None,
 ) -> Exported:
-    """Write a network as files of its own: checked against PyTorch, and measured again.
+    """Write a network as stand-alone files, compare them with PyTorch, and measure them.
 
     Args:
         arch_or_run: an `Arch`, the folder of a run, an ``arch.json``, or the name of a reference.
-        out: folder; None is ``RUN/export/KEY``, or a folder named like the network.
-        formats: any of ``onnx``, ``python`` and ``executorch``. None is the first two, and what the runtime runs that a
-            run on this machine was measured under.
+        out: output folder; None is ``RUN/export/KEY``, or a folder named like the network.
+        formats: any of ``onnx``, ``python`` and ``executorch``. None is the first two, and ``executorch`` for a run
+            that was measured under it on this machine.
         arch: key of a network of the run; None is its best.
-        num_classes: outputs of the classifier; None is those of the weights, without them the classes of `data` or of
-            the run's own images, else 1000.
+        num_classes: outputs of the classifier; None is that of the weights, else the classes of `data` or of the run's
+            own images, else 1000.
         weights: ``torchvision`` or ``timm``, which are downloaded once and change the epsilon and activation of the
             exported network where theirs differ; a file, as `nas.references.pretrained.read_state` takes it; or
-            tensors by name. None are initial ones.
-        token: of the agent that the run measured on: the ONNX file is held to its target there. None does not ask it.
-        int8: also write each of ``onnx`` and ``executorch`` in int8, and compare it with float.
-        data: for int8, images as `nas.search` takes them; None are those of the run.
-        normalise: for int8, how pixels are scaled for these weights: ``imagenet``, ``half``, ``nas`` or ``none``. None
-            is what a library's weights are known to want, else ``imagenet``; for initial weights ``nas``.
-        watch: sees int8 made; None is silent.
+            tensors by name. None are initial, untrained weights.
+        token: token of the agent that the run measured on, to compare the ONNX file with the target there; None does
+            not measure there.
+        int8: also write ``onnx`` and ``executorch`` in int8, and compare them with float.
+        data: images for int8, as `nas.search` takes them; None are those of the run.
+        normalise: pixel scaling for int8: ``imagenet``, ``half``, ``nas`` or ``none``. None is what a library's weights
+            expect, else ``imagenet``; for initial weights ``nas``.
+        watch: sees the progress of int8; None is silent.
 
     Raises:
         InputError: no such network or format, weights that do not fit, int8 without images, or the folder cannot be
             written.
         NasError: a file computes something else than PyTorch, or the weights could not be downloaded.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = export("mobilenet_v3_small@width=0.35,resolution=64", folder, formats=["python"], num_classes=10)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['arch.json', 'model.py', 'weights.safetensors']
     """
     from nas.artifacts.export import check_formats
     from nas.artifacts.export import export as write
@@ -74,17 +81,17 @@ def export(
     from nas.data.pixels import normalisation
     from nas.references.pretrained import find_weights
 
-    asked = export_source(arch_or_run, arch, token)
+    chosen = export_source(arch_or_run, arch, token)
     if formats is None:
-        formats = ("onnx", "python", *(("executorch",) if asked.runtime == "executorch" else ()))
+        formats = ("onnx", "python", *(("executorch",) if chosen.runtime == "executorch" else ()))
     check_formats(formats, int8=int8)
     if not int8 and (data is not None or normalise is not None):
         raise InputError("data and normalise are for int8; give --int8 with them, or leave them out")
-    if int8 and data is None and not asked.has_images:
-        raise no_images(asked.without)
+    if int8 and data is None and not chosen.has_images:
+        raise no_images(chosen.without)
     if normalise is not None:
         normalisation(normalise)  # which says so if it is unknown
-    network, state, source, digest, scaled = asked.network, None, None, None, "imagenet"
+    network, state, source, digest, scaled = chosen.network, None, None, None, "imagenet"
     if isinstance(weights, Mapping):
         state, source = weights, "given"
     elif weights is not None:
@@ -95,28 +102,29 @@ def export(
         scaled = "nas"
     images, step = None, (watch or Silent()).step
     if int8:
-        images = int8_images(asked.images if data is None else data, network.resolution, normalise or scaled, step)
+        images = int8_images(chosen.images if data is None else data, network.resolution, normalise or scaled, step)
     if num_classes is None:
-        of_images = asked.classes if images is None or data is None else images.classes
+        of_images = len(chosen.classes) if images is None or data is None else images.classes
         num_classes = _classes(network, state) or of_images or 1000
-    folder = Path(out or asked.folder)
+    folder = Path(out or chosen.folder)
     done = write(
         network,
         folder,
         formats,
         num_classes=num_classes,
-        threads=None if asked.agent else asked.threads,
+        classes=chosen.classes if len(chosen.classes) == num_classes or images is None else images.class_names,
+        threads=None if chosen.agent else chosen.threads,
         weights=state,
         images=images,
         progress=step,
     )
-    if asked.agent and "onnx" in formats:
-        done = _measured_there(done, asked.agent, folder)
-    return check_against_target(replace(done, weights=source, weights_sha256=digest), asked, folder)
+    if chosen.agent and "onnx" in formats:
+        done = _measured_there(done, chosen.agent, folder)
+    return check_against_target(replace(done, weights=source, weights_sha256=digest), chosen, folder)
 
 
 def _classes(network: Arch, state: Mapping[str, Tensor] | None) -> int | None:
-    """Of the weights; None without, or if they are another network's, which is told where they are loaded."""
+    """Classes of the weights; None without weights, or if they are another network's: loading them says so."""
     from nas.network.build import build
     from nas.network.weights import classes_of
 
@@ -147,7 +155,7 @@ def measure_named(
     dtype: str = "float32",
     keep_samples: bool = False,
 ) -> Latency:
-    """Time a network by name, as `resolve` takes it, or an exported ``.onnx`` or ``.pte`` file.
+    """Time a network by name, as `nas.engine.run.resolve.resolve` takes it, or an exported ``.onnx`` or ``.pte`` file.
 
     Args:
         name: of the network.
@@ -161,7 +169,7 @@ def measure_named(
         keep_samples: whether the result holds every run.
 
     Raises:
-        InputError: no such network, options out of bounds, or a device that cannot be asked.
+        InputError: no such network, options out of bounds, or a device that cannot measure.
         NasError: an agent cannot be reached.
     """
     from nas.latency.devices import device as find_device
@@ -175,15 +183,15 @@ def measure_named(
     if device != "host":
         from nas.latency.remote.agent import Agent
 
-        asked = find_device(device, runtime=runtime, threads=threads, token=token)
-        if not isinstance(asked, Agent):
+        agent = find_device(device, runtime=runtime, threads=threads, token=token)
+        if not isinstance(agent, Agent):
             raise InputError(f"networks are timed on this host or by an agent (http://HOST:PORT), got {device!r:.80}")
         if dtype != "float32" or kind == ".pte":
             what = "a .pte file" if kind else f"dtype {dtype!r:.40}"
             raise InputError(f"an agent runs ONNX in float32, or a quantised .onnx file as it is; got {what}")
         if kind:
-            return asked.measure_onnx(Path(name), batch, keep_samples=keep_samples)
-        return asked.measure(resolve(name), batch, keep_samples=keep_samples, resolution=resolution)
+            return agent.measure_onnx(Path(name), batch, keep_samples=keep_samples)
+        return agent.measure(resolve(name), batch, keep_samples=keep_samples, resolution=resolution)
     if kind is None:
         return measure(
             resolve(name), runtime, threads, batch, keep_samples=keep_samples, resolution=resolution, dtype=dtype
@@ -235,7 +243,7 @@ def profile(
         watch: sees progress; None is silent.
         device: ``host``, or the address of an agent.
         token: of the agent; None is that of ``NAS_AGENT_TOKEN``.
-        refresh: measure it anew, though there is one in the cache.
+        refresh: measure the table again even if it is cached.
 
     Raises:
         InputError: no such space, runtime or device, or `out` cannot be written.

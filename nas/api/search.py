@@ -82,7 +82,7 @@ def search(
         gpus_per_trial: GPUs of one candidate, with Ray and an own `evaluate`.
         runtime: runtime that the host's latency is measured with.
         threads: number of threads of the timed network.
-        references: names of fixed networks to score beside; None: the four usual ones, or none with `evaluate`.
+        references: names of fixed networks to compare with; None: the default four, or none with `evaluate`.
         run: folder for everything, resumable; None keeps the run in memory.
         watch: sees progress; None is silent.
 

@@ -1,4 +1,4 @@
-"""An exported file held to the target of its run, on the device the target is of."""
+"""Compares an exported file with the latency target of its run, on the device of the target."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ if TYPE_CHECKING:
     from nas.latency.record import Latency
 
 
-def check_against_target(done: Exported, asked: ExportSource, folder: Path) -> Exported:
-    """`done` with the target that its file is held to. A file measured too close to the target for one measurement to
-    say is measured again (`nas.latency.close_calls.settled`).
+def check_against_target(done: Exported, source: ExportSource, folder: Path) -> Exported:
+    """Add the target of the run to an export. A file that is too close to the target for one measurement to decide is
+    measured again (`nas.latency.close_calls.settled`).
 
     Args:
         done: exported and measured once.
-        asked: what its run knows.
-        folder: that the files were written to.
+        source: what the run knows of the network.
+        folder: where the files are.
     """
     from nas.latency.close_calls import settled
 
     done = replace(
         done,
-        target_ms=asked.target_ms,
-        target_runtime=asked.runtime,
-        modelled=asked.modelled,
-        elsewhere=asked.elsewhere,
+        target_ms=source.target_ms,
+        target_runtime=source.runtime,
+        modelled=source.modelled,
+        elsewhere=source.elsewhere,
     )
     first = done.checked
-    if first is None or asked.target_ms is None:
+    if first is None or source.target_ms is None:
         return done
 
     def again() -> Latency:
         from nas.latency.measure import measure_onnx, measure_pte
 
-        if asked.runtime == "executorch":
-            return measure_pte(folder / "model.pte", asked.threads)
+        if source.runtime == "executorch":
+            return measure_pte(folder / "model.pte", source.threads)
         model = folder / "model.onnx"
-        return asked.agent.measure_onnx(model) if asked.agent else measure_onnx(model, asked.threads)
+        return source.agent.measure_onnx(model) if source.agent else measure_onnx(model, source.threads)
 
-    found = settled(first, again, asked.target_ms)
-    return replace(done, pte_measured=found) if asked.runtime == "executorch" else replace(done, measured=found)
+    latency = settled(first, again, source.target_ms)
+    return replace(done, pte_measured=latency) if source.runtime == "executorch" else replace(done, measured=latency)

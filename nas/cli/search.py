@@ -62,9 +62,7 @@ def search(
         typer.Option(help="Ray cluster to train on: an ADDRESS joins one; --ray alone starts Ray on this machine."),
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(help="CPU cores per candidate; needs --ray.")] = 1,
-    gpus_per_trial: Annotated[
-        float, typer.Option(help="GPUs per candidate, which may be a fraction; needs --ray.")
-    ] = 0,
+    gpus_per_trial: Annotated[float, typer.Option(help="Not supported yet: candidates are trained on the CPU.")] = 0,
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
     references: Annotated[

@@ -1,9 +1,9 @@
-"""The search itself: ask, predict, and evaluate only what can meet the target. Knows neither torch nor Ray.
+"""The search itself: propose, predict, and evaluate only what can meet the target. Knows neither torch nor Ray.
 
-One proposal after the other goes this way::
+Every proposal takes this way::
 
-    ask -> seen before? tell the known result -> predicted latency -> over the target? tell it, never evaluate it
-        -> submit -> wait for the first to finish -> tell -> store -> watch
+    ask -> seen before? tell the sampler the known result -> predicted latency -> too slow? tell it, never evaluate
+        -> submit -> wait for the first to finish -> tell the sampler -> store -> report progress
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class _Search:
         return {job.arch.key: job for job in self._running.values() if job.name is None}
 
     def _propose(self) -> None:
-        """One proposal of the sampler: told at once if its fate is known, else submitted."""
+        """Take one proposal of the sampler: report its result at once if that is known, else submit it."""
         trial, arch = self._proposals.ask()
         if known := self._seen.get(arch.key):
             self._proposals.missed()

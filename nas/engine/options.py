@@ -1,4 +1,4 @@
-"""What a search is asked to do: one object, checked once, that goes whole from the command line to the engine."""
+"""The options of a search: one object, checked once, that travels whole from the command line to the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SearchOptions:
     `budget_s` as ``budget``.
 
     Attributes:
-        references: names of the fixed networks; given as None, the four usual ones, or none with an own `evaluate`.
+        references: names of the fixed networks; None stands for `REFERENCES`, or for none with an own `evaluate`.
 
     Raises:
         InputError: a value is of the wrong kind or out of bounds, or a reference is unknown.

@@ -1,4 +1,4 @@
-"""Where a running search stands, for whoever watches it."""
+"""How far a running search is, for whoever watches it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nas.engine.run.record import Candidate, State
 
 @dataclass(frozen=True, slots=True)
 class SearchProgress:
-    """Where a search stands.
+    """How far a search is.
 
     Args:
         evaluated: candidates scored or failed, those of earlier calls included, references not.
-        too_slow: proposals told too slow and never evaluated.
+        too_slow: proposals that were too slow and never evaluated.
         failed: of `evaluated`, those that failed.
         running: candidates and references under evaluation.
         trials: `evaluated` at which the search ends, or None.
         budget_s: search time at which it ends, or None.
         elapsed_s: search time so far, that of earlier calls included.
-        latest: what just finished (a reference, a scored, failed or too slow candidate); None if nothing did.
+        latest: what just finished (a reference, or a scored, failed or too slow candidate); None if nothing did.
         best: the most accurate candidate within the target, by prediction, or by what an earlier call measured.
         hypervolume: as `nas.engine.run.record.Record.hypervolume`.
         phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.

@@ -25,11 +25,11 @@ from nas.system.text import one_line
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
 
-FEASIBLE_START = 10  # random networks within the target to begin with
-PATIENCE = 30  # proposals in a row that are too slow or known, before a random one within the target is taken
-USED = 0.95  # of the slowest latency admitted: while the best network takes less,
-REACHING = 4  # every so many evaluations one network is proposed that takes nearly all of it,
-FRUITLESS = 8  # until so many in a row brought no better one
+FEASIBLE_START = 10  # random networks within the target to start with
+PATIENCE = 30  # proposals in a row that are too slow or known before a random one within the target is taken
+USED = 0.95  # of the slowest latency admitted: as long as the best network uses less,
+REACHING = 4  # every so many evaluations a network is proposed that uses nearly all of it,
+FRUITLESS = 8  # until so many in a row were no better
 
 
 class Proposals:
@@ -79,7 +79,7 @@ class Proposals:
                 self._enqueue(genes)
 
     def ready(self, seen: Collection[str], best: Candidate | None) -> bool:
-        """Make up the mind about the next proposal; False if no unseen network within the target can be found.
+        """Prepare the next proposal; False if no unseen network within the target can be found.
 
         Args:
             seen: keys of networks that are known or under way.
@@ -96,7 +96,7 @@ class Proposals:
         return True
 
     def _reach(self, best: Candidate, seen: Collection[str]) -> None:
-        """A front has two ends, and a sampler may dwell at the fast one: a target is there to be used."""
+        """A front has two ends, and a sampler may stay at the fast one: a target is there to be used."""
         if self._best is not best:
             self._best, self._fruitless = best, 0
         assert self._limit_ms is not None
@@ -108,7 +108,7 @@ class Proposals:
                 self._enqueue(reached)
 
     def ask(self) -> tuple[Trial, Arch]:
-        """What the sampler proposes, or what was put before it."""
+        """What the sampler proposes, or what was enqueued."""
         with quiet_optuna(), self._named_faults():
             trial = self._study.ask()
             return trial, self._space.realise(
@@ -136,7 +136,7 @@ class Proposals:
         self._accepted += 1
 
     def tell(self, trial: Trial, candidate: Candidate) -> bool:
-        """Tell the sampler what became of a proposal: whether it is through with the space."""
+        """Report the result of a proposal to the sampler; returns whether the sampler has exhausted the space."""
         with quiet_optuna():
             if self._limit_ms is not None:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.

@@ -1,4 +1,4 @@
-"""Samplers by name. All are Optuna's; the settings here are those that learn from a few dozen evaluations."""
+"""Samplers by name. All are Optuna's, set up to learn from a few dozen evaluations."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def make_sampler(
     """The sampler of that name, or the given one.
 
     Args:
-        spec: ``auto`` (``tpe``, and a search helps it to use its target: `nas.engine.proposals`), ``tpe``, ``nsga2``,
-            ``random``, or an Optuna sampler, which is used as it is.
-        seed: of its random numbers.
-        parallel: whether several candidates run at once; TPE then keeps away from those that are still running.
-        stored: trials the run already holds. They change the random numbers, so that a resumed search does not propose
-            the same networks once more.
-        startup: random proposals before TPE models anything.
+        spec: ``auto`` (``tpe``, helped to use the target: `nas.engine.proposals`), ``tpe``, ``nsga2``, ``random``, or
+            an Optuna sampler, which is used as it is.
+        seed: random seed.
+        parallel: whether several candidates run at once; TPE then avoids those that are still running.
+        stored: number of trials the run already holds. It changes the random numbers, so that a resumed search does not
+            propose the same networks again.
+        startup: number of random proposals before TPE models anything.
 
-    NSGA-II learns from scored candidates alone, not from too slow ones, and begins anew when a run is resumed.
+    NSGA-II learns from scored candidates only, not from those that are too slow, and starts over on resume.
 
     Raises:
         InputError: an unknown name.

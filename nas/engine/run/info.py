@@ -35,6 +35,7 @@ class DataInfo:
         val: number of held-out images.
         generated: whether a program drew them.
         notes: what a reader of the results must know.
+        counts: images per class, training and held-out together; empty for runs that did not keep them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class DataInfo:
     val: int
     generated: bool = False
     notes: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -291,14 +293,22 @@ def _data(found: Any) -> DataInfo | None:
     for name in ("train", "val"):
         if not is_whole(about.get(name), 0):
             raise InputError(f"data.{name} must be a whole number from 0, got {about.get(name)!r:.40}")
+    counts = about.get("counts") or ()
+    if not isinstance(counts, (list, tuple)) or not all(is_whole(count, 0) for count in counts):
+        raise InputError(f"data.counts must be a list of whole numbers from 0, got {counts!r:.40}")
+    if counts and len(counts) != len(classes or ()):
+        raise InputError(f"data.counts must have one number per class, got {len(counts)}")
+    generated = about.get("generated") is True
+    name = str(about.get("name"))
     return DataInfo(
-        name=str(about.get("name")),
+        name="generated" if generated and name == "embedded" else name,  # as versions before 0.2 called it
         key=str(about.get("key")),
         classes=_texts(classes, "data.classes"),
         train=about["train"],
         val=about["val"],
-        generated=about.get("generated") is True,
+        generated=generated,
         notes=_texts(about.get("notes"), "data.notes"),
+        counts=tuple(counts),
     )
 
 

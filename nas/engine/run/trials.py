@@ -36,8 +36,8 @@ def values_of(candidate: Candidate) -> list[float] | None:
 
 
 def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = None) -> float:
-    """Ms above what is admitted; positive is infeasible. One that missed the target when measured is above it by that
-    much, however it was predicted."""
+    """Milliseconds above what is admitted; positive is infeasible. A candidate that missed the target when measured is
+    infeasible by that much, whatever its prediction."""
     over_ms = candidate.predicted.ms - limit_ms
     if candidate.measured is not None and target_ms is not None:
         over_ms = max(over_ms, candidate.measured.at_most_ms - target_ms)
@@ -58,7 +58,7 @@ def frozen(
         space: the genes are of.
         limit_ms: the slowest prediction that is admitted, or None.
         elapsed_s: search time spent when it finished.
-        target_ms: that a measured candidate is held to.
+        target_ms: target that a measured candidate must meet.
     """
     options = {gene.name: gene.options for gene in space.genes}
     trial = create_trial(

@@ -119,6 +119,7 @@ class Session:
         if self.options.evaluate is not None:
             self._keep(data=None, proxy=None)
             return CustomEvaluator(self.options.evaluate)
+        from nas.data.dataset import class_counts
         from nas.data.load import load_data
         from nas.data.torchvision_sets import SETS
         from nas.training.evaluate import ProxyEvaluator
@@ -131,6 +132,7 @@ class Session:
             raise InputError(f"the images of this run are not at {where}; say where they are now with --data")
         data = load_data(where, config.resolution, self.watch.step)
         self.watch.say(f"images: {data}")
+        self.watch.say(f"  {class_counts(data.classes, data.counts)}")
         for note in data.notes:
             self.watch.say(f"  {note}")
         if self.info.data is not None and self.info.data.key != data.key:
@@ -146,6 +148,7 @@ class Session:
             val=len(data.val_labels),
             generated=data.generated,
             notes=tuple(data.notes),
+            counts=data.counts,
         )
         self._keep(data=about, proxy=config.to_dict())
         return ProxyEvaluator(data, config, threads=None)

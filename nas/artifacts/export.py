@@ -20,7 +20,7 @@ from nas.latency.runtimes.executorch import pte_run
 from nas.latency.runtimes.onnxruntime import onnx_session
 from nas.network.build import build
 from nas.network.serialize.executorch import pte_bytes
-from nas.network.serialize.onnx import INPUT, onnx_bytes
+from nas.network.serialize.onnx import INPUT, onnx_bytes, with_labels
 from nas.network.standalone import model_source
 from nas.network.weights import load_weights
 from nas.system.errors import InputError, NasError, known
@@ -60,6 +60,7 @@ class Exported:
         modelled: latency by the model of the device that the run's target is for, if that device is not at hand; None
             otherwise.
         elsewhere: device of the agent that the run's target is for, if no token to reach it was given; None otherwise.
+        classes: names of the classes, in the order of the outputs; empty if unknown.
 
     >>> import tempfile, nas
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +84,7 @@ class Exported:
     data: str | None = None
     modelled: Latency | None = None
     elsewhere: str | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def checked(self) -> Latency | None:
@@ -96,6 +98,7 @@ def export(
     formats: Sequence[str] = DEFAULT_FORMATS,
     *,
     num_classes: int = 1000,
+    classes: Sequence[str] = (),
     seed: int = 0,
     threads: int | None = 1,
     weights: Mapping[str, Tensor] | None = None,
@@ -112,6 +115,8 @@ def export(
             XNNPACK) and ``python`` (model.py, which needs only torch, and weights.safetensors). The first two are
             compared with PyTorch. ``arch.json`` is always written.
         num_classes: outputs of the classifier.
+        classes: names of the classes, in the order of the outputs. They are written to ``classes.txt``, to model.py and
+            to the metadata of ONNX files, unless there are more or fewer of them than outputs.
         seed: random seed of untrained weights.
         threads: threads to time model.onnx and model.pte with; None does not time them.
         weights: tensors by name, as `nas.load_weights` takes them; None for untrained weights.
@@ -125,6 +130,7 @@ def export(
         NasError: a file and PyTorch disagree, or the network cannot be quantised.
     """
     check_formats(formats, int8=images is not None)
+    labels = tuple(classes) if len(classes) == num_classes else ()
     folder = Path(out)
     _check_folder(folder, arch, formats)
     network = build(arch, num_classes, seed).eval()
@@ -139,15 +145,17 @@ def export(
         if format_ not in formats:
             continue
         file = made[format_] = make(network, arch.resolution, threads)
-        contents[file.name] = file.model
+        contents[file.name] = _labelled(file.name, file.model, labels)
         if images is not None:
             model, facts = file.in_int8(network, images, num_classes, threads, folder, progress)
-            contents[facts.file.name] = model
+            contents[facts.file.name] = _labelled(facts.file.name, model, labels)
             quantised.append(facts)
     if "python" in formats:
-        contents["model.py"] = model_source(arch, num_classes)
+        contents["model.py"] = model_source(arch, num_classes, labels)
         contents["weights.safetensors"] = _safetensors(network)
-    _write(folder, contents, {file.int8_name for file in made.values()} - contents.keys())
+    if labels:
+        contents["classes.txt"] = "".join(f"{_line(label)}\n" for label in labels)
+    _write(folder, contents, {"classes.txt", *(file.int8_name for file in made.values())} - contents.keys())
     onnx, pte = made.get("onnx"), made.get("executorch")
     return Exported(
         arch,
@@ -160,7 +168,17 @@ def export(
         pte_measured=pte.latency if pte else None,
         int8=tuple(quantised),
         data=None if images is None else str(images),
+        classes=labels,
     )
+
+
+def _labelled(name: str, model: bytes, labels: Sequence[str]) -> bytes:
+    return with_labels(model, labels) if labels and name.endswith(".onnx") else model
+
+
+def _line(label: str) -> str:
+    """A class name on one line; bytes that are not UTF-8 become escapes."""
+    return label.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _check_folder(folder: Path, arch: Arch, formats: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ def int8_images(data: str | Path | None, resolution: int, scaling: str, progress
     how = normalisation(scaling)
     size = min(max(resolution, MIN_SIZE), MAX_SIZE)
     note = None
+    class_names: tuple[str, ...] = ()
     if data is None:
         name, classes = "generated images", len(generated.CLASSES)
         train, _ = generated.generate(RANGE_IMAGES, size, seed=1)
@@ -40,12 +41,22 @@ def int8_images(data: str | Path | None, resolution: int, scaling: str, progress
         note = "on photographs int8 may lose more than on generated images; give --data"
     else:
         loaded = load_data(data, size, progress, limit=HELD_OUT)
-        name, classes = loaded.name, len(loaded.classes)
+        name, classes, class_names = loaded.name, len(loaded.classes), loaded.classes
         spread = np.linspace(0, len(loaded.train_images), min(RANGE_IMAGES, len(loaded.train_images)), endpoint=False)
         # Images are sorted by class; their ranges are averaged over groups, which should mix the classes.
         mixed = np.random.Generator(np.random.PCG64(0)).permutation(spread.astype(np.int64))
         train, held_out, labels = loaded.train_images[mixed], loaded.val_images, loaded.val_labels
-    return Int8Images(name, classes, train, held_out, labels, lambda images: how(images, resolution), str(how), note)
+    return Int8Images(
+        name,
+        classes,
+        train,
+        held_out,
+        labels,
+        to_input=lambda images: how(images, resolution),
+        normalisation=str(how),
+        note=note,
+        class_names=class_names,
+    )
 
 
 def no_images(what: str) -> InputError:

@@ -50,6 +50,7 @@ class Int8Images:
         to_input: turns uint8 (B, S, S, 3) into the network's input, float32 (B, 3, side, side).
         normalisation: how `to_input` scales pixels, to show.
         note: what a reader of the accuracy must know; None if nothing.
+        class_names: names of the classes, in the order of the labels; empty if unknown.
 
     Raises:
         InputError: fewer than 8 images of either kind, or labels that do not match the images.
@@ -63,6 +64,7 @@ class Int8Images:
     to_input: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     normalisation: str
     note: str | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for what, images in (("training", self.range_images), ("held-out", self.held_out)):

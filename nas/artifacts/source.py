@@ -28,7 +28,7 @@ class ExportSource:
     Args:
         network: network to export.
         folder: default folder of the export.
-        classes: number of classes of the run's own images; None without images.
+        classes: names of the classes of the run's own images; empty without images.
         target_ms: latency target of the run, on this host or on `agent`; None without one, or if it is another
             device's.
         runtime: runtime the target was measured with; a file is compared with the target if it is in `FILE_RUNTIMES`.
@@ -43,7 +43,7 @@ class ExportSource:
 
     network: Arch
     folder: Path
-    classes: int | None = None
+    classes: tuple[str, ...] = ()
     target_ms: float | None = None
     runtime: str = "onnxruntime"
     threads: int = 1
@@ -68,7 +68,7 @@ def export_source(arch_or_run: Arch | str | Path, key: str | None, token: str | 
     """
     if isinstance(arch_or_run, Arch):
         return ExportSource(arch_or_run, Path(arch_or_run.key))
-    run = Path(arch_or_run)
+    run = Path(arch_or_run).expanduser()
     if not is_run(run):
         return ExportSource(resolve_arch(str(arch_or_run)), Path(run.stem.replace("@", "-")))
     with Store.open(run, read_only=True) as store:
@@ -101,7 +101,7 @@ def _images_of(info: RunInfo) -> dict[str, Any]:
         return {"without": "the run trained on none"}
     if info.data.generated:
         return {"has_images": True}
-    classes = len(info.data.classes) or None
+    classes = info.data.classes
     if info.options.data is None:
         return {"classes": classes, "without": "the run does not say where its own are"}
     return {"classes": classes, "has_images": True, "images": info.options.data}

@@ -24,6 +24,7 @@ def export_facts(done: Exported) -> dict[str, Any]:
         "files": [str(path) for path in done.files],
         "max_abs_diff": done.max_abs_diff,
         "num_classes": done.num_classes,
+        "classes": list(done.classes) or None,
         "weights": done.weights,
         "weights_sha256": done.weights_sha256,
         "latency": done.measured.to_dict() if done.measured else None,

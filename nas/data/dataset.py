@@ -114,7 +114,7 @@ def class_counts(classes: Sequence[str], counts: Sequence[int], most: int = 12) 
     >>> class_counts([f"c{at}" for at in range(100)], [*range(20, 120)], 3)
     'c0 20, c1 21, c2 22, … (100 classes with 20 to 119 images each)'
     """
-    named = [shown(name, 60) for name in classes[:most]]
+    named = [shown(name) for name in classes[:most]]
     if counts:
         named = [f"{name} {count:,}" for name, count in zip(named, counts, strict=False)]
     if len(classes) <= most:

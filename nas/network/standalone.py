@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +21,14 @@ from nas.network.build import recipe
 _IMPORTS = ("math",)  # modules that `ops` and `blocks` import, besides torch
 
 
-def model_source(arch: Arch, num_classes: int) -> str:
-    """The network as readable Python that needs only torch: the classes it uses, then its rows."""
+def model_source(arch: Arch, num_classes: int, labels: Sequence[str] = ()) -> str:
+    """The network as readable Python that needs only torch: the classes it uses, then its rows.
+
+    Args:
+        arch: network to write.
+        num_classes: outputs of the classifier.
+        labels: names of the outputs, which become the constant ``CLASSES``; empty if unknown.
+    """
     cost, side = cost_of(arch, num_classes), arch.resolution
     places = list(arch.places())
     recipes = [recipe(placed) for placed in places]
@@ -51,7 +57,7 @@ from torch import Tensor, nn
 
 RESOLUTION = {arch.resolution}
 NUM_CLASSES = {num_classes}
-
+{_constant("CLASSES", labels)}
 
 {sources}
 
@@ -79,6 +85,14 @@ if __name__ == "__main__":
         logits = network(torch.zeros(1, 3, RESOLUTION, RESOLUTION))
     print(f"{{sum(p.numel() for p in network.parameters()):,}} parameters, logits of shape {{tuple(logits.shape)}}")
 '''
+
+
+def _constant(name: str, texts: Sequence[str]) -> str:
+    """A tuple of texts as source, in ASCII: names of folders may hold anything."""
+    if not texts:
+        return ""
+    lines = "".join(f"    {text!a},\n" for text in texts)
+    return f"{name} = (  # what the outputs mean\n{lines})\n"
 
 
 def _is_from_torch(kind: type[nn.Module]) -> bool:

@@ -40,6 +40,8 @@ from tests.engine.search_toys import SPACE, cost_ms
 from tests.network.twins import make_up
 from tests.strategies import archs
 
+pytestmark = pytest.mark.torch
+
 ALONE = """
 import runpy
 import sys
@@ -268,7 +270,8 @@ def test_classes_are_those_of_the_weights_and_not_of_the_images(
     arch = reference("mobilenet_v3_small", resolution=SMALL)
     state = build(arch, 5).state_dict()
     save_file(state, tmp_path / "mine.safetensors")
-    monkeypatch.setattr("nas.artifacts.int8_images.int8_images", lambda *_: SimpleNamespace(classes=3))
+    images = SimpleNamespace(classes=3, class_names=("a", "b", "c"))
+    monkeypatch.setattr("nas.artifacts.int8_images.int8_images", lambda *_: images)
     for weights in (tmp_path / "mine.safetensors", state):
         nas.export(arch, tmp_path, ("onnx",), weights=weights, int8=True, data="cifar10")
         assert requested["num_classes"] == 5

@@ -226,7 +226,7 @@ def test_images_that_set_ranges_do_not_score(
     done = nas.export(ARCH, tmp_path / "out", ("onnx",), int8=True, data=data)
     assert capfd.readouterr() == ("", "")
     assert done.num_classes == 3
-    assert {path.name for path in done.files} == {"arch.json", "model.onnx", "model.int8.onnx"}
+    assert {path.name for path in done.files} == {"arch.json", "model.onnx", "model.int8.onnx", "classes.txt"}
     assert {path.name for path in done.files} == {path.name for path in (tmp_path / "out").iterdir()}
     text = export_text(done)
     assert text.count("untrained") == 2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -48,6 +49,17 @@ def onnx_bytes(network: nn.Module, resolution: int, batch: int | None = 1, trace
             dynamic_axes=axes,
         )
     return file.getvalue()
+
+
+def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
+    """The model with the names of its outputs in its metadata: ``classes``, a JSON list."""
+    import onnx
+
+    graph = onnx.load_model_from_string(model)
+    kept = {entry.key: entry.value for entry in graph.metadata_props}
+    onnx.helper.set_model_props(graph, kept | {"classes": json.dumps(list(labels))})
+    done: bytes = graph.SerializeToString()
+    return done
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from nas.data.dataset import class_counts
 from nas.engine.run.record import Candidate, Record
 from nas.reports.formatting import and_list, counted, date_time, is_or_are, large_number, ms, percent, target
 from nas.reports.run.headline import noise_of
@@ -241,8 +242,10 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
         facts.append(("Budget", clock(options.budget_s)))
     facts.append(("Device", info.device.name if info.device else str(plain["device"])))
     if info.data is not None:
-        classes = f"{counted(len(info.data.classes), 'class', 'classes')}: {_first_of(info.data.classes, 10)}"
-        facts.append(("Data", f"{info.data.name}, {classes}; key {info.data.key}"))
+        data = info.data
+        facts.append(("Data", f"{data.name}, {counted(len(data.classes), 'class', 'classes')}; key {data.key}"))
+        title = "Images per class" if data.counts else "Classes"
+        facts.append((title, class_counts(data.classes, data.counts, 50)))
     for name, about in (("Proxy", info.proxy), ("Versions", info.versions), ("Resumed with", info.resumed_with)):
         if about:
             known = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in about.items() if value is not None]

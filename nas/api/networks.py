@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,7 @@ def export(
     if num_classes is None:
         of_images = len(chosen.classes) if images is None or data is None else images.classes
         num_classes = _classes(network, state) or of_images or 1000
-    folder = Path(out or chosen.folder)
+    folder = Path(out or chosen.folder).expanduser()
     done = write(
         network,
         folder,
@@ -175,6 +176,7 @@ def measure_named(
     from nas.latency.devices import device as find_device
     from nas.latency.measure import measure, measure_onnx, measure_pte
 
+    name = os.path.expanduser(name)
     kind = Path(name).suffix if Path(name).suffix in FILE_RUNTIMES else None
     if kind and resolution is not None:
         raise InputError(f"{kind} files have their own size of images, got resolution {resolution}; leave it out")
@@ -261,7 +263,7 @@ def profile(
     assert table is not None  # both have one with a space
     if out is not None:
         try:
-            table.save(Path(out))
+            table.save(Path(out).expanduser())
         except OSError as error:
             raise InputError(f"cannot write {out}: {error.strerror}; give another file") from None
     return table

@@ -62,9 +62,9 @@ def search(
         latency_target: milliseconds, or text with a unit. A candidate is trained only if its predicted latency clears
             the target by a safety margin; at the end the front is measured, and what misses the target then is left
             out.
-        guard: the safety margin as a share of the target, e.g. ``"5%"`` or 0.05; 0 is none. None: learned from the
-            error of the device's latency model and, where the device can be measured, from networks measured around
-            the target before the first training.
+        guard: the safety margin as a share of the predicted latency, e.g. ``"5%"`` or 0.05; 0 is none. None: learned
+            from the error of the device's latency model and, where the device can be measured, from networks measured
+            around the target before the first training.
         device: target device, as `nas.device` takes it, or a function from `Arch` to milliseconds (or another cost to
             cap). How often a function is asked before the first evaluation is bounded: for about a minute.
         token: token of a device that is an agent; None is ``NAS_AGENT_TOKEN``. It is never written down.

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from nas.arch.block import CELLS, OPS, Block, PlacedBlock, check_number, make_divisible
+from nas.arch.block import CELLS, OPS, Block, PlacedBlock, check_number
+from nas.arch.rounding import make_divisible
 from nas.system.errors import InputError, known
 from nas.system.validate import whole_number
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from nas.arch.rounding import make_divisible
 from nas.system.errors import InputError, known
 
 MAX_CHANNELS = 16384
@@ -64,16 +65,6 @@ _SHORT = {
     **{"shuffle_v1": "shv1.", "shuffle_v2": "shv2.", "max_pool": "maxpool", "linear": "fc"},
 }
 _SHORT_ACTS = {"none": "-", "relu": "re", "relu6": "r6", "h_swish": "hs", "swish": "sw", "gelu": "ge"}
-
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor`, or the next one if that would lose more than 10 % (MobileNetV2's code).
-
-    >>> make_divisible(2.3 * 80), make_divisible(16 * 0.75), make_divisible(3)
-    (184, 16, 8)
-    """
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 def default_norm(op: str) -> str:

@@ -19,7 +19,8 @@ from nas.arch.arch import Arch
 from nas.arch.automaton import RowAutomaton, count_words, read_word
 from nas.arch.block import Block
 from nas.arch.genes import Choose, Gene, Scalar, every, pick
-from nas.arch.stage import ROUNDINGS, Stage
+from nas.arch.rounding import ROUNDINGS
+from nas.arch.stage import Stage
 from nas.system.errors import InputError, known
 
 

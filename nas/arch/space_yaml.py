@@ -12,8 +12,9 @@ from typing import Any
 from nas.arch.arch import MAX_RESOLUTION, MAX_ROWS
 from nas.arch.block import BOUNDS, CELLS, OPS, check_cell
 from nas.arch.genes import every
+from nas.arch.rounding import ROUNDINGS
 from nas.arch.space import Space
-from nas.arch.stage import ROUNDINGS, SCALES, Stage
+from nas.arch.stage import SCALES, Stage
 from nas.arch.yaml_nodes import Node, Reader, compose
 from nas.system.errors import InputError, known, nearest
 
@@ -67,7 +68,7 @@ def space_path(name: str | Path, folder: str = "") -> Path:
     Raises:
         InputError: no space has this name.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix in SUFFIXES or path.name != str(name):
         return path
     if str(name) not in names(folder):

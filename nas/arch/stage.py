@@ -7,21 +7,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from nas.arch.block import CELLS, Block, make_divisible
+from nas.arch.block import CELLS, Block
 from nas.arch.genes import Choose, Scalar, pick
+from nas.arch.rounding import ROUNDINGS, rounded
 
 SCALES = ("always", "never", "up")
-ROUNDINGS = ("divisible", "floor", "floor_8")
-
-
-def rounded(channels: float, rule: str) -> int:
-    """A scaled width, rounded by its family's rule: ``divisible`` (`make_divisible`; MobileNetV2 and later), ``floor``
-    (ShuffleNetV1) or ``floor_8`` (rounded down, at least 8; MobileNetV1).
-
-    >>> rounded(60.8, "divisible"), rounded(60.8, "floor"), rounded(6.4, "floor_8")
-    (64, 60, 8)
-    """
-    return make_divisible(channels) if rule == "divisible" else max(8 if rule == "floor_8" else 1, int(channels))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.app import app
-from nas.latency.remote.bounds import LIMIT_S, MAX_BODY, PORT
+from nas.latency.remote.bounds import LIMIT_S, MAX_BODY, PORT, TOKEN_VARIABLE
 
 
 @app.command()
@@ -43,7 +43,7 @@ def agent(
       nas agent --host 0.0.0.0 --port 8421
     """
     from nas.latency.remote.agent_file import agent_source
-    from nas.latency.remote.main import TOKEN_VARIABLE, serve
+    from nas.latency.remote.main import serve
     from nas.latency.remote.process import AgentError
     from nas.system.errors import InputError, NasError
     from nas.system.files import write_atomic

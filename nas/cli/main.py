@@ -44,7 +44,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         typer.echo(f"nas: {error}", err=True)
     except typer.TyperException as error:
         code = InputError.exit_code
-        typer.echo(f"nas: {error.format_message().rstrip('.')}; see nas --help", err=True)
+        context = getattr(error, "ctx", None)
+        command = f"nas {context.info_name}" if context is not None and context.parent is not None else "nas"
+        typer.echo(f"nas: {error.format_message().rstrip('.')}; see {command} --help", err=True)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:  # nobody reads our output any more

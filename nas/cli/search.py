@@ -27,8 +27,8 @@ def search(
     guard: Annotated[
         str | None,
         typer.Option(
-            help="Safety margin: how far below the target a prediction must be for a candidate to be trained, for "
-            "example 5%; 0 turns it off.  [default: from the latency model's error]"
+            help="Safety margin that a prediction must leave: how much longer than predicted a network may take and "
+            "still meet the target, for example 5%; 0 turns it off.  [default: from the latency model's error]"
         ),
     ] = None,
     data: Annotated[

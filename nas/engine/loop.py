@@ -1,5 +1,6 @@
-"""The search itself: propose, predict, and evaluate only what can meet the target. Knows neither torch nor Ray.
+"""The search itself: propose, predict, evaluate only what can meet the target, retry what a dying worker lost.
 
+Knows neither torch nor Ray.
 Every proposal takes this way::
 
     ask -> seen before? tell the sampler the known result -> predicted latency -> too slow? tell it, never evaluate

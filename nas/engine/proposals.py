@@ -1,4 +1,4 @@
-"""Which network comes next: what the sampler proposes, and networks enqueued where it would not get by itself."""
+"""Which network comes next: what the sampler proposes, and networks enqueued that it would not find by itself."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
 from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, values_of
+from nas.engine.samplers import STARTUP
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
 from nas.system.text import one_line
@@ -25,7 +26,6 @@ from nas.system.text import one_line
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
 
-FEASIBLE_START = 10  # random networks within the target to start with
 PATIENCE = 30  # proposals in a row that are too slow or known before a random one within the target is taken
 USED = 0.95  # of the slowest latency admitted: as long as the best network uses less,
 REACHING = 4  # every so many evaluations a network is proposed that uses nearly all of it,
@@ -69,7 +69,7 @@ class Proposals:
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
             self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
         self._draws = FeasibleSampler(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
-        missing = FEASIBLE_START - sum(candidate.state == "COMPLETE" for candidate in candidates)
+        missing = STARTUP - sum(candidate.state == "COMPLETE" for candidate in candidates)
         self._reaching = reaching and limit_ms is not None
         if limit_ms is not None and missing > 0:
             drawn = self._draws.unseen({candidate.key for candidate in candidates}, missing, first_draws)

@@ -198,7 +198,7 @@ def device(
         kind, _, rest = spec.partition(":")
         if spec == "host":
             return Host(space, runtime, threads, seed, progress, refresh)
-        path = Path(rest) if kind == "table" and rest else bundled().get(spec)
+        path = Path(rest).expanduser() if kind == "table" and rest else bundled().get(spec)
         if path is not None:
             return _as_timed(Saved(path), runtime, threads)
         if is_agent(spec):

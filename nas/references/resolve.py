@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.arch.arch import MAX_JSON_BYTES, Arch
+from nas.arch.space_yaml import SUFFIXES
 from nas.references.external import LibraryNetwork, is_library, library_network
 from nas.references.table import reference
 from nas.system.errors import InputError
@@ -31,7 +32,7 @@ def resolve_arch(name: str) -> Arch:
     """
     if is_library(name):
         raise InputError(f"{name} is a library's network: it can be counted and measured, but not exported")
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix == ".json":
         try:
             if path.stat().st_size > MAX_JSON_BYTES:
@@ -43,6 +44,8 @@ def resolve_arch(name: str) -> Arch:
             raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     if path.suffix == ".onnx":
         raise InputError(f"{path} is an exported file; give its reference or arch.json (nas measure takes .onnx files)")
+    if len(path.parts) > 1 and not path.exists() and path.suffix not in SUFFIXES and "@" not in name:
+        raise InputError(f"no such run folder or file: {path}")
     if (path / "run.json").is_file():
         raise InputError(f"{path} is the folder of a run; give one of its networks, {path / 'arch' / 'KEY.json'}")
     return reference(name)

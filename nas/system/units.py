@@ -67,7 +67,7 @@ def seconds(value: str | float) -> float:
 
 
 def guard_share(value: str | float) -> float:
-    """A guard below a target, as a share of it. A bare number is the share itself.
+    """A safety margin as a share of the predicted latency. A bare number is the share itself.
 
     >>> guard_share("5%"), guard_share(0.05), guard_share("0")
     (0.05, 0.05, 0.0)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.arch.arch import Arch
-from nas.arch.block import Block, make_divisible
+from nas.arch.block import Block
+from nas.arch.rounding import make_divisible
 from nas.references.table import reference
 from nas.system.errors import InputError
 from tests.strategies import archs

@@ -16,6 +16,7 @@ from PIL import Image
 import nas
 from nas.cli.app import split_names
 from nas.engine.progress import SearchProgress, Silent
+from nas.engine.run.resolve import resolve
 from tests.engine.search_toys import SPACE, cost_ms
 
 pytestmark = pytest.mark.processes
@@ -60,13 +61,20 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *named: s
         ("search --seed 4294967296 --trials 1", {}, 2, ("seed", "4294967296")),
         ("search --data photos " + QUICK, {"NAS_CACHE": os.devnull}, 2, ("NAS_CACHE", os.devnull)),
         ("search --gpus-per-trial 1 --ray --trials 1", {}, 2, ("gpus_per_trial",)),
-        ("resume 'results/none'", {}, 2, ("run.json",)),
+        ("resume results/none", {}, 2, ("run.json",)),
+        ("resume kept", {}, 2, ("kept/a", "kept/b")),
+        ("search --run photos/cat/1.png --trials 1", {}, 2, ("photos/cat/1.png",)),
+        ("search --latency-target 66,5ms", {}, 2, ("66,5ms",)),
+        ("search --space ~/none.yaml", {}, 2, ("none.yaml",)),
     ],
 )
 def test_a_mishap_is_one_line(
     command: str, environment: dict[str, str], code: int, named: tuple[str, ...], tmp_path: Path
 ) -> None:
     photos(tmp_path / "photos")
+    for name in ("a", "b"):
+        (tmp_path / "kept" / name).mkdir(parents=True)
+        (tmp_path / "kept" / name / "run.json").touch()
     assert_one_line(run(command, tmp_path, **environment), code, *named)
     assert not list(tmp_path.glob("results/*/run.json")), "nothing is left that blocks the next try"
 
@@ -175,6 +183,20 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "~").exists()
     assert len(nas.resume("~/kept", trials=3, evaluate=cost_ms, device=cost_ms).trials) >= 3
     assert nas.report("~/kept")
+    space = nas.load_space("mbconv")
+    (tmp_path / "space.yaml").write_text(space.text)
+    assert nas.load_space("~/space.yaml").key == space.key
+    arch = space.sample(0)
+    (tmp_path / "net.json").write_text(arch.to_json())
+    assert resolve("~/net.json") == arch
+    assert resolve("~/kept") == nas.resume("~/kept", trials=3, evaluate=cost_ms, device=cost_ms).best
+    nas.export("~/net.json", "~/out", formats=["python"])
+    assert (tmp_path / "out" / "model.py").exists()
+    pixel1 = nas.device("pixel1").table
+    assert pixel1 is not None
+    pixel1.save(tmp_path / "table.json")
+    assert nas.device("table:~/table.json").device == pixel1.device
+    assert not (tmp_path / "~").exists()
 
 
 class Crash(Silent):

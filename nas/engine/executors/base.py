@@ -1,4 +1,7 @@
-"""Where candidates are evaluated: this process, or worker processes (``ray.py``: a Ray cluster)."""
+"""Where candidates are evaluated: this process, or worker processes (``ray.py``: a Ray cluster).
+
+A worker that dies is noticed and replaced here; whether its candidate is tried again, ``loop.py`` decides.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from nas.system.errors import InputError
 
 def is_run(path: str | Path) -> bool:
     """Whether this is the folder of a run."""
-    return (Path(path) / "run.json").is_file()
+    return (Path(path).expanduser() / "run.json").is_file()
 
 
 def resolve(name: str, num_classes: int = 1000) -> Arch | LibraryNetwork:

@@ -113,9 +113,9 @@ class Store:
             InputError: not a run folder, or one of its files is broken; the text names the file, the line and a remedy.
             RunBusyError: another process works on it.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not (folder / "run.json").is_file():
-            raise InputError(f"{folder} is not a run folder: it has no run.json; give a folder that `nas search` made")
+            raise InputError(f"{folder} is not a run folder: it has no run.json; {_runs_in(folder)}")
         try:
             lock = None if read_only else acquire(folder)
         except OSError as error:
@@ -266,6 +266,13 @@ def _make_room(folder: Path, lock: IO[str]) -> None:
         raise InputError(f"{folder} already holds a run; `{command}` continues it, or name another folder")
     for name in ("run.json", *_READ_BACK):
         (folder / name).unlink(missing_ok=True)
+
+
+def _runs_in(folder: Path) -> str:
+    runs = sorted(path.parent for path in folder.glob("*/run.json")) if folder.is_dir() else []
+    if not runs:
+        return "give a folder that `nas search` made"
+    return f"give one of the runs in it: {', '.join(map(str, runs[-3:]))}"
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:

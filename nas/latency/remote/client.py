@@ -13,8 +13,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from nas.latency.remote.bounds import MAX_ERROR, PORT
-from nas.latency.remote.main import TOKEN_VARIABLE
+from nas.latency.remote.bounds import MAX_ERROR, PORT, TOKEN_VARIABLE
 from nas.latency.remote.server import PROTOCOL
 from nas.latency.sampling import Samples
 from nas.system.errors import InputError, NasError

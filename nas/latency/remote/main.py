@@ -12,12 +12,11 @@ import socket
 import sys
 from contextlib import suppress
 
-from nas.latency.remote.bounds import LIMIT_S, MAX_BODY, PORT
+from nas.latency.remote.bounds import LIMIT_S, MAX_BODY, PORT, TOKEN_VARIABLE
 from nas.latency.remote.process import AgentError
 from nas.latency.remote.server import AgentServer
 from nas.latency.remote.worker import work
 
-TOKEN_VARIABLE = "NAS_AGENT_TOKEN"
 SAFE_TOKEN = 16  # characters
 
 

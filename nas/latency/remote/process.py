@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nas.latency.remote.bounds import TOKEN_VARIABLE
+
 START_S = 120.0  # for Python, numpy and ONNX Runtime to load on a slow card
 POLL_S = 0.25  # between two checks whether the client is still waiting
 MAX_TASKS = 32  # of one process; a new one starts with fresh memory
@@ -170,7 +172,7 @@ def _command() -> list[str]:
 
 def _environment() -> dict[str, str]:
     """The environment of this process without the token; the package is found from another working directory."""
-    environment = {name: value for name, value in os.environ.items() if name != "NAS_AGENT_TOKEN"}
+    environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
     if __package__:
         folders = [str(Path(__file__).resolve().parents[3]), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, folders))

@@ -57,7 +57,7 @@ def images(folder: Path, classes: int, each: int) -> Path:
 
 def truncated(folder: Path) -> Path:
     images(folder, 2, 30)
-    for path in list((folder / "class0").iterdir())[:5]:
+    for path in list((folder / "class0").iterdir())[:15]:
         path.write_bytes(path.read_bytes()[:60])
     return folder
 
@@ -94,7 +94,7 @@ BAD: dict[str, Case] = {  # the command, and what its error names: the offending
     "empty data": (lambda t: [*TINY_SEARCH, "--data", str(_folder(t / "empty"))], ("empty",)),
     "one class": (lambda t: [*TINY_SEARCH, "--data", str(images(t / "one", 1, 30))], ("one", "2 to")),
     "few images": (lambda t: [*TINY_SEARCH, "--data", str(images(t / "few", 2, 1))], ("class0", "10")),
-    "truncated": (lambda t: [*TINY_SEARCH, "--data", str(truncated(t / "cut"))], ("cut", "1%")),
+    "truncated": (lambda t: [*TINY_SEARCH, "--data", str(truncated(t / "cut"))], ("cut", "15 of 60")),
     "unwritable results": (lambda t: [*TINY_SEARCH, "--run", str(_file(t / "file", "") / "run")], ("file/run",)),
     "corrupt run": (lambda t: ["resume", str(corrupt(t / "run"))], ("run.json:1:",)),
     "corrupt run report": (lambda t: ["report", str(corrupt(t / "run"))], ("run.json:1:",)),

@@ -197,7 +197,7 @@ def _explain(model: nn.Module, ours: Sequence[Layer], search: Search | None, pla
 
 
 def _their_tensor(layer: Layer) -> str:
-    leaf = next(iter(layer.tensors))
+    leaf = "weight" if "weight" in layer.tensors else next(iter(layer.tensors))
     return f"their {layer.name(leaf)} {tuple(layer.tensors[leaf].shape)}"
 
 

@@ -82,10 +82,14 @@ def _places(url: str) -> tuple[Path, Path]:
     return folder / name, folder / f"{name}.sha256"
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """The SHA-256 of a file, or of several one after the other, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _agrees_with_name(name: str, digest: str) -> bool:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.arch.arch import Arch
-from nas.references.download import MAX_BYTES, download, sha256_of
+from nas.references.checkpoint import read_checkpoint
+from nas.references.checkpoint import read_state as read_state
+from nas.references.download import download, sha256_of
 from nas.references.table import reference
 from nas.system.errors import InputError
-from nas.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LIBRARIES = ("torchvision", "timm")
-
-_NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")  # averaged weights first, as timm reads them
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,7 @@ class Pretrained:
         arch: network as these weights were trained, with their epsilon and activation.
         state_dict: tensors by name, for `nas.load_weights`.
         source: description of their origin.
-        sha256: SHA-256 of the file they were read from.
+        sha256: SHA-256 of the file they were read from; for shards, of the index and its shards one after the other.
         normalisation: how the images they were trained on were scaled; for a file, ImageNet's is assumed.
     """
 
@@ -119,7 +115,9 @@ def find_weights(arch: Arch, weights: str | Path) -> Pretrained:
         NasError: the weights could not be downloaded.
     """
     if str(weights) not in LIBRARIES:
-        return Pretrained(arch, read_state(weights), str(weights), sha256_of(Path(weights)))
+        found = read_checkpoint(weights)
+        source = f"{weights} ({found.note})" if found.note else str(weights)
+        return Pretrained(arch, found.tensors, source, sha256_of(*found.files))
     library = str(weights)
     twin = twin_of(arch, library)
     url, what = _torchvision_url(twin.model) if library == "torchvision" else _timm_url(twin.model)
@@ -138,49 +136,6 @@ def twin_of(arch: Arch, library: str) -> Twin:
         if reference(name, resolution=arch.resolution) == arch:
             return twin
     raise InputError(f"{library} has no weights for this network; it has them for {', '.join(table)}")
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or a PyTorch checkpoint (``.pt``, ``.pth``, ``.bin``).
-
-    A checkpoint may hold its tensors under ``state_dict_ema``, ``model_ema``, ``state_dict`` or ``model``; the first of
-    these is used. Nothing in a checkpoint is executed: it is read with ``weights_only=True``.
-
-    Raises:
-        InputError: the file does not exist, is too large, or has another format.
-    """
-    import torch
-
-    path = Path(path)
-    remedy = f"give a file ending in {', '.join(_SUFFIXES)}, or one of {', '.join(LIBRARIES)}"
-    if path.suffix not in _SUFFIXES or not path.is_file():
-        raise InputError(f"no weights at {str(path)!r:.200}; {remedy}")
-    try:
-        size = path.stat().st_size
-        if size <= MAX_BYTES and path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # PyTorch does not compress, but another program may
-                size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise InputError(f"weights may have at most {MAX_BYTES >> 20} MiB, {path} has {size >> 20}")
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about files that torch did not write: they are read or refused
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except Exception as error:  # the readers raise types of their own, of pickle, zip and the system
-        raise InputError(
-            f"cannot read weights from {path} ({type(error).__name__}: {one_line(error, 160)}); {remedy}"
-        ) from None
-    if isinstance(content, dict):
-        content = next((content[name] for name in _NESTED if isinstance(content.get(name), dict)), content)
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} does not hold tensors by name; {remedy}")
-    return dict(content)
 
 
 def _torchvision_url(model: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and which of them pytest-xdist runs in one process."""
+"""What all tests share."""
 
 import os
 from collections.abc import Iterator
@@ -41,19 +41,3 @@ def brief_modules(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.module.__name__ != "tests.latency.test_measure":
             _hurry(patch)
         yield
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that time networks run one after the other, and so do the tests of a file that share a costly fixture:
-    each such group stays in one process of pytest-xdist (``--dist loadgroup``)."""
-    for item in items:
-        if item.get_closest_marker("timing"):
-            item.add_marker(pytest.mark.xdist_group("timing"))
-        elif isinstance(item, pytest.Function) and _shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
-
-
-def _shares(item: pytest.Function) -> bool:
-    definitions = item._fixtureinfo.name2fixturedefs
-    return any(found[-1].scope == "module" for name, found in definitions.items() if name != "brief_modules")

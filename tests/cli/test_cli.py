@@ -169,7 +169,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     of_sampling = (f"sampling.{name} = {value}" for name, value in BRIEF.items())
     setup = [
         f"import sys; sys.modules.update(dict.fromkeys({beyond_required()}))",
-        "from nas.latency import sampling; from nas.latency.table import build; build.BUDGET_S = 5.0",
+        "from nas.latency import sampling; from nas.latency.table import build, sample_networks",
+        "build.BUDGET_S = 1.0; sample_networks.FITTED = (8, 8); sample_networks.HELD_OUT = 4",
     ]
     brief = "; ".join([*setup, *of_sampling])
     done = subprocess.run(

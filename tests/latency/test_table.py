@@ -127,15 +127,15 @@ def test_a_file_that_is_no_table_is_an_error(tmp_path: Path, text: str) -> None:
         LatencyTable.load(tmp_path / "absent.json")
 
 
-@pytest.mark.parametrize(("text", "nets"), [(SMALL, 6), pytest.param(ONE, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("text", "nets"), [(SMALL, 4), pytest.param(ONE, 1, marks=pytest.mark.slow)])
 def test_tables_of_small_spaces_are_measured(
     text: str, nets: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Any space gets a real table with held-out networks; the second time the same table comes from the cache."""
     monkeypatch.setenv("NAS_CACHE", str(tmp_path))
-    monkeypatch.setattr(sample_networks, "HELD_OUT", 6)
-    monkeypatch.setattr(sample_networks, "FITTED", (10, 10))
-    monkeypatch.setattr(room, "BUDGET_S", 2.0)
+    monkeypatch.setattr(sample_networks, "HELD_OUT", 4)
+    monkeypatch.setattr(sample_networks, "FITTED", (6, 6))
+    monkeypatch.setattr(room, "BUDGET_S", 1.0)
     space = parse_space(text, "test")
     seen: list[tuple[int, int, str]] = []
     first = cached_table(space, progress=lambda *step: seen.append(step))
@@ -149,7 +149,7 @@ def test_tables_of_small_spaces_are_measured(
     seen.clear()
     assert cached_table(space, progress=lambda *step: seen.append(step)) == first
     assert not seen
-    monkeypatch.setattr(room, "BUDGET_S", 1.0)
+    monkeypatch.setattr(room, "BUDGET_S", 0.5)
     assert cached_table(space, refresh=True, progress=lambda *step: seen.append(step)) != first
     assert seen
     (file,) = (tmp_path / "latency").iterdir()

@@ -199,7 +199,7 @@ def resume(
     >>> import nas, tempfile
     >>> parts = {"device": lambda arch: nas.count(arch).macs / 1e6, "evaluate": lambda arch: len(arch.rows)}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     first = nas.search("mbconv", trials=3, run=f"{folder}/run", **parts)
+    ...     first = nas.search("shufflenet", trials=3, run=f"{folder}/run", **parts)
     ...     longer = nas.resume(f"{folder}/run", trials=5, **parts)
     >>> list(longer.trials["key"][:3]) == list(first.trials["key"]), len(longer.trials)
     (True, 5)

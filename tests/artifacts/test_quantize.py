@@ -90,6 +90,7 @@ def exported(trained: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactor
     )
 
 
+@pytest.mark.executorch
 def test_the_pte_file_computes_what_pytorch_computes(exported: Exported, trained: dict[str, Tensor]) -> None:
     """Within 1e-3 of the largest output, on images the export did not check with."""
     from nas.latency.runtimes.executorch import pte_run
@@ -106,6 +107,7 @@ def test_the_pte_file_computes_what_pytorch_computes(exported: Exported, trained
     assert exported.pte_max_abs_diff is not None
 
 
+@pytest.mark.executorch
 def test_int8_keeps_the_classes_of_a_trained_network(exported: Exported) -> None:
     """For both runtimes: far above chance in float, and hardly worse in int8."""
     assert [int8.runtime for int8 in exported.int8] == ["onnxruntime", "executorch"]
@@ -119,6 +121,7 @@ def test_int8_keeps_the_classes_of_a_trained_network(exported: Exported) -> None
         assert int8.latency_after is None
 
 
+@pytest.mark.executorch
 def test_int8_files_are_integer_inside_and_float_outside(exported: Exported) -> None:
     """The ONNX file takes any batch, as the float file does, and an agent accepts it; its weights have 8 bits, with one
     scale per output channel."""

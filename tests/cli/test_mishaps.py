@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import nas
@@ -124,8 +125,10 @@ def test_a_whole_life_in_the_c_locale_through_links_with_spaces_and_accents(tmp_
 
     run_folder = "results é/a run é"
     there(desk, "search", "--data", "photos é", "--run", run_folder, *QUICK.split())
-    there(desk, "export", run_folder, "--out", "results é/first é")
-    weights = str(Path("..") / "results é" / "first é" / "weights.safetensors")
+    arch = resolve(str(desk / run_folder))
+    assert isinstance(arch, nas.Arch)
+    torch.save(nas.build(arch, 2).state_dict(), disk / "runs é" / "trained é.pt")
+    weights = str(Path("..") / "results é" / "trained é.pt")
     out = there(
         desk / "elsewhere", "export", f"../{run_folder}", "--weights", weights, "--out", "out é", "--format", "python"
     )

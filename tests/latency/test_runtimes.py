@@ -105,9 +105,10 @@ def test_a_network_for_a_fixed_batch_runs_with_it() -> None:
 COMPILED = ("torch-compile",)  # takes ten seconds or more
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in COMPILED else ()) for name in installed()]
-)
+MARKS = {"torch-compile": pytest.mark.slow, "executorch": pytest.mark.executorch}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in installed()])
 def test_every_runtime_computes_what_pytorch_computes(name: str) -> None:
     """The logits of a network with SE and every activation agree to 1e-4 of the largest, also for two loads at once. A
     profile has all parts or none. PyTorch's mode and threads are restored."""
@@ -147,6 +148,7 @@ def outside(model: bytes) -> tuple[int, list[str]]:
     return len(plan.delegates), [operator.name for operator in plan.operators]
 
 
+@pytest.mark.executorch
 def test_xnnpack_runs_the_whole_network() -> None:
     """There is one delegate and no other operator: pooling and the hard sigmoid are rewritten for XNNPACK."""
     assert outside(small_pte()) == (1, [])
@@ -301,6 +303,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.executorch
 def test_a_program_is_measured_as_it_is(files: Path) -> None:
     """It runs with its own batch and size; another runtime, batch, size or type is an error."""
     latency = measure_pte(files / "net.pte", keep_samples=True)
@@ -317,6 +320,7 @@ def test_a_program_is_measured_as_it_is(files: Path) -> None:
             measure_named(name, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.executorch
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -15,7 +15,7 @@ from tests.strategies import archs
 
 pytestmark = pytest.mark.torch
 
-SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= 100 else []) for seed in range(0, 200, 10)]
+SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed >= 50 else []) for seed in range(0, 200, 10)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -129,7 +129,7 @@ class Session:
         config = config if self.options.steps is None else replace(config, steps=self.options.steps)
         where = self.options.data
         if self.info.data is not None and where is not None and where not in SETS and not Path(str(where)).exists():
-            raise InputError(f"the images of this run are not at {where}; say where they are now with --data")
+            raise InputError(f"the images of this run are no longer at {where}; give their new folder with --data")
         data = load_data(where, config.resolution, self.watch.step)
         self.watch.say(f"images: {data}")
         self.watch.say(f"  {class_counts(data.classes, data.counts)}")

@@ -145,7 +145,10 @@ def test_two_orders_that_fit_are_refused_if_the_file_is_sorted_and_names_say_not
     assert equal(copied(ours), before)
 
 
-@pytest.mark.parametrize(("library", "name"), FAMILIES)
+LATER = [pytest.param(*family, marks=pytest.mark.slow) for family in FAMILIES[1::2]]
+
+
+@pytest.mark.parametrize(("library", "name"), [*FAMILIES[::2], *LATER])
 def test_a_sorted_file_of_a_library_computes_what_its_network_does(library: str, name: str, tmp_path: Path) -> None:
     entry = (TORCHVISION if library == "torchvision" else TIMM)[name]
     theirs, arch = twin(library, entry.model), entry.as_trained(reference(name))

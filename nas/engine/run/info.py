@@ -231,8 +231,8 @@ def _relative(path: str, folder: Path) -> str:
 
 def _from_here(path: str, folder: Path) -> str:
     """A path kept relative to the run folder, as seen from this process."""
-    here = Path(os.path.realpath(folder)) / path
-    return str(here) if here.exists() else path
+    here = os.path.normpath(os.path.join(os.path.realpath(folder), path))
+    return here if os.path.exists(here) or path.startswith("..") else path  # else a name, or what never was a path
 
 
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:

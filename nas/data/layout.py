@@ -235,7 +235,7 @@ def _ignored(subs: Sequence[_Sub], folder: Path, root: Path) -> list[str]:
     where = "" if folder == root else f" in {_name(folder)}"
     if empty := [sub for sub in subs if not sub.images]:
         named = ", ".join(shown(sub.name) + (f" (only {_counts(sub.others)})" if sub.others else "") for sub in empty)
-        notes.append(f"folders without images{where}, which are no classes and get no label: {named}")
+        notes.append(f"folders without images{where} get no label: {named}")
     if count := sum(len(sub.foreign) for sub in subs):
         total = count + sum(len(sub.images) for sub in subs)
         text = f"{count} of {total} images{where} cannot be read: {_foreign(subs)}"

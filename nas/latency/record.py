@@ -19,7 +19,7 @@ class Latency:
 
     Args:
         ms: median in milliseconds (of `batch` images together), never rounded; or the prediction of it.
-        iqr_ms: interquartile range of the bursts of runs, held against the anchors; None if predicted.
+        iqr_ms: interquartile range of the bursts of runs, relative to the anchors; None if predicted.
         runs: timed runs; None if predicted.
         device: CPU model and cores, or the name of the device.
         runtime: what ran it; None if unknown.

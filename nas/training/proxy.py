@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.arch.arch import Arch
-from nas.data.augment import shifted_and_flipped, to_input
 from nas.data.dataset import ImageData
 from nas.network.build import build
 from nas.network.ops import ConvNormAct
 from nas.system.errors import InputError, NasError, known
 from nas.system.validate import is_number, whole_number
+from nas.training.accelerator import CPU, Accelerator
+from nas.training.images import DeviceImages
 from nas.training.small_maps import adapt
 
 _EVAL_BATCH = 250
@@ -147,9 +148,11 @@ class ProxyScore:
     seconds: float
 
 
-def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> ProxyScore:
+def train_proxy(
+    arch: Arch, data: ImageData, config: ProxyConfig, seed: int, accelerator: Accelerator = CPU
+) -> ProxyScore:
     """Train a candidate briefly and score it on held-out images. On one machine with one number of threads, equal
-    arguments give equal scores. The global random state is neither read nor changed.
+    arguments give equal scores; on a GPU, nearly equal ones. The global random state is neither read nor changed.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -157,15 +160,18 @@ def train_proxy(arch: Arch, data: ImageData, config: ProxyConfig, seed: int) -> 
     """
     begun = time.perf_counter()
     small = config.candidate(arch)
-    network = adapt(build(small, len(data.classes), seed))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: nn.Module = build(small, len(data.classes), seed)
+    if accelerator.kind == "cpu":
+        network = adapt(network)
+    network.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     _zero_init_residual(network)
+    images = DeviceImages.of(data, accelerator.device)
     rng = np.random.default_rng(seed)
     weights = _Weights(network)
-    losses = _train(network, weights, data, config, small.resolution, rng)
+    losses = _train(network, weights, images, config, small.resolution, rng, accelerator)
     weights.use_average()
-    _refresh_norms(network, data, config, small.resolution, rng)
-    accuracy, loss = _score(network, data, small.resolution, config.val_images)
+    _refresh_norms(network, images, small.resolution, rng)
+    accuracy, loss = _score(network, images, small.resolution, config.val_images)
     if not math.isfinite(loss):
         raise DivergedError("the held-out loss is not finite")
     late = losses[len(losses) // 2 :]
@@ -193,7 +199,7 @@ class _Weights:
     def __init__(self, network: nn.Module) -> None:
         parameters = list(network.parameters())
         self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
-        self.decayed = torch.cat([torch.full((p.numel(),), float(p.ndim > 1)) for p in parameters])
+        self.decayed = torch.cat([torch.full_like(p.detach().reshape(-1), float(p.ndim > 1)) for p in parameters])
         self.grad, self.mean, self.square, self.average = (torch.zeros_like(self.value) for _ in range(4))
         self.steps = self.averaged = 0
         at = 0
@@ -205,8 +211,11 @@ class _Weights:
     def step(self, lr: float, config: ProxyConfig) -> None:
         """One step of AdamW (arXiv 1711.05101, algorithm 2) on the clipped gradient; then clear the gradient."""
         self.steps += 1
-        norm = float(self.grad.norm())
-        self.grad.mul_(min(1.0, config.clip / (norm + 1e-6)))
+        norm = self.grad.norm()
+        if norm.device.type == "cpu":
+            self.grad.mul_(min(1.0, config.clip / (float(norm) + 1e-6)))
+        else:  # a number would wait for the device
+            self.grad.mul_((config.clip / (norm + 1e-6)).clamp_(max=1.0))
         self.mean.lerp_(self.grad, 1 - _BETA1)
         self.square.mul_(_BETA2).addcmul_(self.grad, self.grad, value=1 - _BETA2)
         scale = (self.square / (1 - _BETA2**self.steps)).sqrt_().add_(1e-8)
@@ -228,24 +237,35 @@ class _Weights:
 def _train(
     network: nn.Module,
     weights: _Weights,
-    data: ImageData,
+    images: DeviceImages,
     config: ProxyConfig,
     resolution: int,
     rng: np.random.Generator,
+    accelerator: Accelerator,
 ) -> list[float]:
-    losses = []
-    labels = torch.from_numpy(np.array(data.train_labels))
+    losses: list[float] = []
+    unread: list[Tensor] = []
     network.train()
-    for step, batch in enumerate(_batches(len(labels), config.batch, config.steps, rng)):
-        x = to_input(shifted_and_flipped(data.train_images, batch, rng), resolution)
-        loss = F.cross_entropy(network(x), labels[batch], label_smoothing=config.label_smoothing)
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            raise DivergedError(f"the training loss is {losses[-1]} at step {step + 1} of {config.steps}")
+    for step, batch in enumerate(_batches(images.train_count, config.batch, config.steps, rng)):
+        x, labels = images.augmented(batch, resolution, rng)
+        with accelerator.autocast():
+            loss = F.cross_entropy(network(x), labels, label_smoothing=config.label_smoothing)
+        unread.append(loss.detach())
+        if len(unread) == accelerator.check_every or step == config.steps - 1:
+            losses += _finite(torch.stack(unread).tolist(), len(losses), config.steps)
+            unread.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         weights.step(_rate(step, config), config)
         if step >= config.steps * (1 - config.average):
             weights.keep()
+    return losses
+
+
+def _finite(losses: list[float], before: int, steps: int) -> list[float]:
+    """The losses of the steps after `before`; raises `DivergedError` unless all are finite."""
+    for step, loss in enumerate(losses, before + 1):
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss is {loss} at step {step} of {steps}")
     return losses
 
 
@@ -266,9 +286,7 @@ def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> It
         order = order[batch:]
 
 
-def _refresh_norms(
-    network: nn.Module, data: ImageData, config: ProxyConfig, resolution: int, rng: np.random.Generator
-) -> None:
+def _refresh_norms(network: nn.Module, images: DeviceImages, resolution: int, rng: np.random.Generator) -> None:
     """Recompute the statistics of batch norm from training images: those of single steps do not fit averaged weights.
     Group norm has none.
     """
@@ -277,24 +295,24 @@ def _refresh_norms(
         return
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
     network.train()
     with torch.no_grad():
-        for batch in _batches(len(data.train_labels), min(128, len(data.train_labels)), 8, rng):
-            network(to_input(shifted_and_flipped(data.train_images, batch, rng), resolution))
+        for step, batch in enumerate(_batches(images.train_count, min(128, images.train_count), 8, rng)):
+            for norm in norms:
+                norm.momentum = 1 / (step + 1)  # a plain mean over all batches; None would read a tensor each time
+            network(images.augmented(batch, resolution, rng)[0])
 
 
 @torch.no_grad()
-def _score(network: nn.Module, data: ImageData, resolution: int, limit: int) -> tuple[float, float]:
+def _score(network: nn.Module, images: DeviceImages, resolution: int, limit: int) -> tuple[float, float]:
     """Accuracy and mean loss on at most `limit` held-out images, taken at even distances."""
     network.eval()
-    count = min(limit, len(data.val_labels))
-    indices = np.linspace(0, len(data.val_labels), count, endpoint=False).astype(np.int64)
+    count = min(limit, images.val_count)
+    indices = np.linspace(0, images.val_count, count, endpoint=False).astype(np.int64)
     correct, loss = 0, 0.0
     for start in range(0, count, _EVAL_BATCH):
-        batch = indices[start : start + _EVAL_BATCH]
-        logits: Tensor = network(to_input(data.val_images[batch], resolution))
-        labels = torch.from_numpy(np.array(data.val_labels[batch]))
+        x, labels = images.held_out(indices[start : start + _EVAL_BATCH], resolution)
+        logits: Tensor = network(x)
         correct += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     return correct / count, loss / count

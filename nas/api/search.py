@@ -49,6 +49,7 @@ def search(
     ray: str | None = None,
     cpus_per_trial: float = 1,
     gpus_per_trial: float = 0,
+    accelerator: str = "auto",
     runtime: str = "onnxruntime",
     threads: int = 1,
     references: Sequence[str] | None = None,
@@ -79,7 +80,10 @@ def search(
         workers: number of processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
         cpus_per_trial: cores of one candidate, with Ray.
-        gpus_per_trial: GPUs of one candidate, with Ray and an own `evaluate`.
+        gpus_per_trial: CUDA GPUs of one candidate, e.g. 0.25. Ray reserves them; without Ray, fewer `workers` are
+            started if they would exceed the GPUs that are visible.
+        accelerator: device that trains candidates: ``cpu``, ``cuda``, ``mps``, or ``auto``, the best that is available.
+            With Ray, CUDA also needs `gpus_per_trial`. An own `evaluate` chooses for itself.
         runtime: runtime that the host's latency is measured with.
         threads: number of threads of the timed network.
         references: names of fixed networks to compare with; None: the default four, or none with `evaluate`.
@@ -121,6 +125,7 @@ def search(
         ray=ray,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
+        accelerator=accelerator,
         runtime=runtime,
         threads=threads,
         references=references,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import names
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nas.engine.run.store import Store
     from nas.latency.margin import SafetyMargin
     from nas.latency.record import Latency
+    from nas.training.accelerator import Kind
     from nas.training.evaluate import Evaluator
 
 
@@ -57,8 +58,8 @@ class Session:
         from nas.engine.verify import measure_front
         from nas.latency.margin import Corrected
 
-        options = self.options
         self._check_early()
+        options = self.options
         stored = len(self.store.load()[0]) if self.store else 0
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(options.sampler, options.seed, parallel, stored)
@@ -112,6 +113,29 @@ class Session:
             from nas.engine.executors.ray import check_reachable
 
             check_reachable(self.options.ray)
+        if self.options.evaluate is None:
+            self._choose_accelerator()
+
+    def _choose_accelerator(self) -> None:
+        """Decide what ``auto`` is here. The run keeps it: proxy accuracies of two kinds of device are not mixed."""
+        from nas.engine.executors.ray import started_here
+        from nas.training.accelerator import Accelerator, choose_for
+
+        options, ray = self.options, self.options.ray
+        elsewhere = ray is not None and not started_here(None if ray == "auto" else ray)
+        try:
+            kind = choose_for(options.accelerator, options.gpus_per_trial, ray=ray is not None, elsewhere=elsewhere)
+        except InputError:
+            if self.info.data is None:
+                raise
+            raise InputError(
+                f"this run trains on the accelerator {options.accelerator}, which is not available here; "
+                "resume it where it is, or start a new run"
+            ) from None
+        if kind != "cpu":
+            where = f"{kind} of the Ray cluster" if elsewhere else str(Accelerator.here(kind))
+            self.watch.say(f"accelerator: {where}")
+        self.options = replace(options, accelerator=kind)
 
     def _evaluator(self) -> Evaluator:
         from nas.training.evaluate import CustomEvaluator
@@ -151,7 +175,7 @@ class Session:
             counts=data.counts,
         )
         self._keep(data=about, proxy=config.to_dict())
-        return ProxyEvaluator(data, config, threads=None)
+        return ProxyEvaluator(data, config, threads=None, accelerator=cast("Kind", self.options.accelerator))
 
     def _device(self) -> LatencyModel:
         """The device of the options, predicted by the table that the run has kept, if it has."""
@@ -297,7 +321,17 @@ class Session:
 
             address = None if options.ray == "auto" else options.ray
             return RayExecutor(evaluator, address, options.cpus_per_trial, options.gpus_per_trial)
-        return ProcessExecutor(evaluator, options.workers) if options.workers > 1 else SerialExecutor(evaluator)
+        if options.workers == 1:
+            return SerialExecutor(evaluator)
+        gpus: tuple[str, ...] = ()
+        workers = options.workers
+        if options.evaluate is None and options.accelerator == "cuda":
+            from nas.training.accelerator import visible_gpus
+
+            gpus = visible_gpus()
+            if options.gpus_per_trial:
+                workers = max(1, min(workers, int(len(gpus) / options.gpus_per_trial + 1e-9)))
+        return ProcessExecutor(evaluator, workers, gpus=gpus)
 
 
 def _forget(measured: Mapping[str, Latency]) -> None:

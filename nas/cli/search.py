@@ -62,7 +62,12 @@ def search(
         typer.Option(help="Ray cluster to train on: an ADDRESS joins one; --ray alone starts Ray on this machine."),
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(help="CPU cores per candidate; needs --ray.")] = 1,
-    gpus_per_trial: Annotated[float, typer.Option(help="Not supported yet: candidates are trained on the CPU.")] = 0,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="CUDA GPUs per candidate; 0.25 trains four candidates on one GPU at once.")
+    ] = 0,
+    accelerator: Annotated[
+        str, typer.Option(help="Accelerator that trains candidates: auto, cpu, cuda or mps.")
+    ] = "auto",
     runtime: Runtime = "onnxruntime",
     threads: Threads = 1,
     references: Annotated[
@@ -104,6 +109,7 @@ def search(
             ray=ray,
             cpus_per_trial=cpus_per_trial,
             gpus_per_trial=gpus_per_trial,
+            accelerator=accelerator,
             runtime=runtime,
             threads=threads,
             references=None if references is None else split_names(references),

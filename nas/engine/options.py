@@ -13,6 +13,7 @@ from nas.references.table import reference
 from nas.system.errors import InputError
 from nas.system.units import guard_share, milliseconds, seconds
 from nas.system.validate import is_number, is_whole, whole_number
+from nas.training.accelerator import check_name
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -22,6 +23,7 @@ DEFAULT_BUDGET_S = 240.0
 MAX_SEED = 2**32 - 1
 MAX_WORKERS = 1024
 CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
+_WITHOUT_CUDA = ("cpu", "mps")
 _TEXTS = ("device", "data", "sampler", "ray", "runtime")
 
 
@@ -55,6 +57,7 @@ class SearchOptions:
     ray: str | None = None
     cpus_per_trial: float = 1
     gpus_per_trial: float = 0
+    accelerator: str = "auto"
     runtime: str = "onnxruntime"
     threads: int = 1
     references: Sequence[str] | None = None
@@ -71,9 +74,10 @@ class SearchOptions:
             raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r:.40}")
         if not is_number(self.gpus_per_trial) or not 0 <= self.gpus_per_trial <= 1024:
             raise InputError(f"gpus_per_trial must be a number from 0, got {self.gpus_per_trial!r:.40}")
-        if self.gpus_per_trial and self.evaluate is None:
+        check_name(self.accelerator)
+        if self.gpus_per_trial and self.evaluate is None and self.accelerator in _WITHOUT_CUDA:
             raise InputError(
-                f"candidates are trained on the CPU only, so a GPU would be reserved for nothing; "
+                f"candidates train on the accelerator {self.accelerator}, so a GPU would be reserved for nothing; "
                 f"got gpus_per_trial {self.gpus_per_trial:g}; leave it out"
             )
         if self.evaluate is not None and not callable(self.evaluate):
@@ -147,7 +151,9 @@ class SearchOptions:
         values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         values.pop("token", None)
         values.pop("evaluate", None)
-        values["gpus_per_trial"] = 0  # reserved for the evaluation of a caller, who gives it again
+        values.setdefault("accelerator", "cpu")  # earlier versions knew no other
+        if values["accelerator"] in _WITHOUT_CUDA:
+            values["gpus_per_trial"] = 0  # reserved for the evaluation of a caller, who gives it again
         for name in _TEXTS:
             optional = name in ("data", "ray")
             if name in values and not isinstance(values[name], str) and not (optional and values[name] is None):

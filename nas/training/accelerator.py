@@ -117,6 +117,47 @@ def choose(name: str, *, cuda: bool | None = None, mps: bool | None = None) -> K
     return cast(Kind, name)
 
 
+def choose_for(
+    name: str,
+    gpus_per_trial: float = 0,
+    *,
+    ray: bool = False,
+    elsewhere: bool = False,
+    cuda: bool | None = None,
+    mps: bool | None = None,
+) -> Kind:
+    """The kind of device that the candidates of a search train on.
+
+    Args:
+        name: one of `ACCELERATORS`.
+        gpus_per_trial: CUDA GPUs that each candidate reserves.
+        ray: whether candidates are Ray tasks. They see a GPU only if they reserve a part of it.
+        elsewhere: whether these tasks run on a cluster, whose devices are unknown here. Ray checks its GPUs.
+        cuda: whether a CUDA GPU is available here; None asks PyTorch.
+        mps: whether MPS is available here; None asks PyTorch.
+
+    Raises:
+        InputError: unknown name, the device is not available, or GPUs are reserved for nothing or not reserved.
+
+    >>> choose_for("auto", 0.25, ray=True, elsewhere=True), choose_for("auto", ray=True, elsewhere=True)
+    ('cuda', 'cpu')
+    """
+    check_name(name)
+    if elsewhere:
+        cuda, mps = True, name == "mps"
+    if ray and not gpus_per_trial:
+        if name == "cuda":
+            raise InputError("with Ray, accelerator cuda needs a share of a GPU: give --gpus-per-trial, e.g. 0.25")
+        cuda = False
+    kind = choose(name, cuda=cuda, mps=mps)
+    if gpus_per_trial and kind != "cuda":
+        raise InputError(
+            f"--gpus-per-trial reserves CUDA GPUs, got {gpus_per_trial:g}, but candidates train on {kind} here; "
+            "leave it out"
+        )
+    return kind
+
+
 def check_name(name: object) -> None:
     """Raise `InputError` unless `name` is one of `ACCELERATORS`."""
     if name not in ACCELERATORS:

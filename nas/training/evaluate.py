@@ -15,6 +15,7 @@ from nas.system.validate import is_number, is_whole
 
 if TYPE_CHECKING:
     from nas.data.dataset import ImageData
+    from nas.training.accelerator import Kind
     from nas.training.proxy import ProxyConfig
 
 State = Literal["COMPLETE", "FAILED"]
@@ -150,12 +151,14 @@ class ProxyEvaluator:
         config: how to train.
         threads: PyTorch threads in the worker; None leaves PyTorch's own number.
         num_classes: size of the classifier that params and MACs are counted with.
+        accelerator: kind of device to train on; the first one that the worker sees is used.
     """
 
     data: ImageData
     config: ProxyConfig
     threads: int | None = None
     num_classes: int = 1000
+    accelerator: Kind = "cpu"
 
     def __call__(self, arch: Arch, seed: int) -> Evaluation:
         return guarded(self._train, arch, seed, self.num_classes)
@@ -164,12 +167,21 @@ class ProxyEvaluator:
         begun = time.monotonic()
         import torch
 
+        from nas.training.accelerator import Accelerator, choose
         from nas.training.proxy import train_proxy
 
         if self.threads is not None and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        score = train_proxy(arch, self.data, self.config, seed)
-        return _evaluation(arch, self.num_classes, time.monotonic() - begun, score.accuracy, score.loss)
+        accelerator = Accelerator.here(choose(self.accelerator))
+        try:
+            score = train_proxy(arch, self.data, self.config, seed, accelerator)
+            return _evaluation(arch, self.num_classes, time.monotonic() - begun, score.accuracy, score.loss)
+        except RuntimeError as error:
+            if not accelerator.ran_out(error):
+                raise
+            reason = f"out of GPU memory; use fewer --workers or a larger --gpus-per-trial ({error})"
+        accelerator.empty_cache()  # here, where no traceback holds the candidate's tensors any more
+        return failed(arch, one_line(reason, MAX_REASON), time.monotonic() - begun, self.num_classes)
 
     def with_threads(self, threads: int | None) -> ProxyEvaluator:
         """The same evaluator with another number of threads."""

@@ -61,7 +61,9 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *named: s
     [
         ("search --seed 4294967296 --trials 1", {}, 2, ("seed", "4294967296")),
         ("search --data photos " + QUICK, {"NAS_CACHE": os.devnull}, 2, ("NAS_CACHE", os.devnull)),
-        ("search --gpus-per-trial 1 --ray --trials 1", {}, 2, ("gpus_per_trial",)),
+        ("search --gpus-per-trial 1 --ray --trials 1", {"CUDA_VISIBLE_DEVICES": ""}, 2, ("--gpus-per-trial", "1")),
+        ("search --accelerator cuda --trials 1", {"CUDA_VISIBLE_DEVICES": ""}, 2, ("cuda", "--accelerator cpu")),
+        ("search --accelerator tpu --trials 1", {}, 2, ("tpu", "cuda")),
         ("resume results/none", {}, 2, ("run.json",)),
         ("resume kept", {}, 2, ("kept/a", "kept/b")),
         ("search --run photos/cat/1.png --trials 1", {}, 2, ("photos/cat/1.png",)),

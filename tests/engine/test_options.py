@@ -28,6 +28,8 @@ OPTIONS = st.builds(
     workers=st.integers(1, 1024),
     ray=st.none() | st.sampled_from(["auto", "head:6379"]),
     cpus_per_trial=st.floats(0.1, 64),
+    gpus_per_trial=st.floats(0, 4),
+    accelerator=st.sampled_from(["auto", "cuda"]),
     threads=st.integers(1, 64),
     references=st.none() | st.lists(st.sampled_from(REFERENCES), unique=True),
 )
@@ -62,6 +64,7 @@ def test_objects_and_tokens_are_not_written() -> None:
         ({"threads": "2"}, "threads.*'2'"),
         ({"cpus_per_trial": 0}, "cpus_per_trial.*0"),
         ({"gpus_per_trial": -1}, "gpus_per_trial.*-1"),
+        ({"accelerator": "gpu"}, "accelerator.*'gpu'"),
         ({"references": "mobilenet_v2"}, "references.*'mobilenet_v2'"),
         ({"references": ["mobilenet_v9"]}, "mobilenet_v9"),
     ],
@@ -78,10 +81,24 @@ def test_a_bad_value_on_disk_is_named_with_its_option(bad: dict[str, Any]) -> No
 
 
 def test_gpus_are_reserved_only_for_those_who_can_use_them() -> None:
-    """Candidates are trained on the CPU; a caller's own evaluation may well use a GPU."""
-    with pytest.raises(InputError, match="gpus_per_trial 1"):
-        SearchOptions(gpus_per_trial=1)
-    assert SearchOptions(gpus_per_trial=0.5, evaluate=lambda arch: 1.0).gpus_per_trial == 0.5
+    """Trainings on CUDA, and a caller's own evaluation; where candidates train elsewhere, the value is named."""
+    for accelerator in ("cpu", "mps"):
+        with pytest.raises(InputError, match=rf"{accelerator}.*gpus_per_trial 1"):
+            SearchOptions(gpus_per_trial=1, accelerator=accelerator)
+        own = SearchOptions(gpus_per_trial=0.5, accelerator=accelerator, evaluate=lambda arch: 1.0)
+        assert own.gpus_per_trial == 0.5
+    for accelerator in ("auto", "cuda"):
+        assert SearchOptions(gpus_per_trial=0.25, accelerator=accelerator).gpus_per_trial == 0.25
+
+
+def test_runs_of_earlier_versions_continue_on_the_cpu() -> None:
+    """They knew no accelerator; an accelerator on disk that does not exist is named."""
+    old = SearchOptions(accelerator="cpu").to_dict()
+    del old["accelerator"]
+    assert SearchOptions.from_dict(old).accelerator == "cpu"
+    for bad in ("gpu", 3, ["cpu"]):
+        with pytest.raises(InputError, match="accelerator"):
+            SearchOptions.from_dict(old | {"accelerator": bad})
 
 
 def test_numbers_of_numpy_are_taken_and_kept_as_plain_ones() -> None:

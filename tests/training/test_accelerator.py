@@ -14,7 +14,7 @@ from nas.data.augment import shifted_and_flipped, to_input
 from nas.system.errors import InputError
 from nas.training import accelerator as module
 from nas.training import images, proxy
-from nas.training.accelerator import Accelerator, choose, visible_gpus
+from nas.training.accelerator import Accelerator, choose, choose_for, visible_gpus
 from nas.training.images import DeviceImages
 from nas.training.proxy import DivergedError, train_proxy
 from tests.training.fake_accelerator import META, FakeAccelerator
@@ -53,6 +53,39 @@ def test_what_is_not_there_is_refused_in_one_line(name: Any) -> None:
     with pytest.raises(InputError, match=rf"cpu.*{name}|{name}.*cpu") as error:
         choose(name, cuda=False, mps=False)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "ray", "elsewhere", "kind"),
+    [
+        ("auto", 0, False, False, "cuda"),
+        ("auto", 0.25, False, False, "cuda"),
+        ("auto", 0.25, True, False, "cuda"),
+        ("auto", 0.25, True, True, "cuda"),
+        ("auto", 0, True, False, "cpu"),
+        ("auto", 0, True, True, "cpu"),
+        ("cpu", 0, True, True, "cpu"),
+        ("mps", 0, True, True, "mps"),
+    ],
+)
+def test_choice_for_a_search(name: str, gpus: float, ray: bool, elsewhere: bool, kind: str) -> None:
+    """A Ray task has a GPU only if it reserves one; what a cluster has is for Ray to say."""
+    assert choose_for(name, gpus, ray=ray, elsewhere=elsewhere, cuda=not elsewhere, mps=False) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "ray", "cuda", "named"),
+    [
+        ("auto", 0.25, True, False, r"gpus-per-trial.*0\.25"),
+        ("auto", 0.25, False, False, r"gpus-per-trial.*0\.25"),
+        ("cuda", 0, True, True, "gpus-per-trial"),
+        ("cuda", 0.25, True, False, "cuda.*cpu"),
+    ],
+)
+def test_gpus_that_nobody_would_use_are_refused(name: str, gpus: float, ray: bool, cuda: bool, named: str) -> None:
+    """Neither is a GPU reserved for trainings on the CPU, nor do Ray tasks use one they did not reserve."""
+    with pytest.raises(InputError, match=named):
+        choose_for(name, gpus, ray=ray, cuda=cuda, mps=False)
 
 
 def test_pytorch_is_asked_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

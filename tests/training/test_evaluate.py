@@ -6,9 +6,11 @@ import json
 import pickle
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +99,44 @@ def test_running_out_of_memory_is_an_outcome(error: Exception, monkeypatch: pyte
     assert result.reason is not None
     assert type(error).__name__ in result.reason
     assert "\n" not in result.reason
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_full_gpu_is_an_outcome_and_the_next_candidate_starts_clean(
+    full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason names what helps, and the cache is emptied once the candidate's tensors are gone; other faults of
+    PyTorch are reported as they are."""
+    tensors: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def fail(*_: object) -> None:
+        tensor = torch.zeros(3)
+        tensors.append(weakref.ref(tensor))
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried") if full else RuntimeError("wrong\nshape")
+
+    monkeypatch.setattr("nas.training.proxy.train_proxy", fail)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(tensors[0]() is not None))
+    result = ProxyEvaluator(tiny(), QUICK, accelerator="cuda")(ARCH, 0)
+    assert result.state == "FAILED"
+    assert result.reason
+    assert "\n" not in result.reason
+    if full:
+        assert result.reason.startswith("out of GPU memory")
+        assert "--gpus-per-trial" in result.reason
+    else:
+        assert "wrong shape" in result.reason
+    assert alive == [False] * full
+
+
+def test_an_accelerator_that_a_worker_lacks_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node of a cluster may have a PyTorch without CUDA."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = ProxyEvaluator(tiny(), QUICK, accelerator="cuda")(ARCH, 0)
+    assert result.reason
+    assert "cuda" in result.reason
 
 
 def test_divergence_is_an_outcome() -> None:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from types import TracebackType
@@ -105,7 +106,8 @@ class SerialExecutor(_Closing):
 class _Worker:
     """A worker process (``worker.py``) and the socket to it. It dies with this process: its stdin closes."""
 
-    def __init__(self, payload: bytes, threads: int) -> None:
+    def __init__(self, payload: bytes, threads: int, gpu: str | None = None) -> None:
+        self.gpu = gpu
         ours, theirs = socket.socketpair()
         code = (
             "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import sys, json; "
@@ -119,7 +121,9 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=2,  # stdout is for the program's results
             pass_fds=[theirs.fileno()],
-            env=dict(os.environ) | {name: str(threads) for name in names},
+            env=dict(os.environ)
+            | {name: str(threads) for name in names}
+            | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
         )
         theirs.close()
         self.channel = connection.Connection(ours.detach())
@@ -161,16 +165,21 @@ class ProcessExecutor(_Closing):
         evaluator: sent to each worker once.
         workers: processes.
         threads: for each; None shares the cores out.
+        gpus: CUDA GPUs to spread the workers over, as values of ``CUDA_VISIBLE_DEVICES``; each worker sees one. Without
+            any, the workers see what this process sees.
 
     Raises:
         InputError: `workers` is out of bounds, or the evaluator cannot be sent to another process.
     """
 
-    def __init__(self, evaluator: Evaluator, workers: int, threads: int | None = None) -> None:
+    def __init__(
+        self, evaluator: Evaluator, workers: int, threads: int | None = None, gpus: Sequence[str] = ()
+    ) -> None:
         self.slots = whole_number("workers", workers, 1, MAX_WORKERS)
         self._threads = threads or max(1, usable_cores() // workers)
         self._payload = pickled(threaded(evaluator, self._threads))
         self._workers: list[_Worker] = []
+        self._gpus = tuple(gpus)
 
     def submit(self, ticket: int, arch: Arch, seed: int) -> None:
         task = pickle.dumps((arch, seed))
@@ -181,7 +190,7 @@ class ProcessExecutor(_Closing):
             self._drop(worker)  # it died while it was idle: no candidate's fault
         if len(self._workers) >= self.slots:
             raise NasError(f"all {self.slots} workers are busy; wait for one first")
-        worker = _Worker(self._payload, self._threads)
+        worker = _Worker(self._payload, self._threads, self._freest_gpu())
         worker.ticket = ticket
         worker.send(task)  # a worker that is dead already is noticed by `wait`
         self._workers.append(worker)
@@ -214,6 +223,11 @@ class ProcessExecutor(_Closing):
         finished = Finished(worker.ticket, content)
         worker.ticket = None
         return finished
+
+    def _freest_gpu(self) -> str | None:
+        """The first of the GPUs that have the fewest workers."""
+        taken = [worker.gpu for worker in self._workers]
+        return min(self._gpus, key=taken.count, default=None)
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)

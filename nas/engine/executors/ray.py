@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,12 @@ def _evaluate(evaluator: Evaluator, arch: Arch, seed: int) -> Evaluation:
     return guarded(evaluator, arch, seed)
 
 
+def started_here(address: str | None) -> bool:
+    """Whether `RayExecutor` would start Ray on this machine, rather than use a cluster."""
+    ray = sys.modules.get("ray")
+    return address is None and not (ray and ray.is_initialized())
+
+
 class RayExecutor(_Closing):
     """One Ray task per candidate; the evaluator, with its data, lies in the object store once.
 
@@ -30,7 +37,7 @@ class RayExecutor(_Closing):
         evaluator: what to run; `in_memory()` is called if it has that, so that no task reads files.
         address: None starts Ray on this machine, else a cluster's ``HOST:PORT`` to join.
         cpus_per_trial: cores a task reserves, and threads it uses.
-        gpus_per_trial: GPUs a task reserves; may be a fraction.
+        gpus_per_trial: GPUs a task reserves; may be a fraction. The task sees these only.
 
     Raises:
         InputError: the cluster cannot be reached, or no node has that many cores or GPUs.
@@ -72,7 +79,12 @@ class RayExecutor(_Closing):
             self.cancel()
             raise
         # Retries are the search's business: Ray would hide how often a candidate kills its worker.
-        self._task = ray.remote(num_cpus=cpus_per_trial, num_gpus=gpus_per_trial, max_retries=0)(_evaluate)
+        task: dict[str, Any] = {"num_cpus": cpus_per_trial, "num_gpus": gpus_per_trial, "max_retries": 0}
+        # A process that has used one GPU cannot change to another, so Ray ends it after each task. Where nodes have one
+        # GPU, our own training need not load PyTorch and the images again each time.
+        if getattr(evaluator, "accelerator", None) == "cuda" and self._most("GPU") <= 1:
+            task["max_calls"] = 0
+        self._task = ray.remote(**task)(_evaluate)
 
     def _init(self, address: str | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -101,19 +113,24 @@ class RayExecutor(_Closing):
                 "first, or give ray='auto' to use that cluster"
             )
 
+    def _nodes(self) -> list[dict[str, float]]:
+        every: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
+        return [node["Resources"] for node in every if node["Alive"]]
+
+    def _most(self, kind: str) -> float:
+        return max((node.get(kind, 0) for node in self._nodes()), default=0)
+
     def _count_slots(self, cpus: float, gpus: float) -> int:
         """How many candidates can run at once beside what others run on the cluster now; at least one, which waits."""
-        every: list[dict[str, Any]] = self._ray.nodes()  # type: ignore[no-untyped-call]
-        nodes = [node["Resources"] for node in every if node["Alive"]]
+        nodes = self._nodes()
         fits = [
             int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else float("inf")) + 1e-9)
             for node in nodes
         ]
         if not sum(fits):
-            most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
             raise InputError(
-                f"no Ray node has {cpus:g} cpus and {gpus:g} gpus for a trial; the largest has {most['CPU']:g} cpus, "
-                f"the most gpus are {most['GPU']:g}; lower --cpus-per-trial or --gpus-per-trial"
+                f"no Ray node has {cpus:g} cpus and {gpus:g} gpus for a trial; the largest has {self._most('CPU'):g} "
+                f"cpus, the most gpus are {self._most('GPU'):g}; lower --cpus-per-trial or --gpus-per-trial"
             )
         free: dict[str, float] = self._ray.available_resources()  # type: ignore[no-untyped-call]
         now = min(free.get("CPU", 0) / cpus, free.get("GPU", 0) / gpus if gpus else float("inf"))

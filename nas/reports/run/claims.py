@@ -235,6 +235,8 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
     facts.append(("Space", f"{record.space.name}, {large_number(record.space.size)} networks"))
     plain = options.to_dict()
     facts += [(name.capitalize(), str(plain[name])) for name in ("sampler", "seed", "workers")]
+    if options.accelerator not in ("auto", "cpu"):
+        facts.append(("Accelerator", options.accelerator))
     if options.trials is not None:
         facts.append(("Trials", str(options.trials)))
     facts += [(name, date_time(at)) for name, at in (("Started", info.started), ("Finished", info.finished)) if at]

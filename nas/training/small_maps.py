@@ -59,7 +59,7 @@ class DepthwiseConv2d(nn.Module):
             return x * weight[:, 0, self.kernel // 2, self.kernel // 2].view(1, -1, 1, 1)
         if (cut := self.kernel // 2 - (size - 1)) > 0:  # weights that only meet padding
             weight = weight[:, :, cut:-cut, cut:-cut]
-        if weight.shape[-1] == 3 or x.device.type != "cpu":
+        if weight.shape[-1] == 3:
             return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=weight.shape[0])
         return _Depthwise.apply(x, weight, self.stride)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -78,7 +78,7 @@ class PointwiseConv2d(nn.Module):
 def adapt(network: nn.Module) -> nn.Module:
     """Replace convolutions of `network` in place by equivalent, faster modules that share their parameters.
 
-    Use it only for training in channels-last on small square images. The names in the state dict do not change.
+    Use it only for training on the CPU, in channels-last, on small square images. The names in the state dict do not change.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

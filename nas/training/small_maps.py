@@ -78,7 +78,8 @@ class PointwiseConv2d(nn.Module):
 def adapt(network: nn.Module) -> nn.Module:
     """Replace convolutions of `network` in place by equivalent, faster modules that share their parameters.
 
-    Use it only for training on the CPU, in channels-last, on small square images. The names in the state dict do not change.
+    Use it only for training on the CPU, in channels-last, on small square images. The names in the state dict do not
+    change.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

@@ -13,7 +13,7 @@ FLOORS = (  # lowest first; rooms on one floor do not know each other
     ("arch",),
     ("network",),
     ("references", "data"),
-    ("latency", "training"),
+    ("accuracy", "latency", "training"),
     ("engine",),
     ("reports",),
     ("artifacts",),

@@ -49,3 +49,23 @@ def resolve_arch(name: str) -> Arch:
     if (path / "run.json").is_file():
         raise InputError(f"{path} is the folder of a run; give one of its networks, {path / 'arch' / 'KEY.json'}")
     return reference(name)
+
+
+def arch_in_table(text: str, folder: Path) -> Arch:
+    """The network of a cell of a CSV: JSON of an `Arch`, or what `resolve_arch` reads.
+
+    Args:
+        text: the cell; a path to a ``.yaml`` or ``.json`` file is relative to `folder`.
+        folder: folder of the CSV.
+
+    Raises:
+        InputError: the cell is empty, or describes no network.
+    """
+    text = text.strip()
+    if not text:
+        raise InputError("the network is missing; fill in that column")
+    if text.startswith("{"):
+        return Arch.from_json(text)
+    name, at, multipliers = text.partition("@")
+    filed = Path(name).suffix in (".json", *SUFFIXES)
+    return resolve_arch(f"{folder / name}{at}{multipliers}" if filed else text)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.arch.arch import Arch
-from nas.arch.space_yaml import SUFFIXES
-from nas.references.resolve import resolve_arch
+from nas.references.resolve import arch_in_table
 from nas.system.errors import InputError
 
 MAX_BYTES = 256 << 20
@@ -72,14 +71,4 @@ def _measured(line: dict[str, str], folder: Path) -> Measured:
         ms = math.nan
     if not math.isfinite(ms) or ms <= 0:
         raise InputError(f"ms must be a positive number, got {line.get('ms', '')!r:.40}")
-    if not line.get("network", "").strip():
-        raise InputError("the network is missing; fill in that column")
-    return Measured(_network(line["network"].strip(), folder), ms)
-
-
-def _network(text: str, folder: Path) -> Arch:
-    if text.startswith("{"):
-        return Arch.from_json(text)
-    name, at, multipliers = text.partition("@")
-    filed = Path(name).suffix in (".json", *SUFFIXES)
-    return resolve_arch(f"{folder / name}{at}{multipliers}" if filed else text)
+    return Measured(arch_in_table(line.get("network", ""), folder), ms)

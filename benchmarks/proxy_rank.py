@@ -10,7 +10,6 @@ which has a subfolder for each. For comparison, it prints tau for counting MACs 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -19,55 +18,19 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import kendalltau
+from tables import MACRO_FILE, nas_bench_macro
 
-from nas.arch.arch import Arch
-from nas.arch.block import Block
+from nas.accuracy.sources import Source, read_source
 from nas.arch.cost import cost_of
 from nas.data.load import load_data
 from nas.training.evaluate import Evaluation, ProxyEvaluator
 from nas.training.proxy import ProxyConfig
 
-Truth = list[tuple[Arch, float]]
 
-
-def imagenet_mbconv(folder: Path) -> Truth:
-    widths, strides = (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 2, 1, 2, 1)
-    found = []
-    with (folder / "imagenet-mbconv" / "imagenet_mbconv_dev.csv").open() as file:
-        for line in csv.DictReader(file):
-            rows = [Block("conv", channels=32, kernel=3, stride=2, act="swish")]
-            for at in range(7):
-                cell = {name: int(line[f"block{at}_{name}"]) for name in ("e", "k", "l", "se")}
-                for layer in range(cell["l"]):
-                    stride = strides[at] if layer == 0 else 1
-                    se = 0.25 * cell["se"]
-                    row = {"channels": widths[at], "kernel": cell["k"], "expand": cell["e"], "stride": stride}
-                    rows.append(Block("mbconv", **row, se=se, act="swish", se_base="input", se_gate="sigmoid"))
-            rows += [Block("conv", channels=1280, act="swish"), Block("pool")]
-            found.append((Arch(tuple(rows), 224), float(line["val_top1"])))
-    return found
-
-
-def nas_bench_macro(folder: Path) -> Truth:
-    text = (folder / "nas-bench-macro" / "nas-bench-macro_cifar10.json").read_text()
-    stages = ((64, 2), (128, 3), (256, 3))
-    found = []
-    for code, record in json.loads(text).items():
-        rows = [Block("conv", channels=32, kernel=3, act="relu")]
-        cells = iter(code)
-        for channels, depth in stages:
-            for at in range(depth):
-                cell, stride = next(cells), 2 if at == 0 else 1
-                if cell != "0":
-                    kernel, expand = {"1": (3, 3), "2": (5, 6)}[cell]
-                    rows.append(
-                        Block("mbconv", channels=channels, kernel=kernel, expand=expand, stride=stride, act="relu")
-                    )
-                elif at == 0:
-                    rows.append(Block("conv", channels=channels, kernel=1, stride=2))
-        rows += [Block("conv", channels=1280, act="relu"), Block("pool")]
-        found.append((Arch(tuple(rows), 32), float(record["mean_acc"])))
-    return found
+def truth(name: str, folder: Path) -> Source:
+    if name == "nas-bench-macro":
+        return nas_bench_macro(folder / MACRO_FILE)[1]
+    return read_source(folder / name / "imagenet_mbconv_dev.csv")
 
 
 def z(values: list[float]) -> np.ndarray:
@@ -77,8 +40,7 @@ def z(values: list[float]) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    truths = {"imagenet-mbconv": imagenet_mbconv, "nas-bench-macro": nas_bench_macro}
-    parser.add_argument("--truth", choices=truths, default="imagenet-mbconv")
+    parser.add_argument("--truth", choices=("imagenet-mbconv", "nas-bench-macro"), default="imagenet-mbconv")
     parser.add_argument("--folder", type=Path, default=Path("../shared/data"))
     parser.add_argument("--data", default=None, help="folder or name; the generated set if absent")
     parser.add_argument("--nets", type=int, default=24)
@@ -90,10 +52,10 @@ def main() -> None:
     for item in options.set:
         name, _, value = item.partition("=")
         config = replace(config, **{name: json.loads(value)})
-    everything = truths[options.truth](options.folder)
-    chosen = np.random.default_rng(options.seed).choice(len(everything), options.nets, replace=False)
-    archs = [everything[at][0] for at in chosen]
-    accuracy = [everything[at][1] for at in chosen]
+    source = truth(options.truth, options.folder)
+    chosen = np.random.default_rng(options.seed).choice(len(source.archs), options.nets, replace=False)
+    archs = [source.archs[at] for at in chosen]
+    accuracy = source.accuracies[chosen]
     config = replace(config, full_resolution=archs[0].resolution)
     evaluator = ProxyEvaluator(load_data(options.data, config.resolution), config, threads=1)
     with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:

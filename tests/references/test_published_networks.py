@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nas.arch.arch import Arch
+from benchmarks.tables import macro_network, macro_space
 from nas.arch.cost import cost_of
-from nas.arch.space_yaml import load_space, parse_space
+from nas.arch.space_yaml import parse_space
 from nas.network.count import count
 from nas.references.table import reference
 
 TABLES = Path(__file__).parents[1] / "data" / "tables"
-MACRO_SPACE = Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml"
 
 
 def table(name: str) -> list[dict[str, str]]:
@@ -155,24 +154,17 @@ def test_specialised_networks_are_built_with_the_counted_figures(net: dict[str, 
     assert (cost.params, cost.macs) == (int(net["params"]), int(net["macs"]))
 
 
-def macro(code: str) -> Arch:
-    """The network of an eight-digit code of NAS-Bench-Macro: one gene a digit."""
-    space = load_space(MACRO_SPACE)
-    genes = {gene.name: gene.options[int(digit)] for gene, digit in zip(space.genes, code, strict=True)}
-    return space.decode(genes)
-
-
 def test_networks_of_nas_bench_macro_have_the_published_figures() -> None:
     """By closed form."""
     for row in table("nas_bench_macro"):
-        cost = cost_of(macro(row["code"]), 10)
+        cost = cost_of(macro_network(row["code"]), 10)
         assert (cost.params, cost.macs) == (int(row["params"]), int(row["macs"])), row["code"]
 
 
 def test_codes_of_nas_bench_macro_are_3969_networks() -> None:
     """Of 6,561 codes: an identity before or after another block is the same network."""
-    found = {macro("".join(code)).key for code in product("012", repeat=8)}
-    assert len(found) == load_space(MACRO_SPACE).size == 3969
+    found = {macro_network("".join(code)).key for code in product("012", repeat=8)}
+    assert len(found) == macro_space().size == 3969
 
 
 @pytest.mark.torch
@@ -180,5 +172,5 @@ def test_codes_of_nas_bench_macro_are_3969_networks() -> None:
 def test_networks_of_nas_bench_macro_are_built_with_the_published_figures(every: int) -> None:
     """Built and traced: one in twenty, and all with `pytest -m slow`."""
     for row in table("nas_bench_macro")[::every]:
-        cost = count(macro(row["code"]), 10, trace=True)
+        cost = count(macro_network(row["code"]), 10, trace=True)
         assert (cost.params, cost.macs) == (int(row["params"]), int(row["macs"])), row["code"]

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from nas.accuracy import sources
 from nas.accuracy.sources import Source, read_source
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
+from nas.arch.space_yaml import load_space
 from nas.references.table import reference
 from nas.system.errors import InputError
 
@@ -58,6 +60,15 @@ def test_networks_of_imagenet_mbconv_have_the_published_counts(path: Path) -> No
         assert abs(cost_of(arch).params - 1e6 * float(line["params"])) < 4.5  # the table rounds to six digits
         assert theirs(arch) / 1e6 == pytest.approx(float(line["macs"]), abs=0.002)
         assert 100 * share == pytest.approx(float(line["val_top1"]))
+
+
+@pytest.mark.parametrize("path", [TABLES / "imagenet_mbconv.csv", MBCONV], ids=["sample", "shared"])
+def test_networks_of_imagenet_mbconv_are_in_the_efficientnet_space(path: Path) -> None:
+    """But for dropout and stochastic depth, which the table does not state."""
+    space = load_space("efficientnet")
+    for arch in read_source(available(path)).archs:
+        inside = replace(arch, **space.arch_options)
+        assert space.decode(space.encode(inside)) == inside
 
 
 @pytest.mark.parametrize("path", [TABLES / "ofa_mbv3.csv", OFA], ids=["sample", "shared"])

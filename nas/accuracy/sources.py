@@ -127,12 +127,12 @@ def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        text = data[:MAX_BYTES].decode("utf-8-sig")
+        if len(data) > MAX_BYTES:
+            raise InputError(f"a table of accuracies may have at most {MAX_BYTES >> 20} MB; shorten {path}")
+        text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text; save it as UTF-8"
         raise InputError(f"cannot read accuracies {path}: {reason}") from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"a table of accuracies may have at most {MAX_BYTES >> 20} MB; shorten {path}")
     if not text.strip():
         raise InputError(f"{path} is empty; it needs a header with the columns {_COLUMNS}, and rows below it")
     return text

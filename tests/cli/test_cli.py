@@ -71,7 +71,7 @@ def corrupt(folder: Path) -> Path:
 Case = tuple[Callable[[Path], list[str]], tuple[str, ...]]
 TINY_SEARCH = ["search", "--space", "tiny.yaml"]
 BAD: dict[str, Case] = {  # the command, and what its error names: the offending value, and what to do
-    "unknown space": (lambda t: ["search", "--space", "mbcnov"], ("'mbcnov'", "known: mbconv")),
+    "unknown space": (lambda t: ["search", "--space", "mbcnov"], ("'mbcnov'", "known: efficientnet, mbconv")),
     "broken yaml": (lambda t: ["search", "--space", str(_file(t / "a.yaml", "name: [\n"))], ("a.yaml:2:",)),
     "unknown gene": (
         lambda t: ["search", "--space", str(_file(t / "a.yaml", TINY.replace("kernel: [3, 5]", "kernle: [3, 5]")))],

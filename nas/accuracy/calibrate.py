@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +74,14 @@ def calibrate(
     facts = tuple(
         SourceFacts(s.name, s.task, s.licence, s.origin, u.facts(s)) for s, u in zip(sources, unseen, strict=True)
     )
-    model = replace(_model(_Fit.of(tables), tables, level, name), sources=facts, **unseen[names.index(level)].spreads())
+    spreads = unseen[names.index(level)].spreads()
+    model = replace(
+        _model(_Fit.of(tables), tables, level, name),
+        family_sd=spreads["family_sd"],
+        noise_sd=spreads["noise_sd"],
+        stretch=spreads["stretch"],
+        sources=facts,
+    )
     step(len(folds) + 1, len(folds) + 1, "fitting on all networks")
     return model
 

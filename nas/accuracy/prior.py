@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nas.accuracy.features import NAMES, features, is_product
 from nas.accuracy.record import Accuracy, chance_above
+from nas.accuracy.words import listed
 from nas.arch.arch import Arch
 from nas.system.errors import InputError
 from nas.system.files import write_atomic
@@ -27,6 +28,7 @@ MAX_BYTES = 8 << 20
 MAX_SOURCES = 64
 BUNDLED = "imagenet"
 OUTSIDE_SD = 0.35  # of an effect that no source could show, on the scale of the logit: a third of the odds of an error
+ROUNDING = 1e-4  # bounds of a file have six digits: features this little beyond them are inside
 
 Floats = NDArray[np.float64]
 
@@ -124,7 +126,7 @@ class PriorModel:
         outside = self.outside(arch)
         evidence = f"the {self.name} model, fitted on {self.networks:,} trained networks"
         if outside:
-            evidence += f"; outside its data: {', '.join(outside)}"
+            evidence += f"; outside its data: {listed(outside)}"
         return Accuracy(float(means[0]), float(sds[0]), self.task, evidence)
 
     def better(self, one: Arch, other: Arch) -> float:
@@ -161,7 +163,7 @@ class PriorModel:
         """How far each feature is outside its range in the data, as a share of that range (or of 1)."""
         width = np.where(self.high > self.low, self.high - self.low, 1.0)
         far: Floats = np.maximum(np.maximum(self.low - values, values - self.high), 0.0) / width
-        return np.where(far < 1e-9, 0.0, far)
+        return np.where(far < ROUNDING, 0.0, far)
 
     def _outside(self, values: Floats) -> Floats:
         """The standard deviation that features outside the data add to the logit, shape (n,)."""

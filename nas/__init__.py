@@ -9,6 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.accuracy.prior import PriorModel as PriorModel
+    from nas.accuracy.record import Accuracy as Accuracy
+    from nas.accuracy.record import AccuracyModel as AccuracyModel
+    from nas.api.accuracy import accuracy_model as accuracy_model
+    from nas.api.accuracy import calibrate_accuracy as calibrate_accuracy
     from nas.api.networks import export as export
     from nas.api.networks import profile as profile
     from nas.api.reference_table import compare_references as compare_references
@@ -52,6 +57,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _OFFERS = {
+    "Accuracy": "accuracy.record",
+    "AccuracyModel": "accuracy.record",
     "Arch": "arch.arch",
     "Block": "arch.block",
     "Candidate": "engine.run.record",
@@ -67,6 +74,7 @@ _OFFERS = {
     "LatencyTable": "latency.table.table",
     "LibraryNetwork": "references.external",
     "NasError": "system.errors",
+    "PriorModel": "accuracy.prior",
     "Record": "engine.run.record",
     "ReferenceTable": "reports.references.table",
     "RunBusyError": "system.errors",
@@ -77,7 +85,9 @@ _OFFERS = {
     "Space": "arch.space",
     "TargetMissedError": "system.errors",
     "Watcher": "engine.progress",
+    "accuracy_model": "api.accuracy",
     "build": "network.build",
+    "calibrate_accuracy": "api.accuracy",
     "compare_references": "api.reference_table",
     "count": "network.count",
     "device": "latency.devices",

@@ -31,6 +31,7 @@ Examples, one for each command:
   nas spaces mbconv
   nas references
   nas devices show pixel1
+  nas accuracy predict mobilenet_v3_large
   nas agent --write agent.py
   nas cache --clear --older-than 30d
 """,

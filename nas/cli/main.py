@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 # Importing them adds their commands, in the order in which `nas --help` lists them.
-from nas.cli import search, report, export, measure, count, profile, spaces, references, devices, agent, cache  # noqa: F401  # isort: skip
+from nas.cli import search, report, export, measure, count, profile, spaces, references, devices, accuracy, agent, cache  # noqa: F401  # isort: skip
 from nas.cli.app import app
 from nas.system.errors import InputError, NasError
 

@@ -227,9 +227,9 @@ def _effects_text(model: PriorModel) -> str:
         for slot, place in PLACES.items()
     ]
     about = (
-        "What a change of all blocks at one size of feature maps is worth in a typical network, in points at 75 %, with\n"
-        "parameters, MACs and memory access kept equal: 5×5 or 7×7 kernels in place of 3×3, SE in place of none, h_swish\n"
-        "or swish in place of ReLU, expansion 6 in place of 3, one block more. ± is the standard error."
+        "What a change of all blocks at one size of feature maps is worth in a typical network, in points at 75 %,\n"
+        "with parameters, MACs and memory access kept equal: 5×5 or 7×7 kernels in place of 3×3, SE in place of none,\n"
+        "h_swish or swish in place of ReLU, expansion 6 in place of 3, one block more. ± is the standard error."
     )
     return f"{about}\n\n{_table(('at', *CHANGES), rows)}"
 
@@ -255,13 +255,13 @@ def _predictions_text(predictions: Sequence[Prediction], model: PriorModel | Non
 
 
 def _figures(published: dict[str, float]) -> str:
-    """The first published figure, and the range of the others."""
+    """The first published figure, and the range of the others if they differ."""
     if not published:
         return ""
-    (by, first), *others = published.items()
-    low, high = (f"{bound(value for _, value in others):.1f}" if others else "" for bound in (min, max))
-    rest = "" if not others else f", others {low}" + (f" to {high}" if low != high else "")
-    return f"{first:.1f} ({by}){rest}"
+    by, first = next(iter(published.items()))
+    others = sorted(f"{value:.1f}" for value in published.values() if value != first)
+    rest = f", others {others[0]}" if others else ""
+    return f"{first:.1f} ({by}){rest}" + (f" to {others[-1]}" if rest and others[0] != others[-1] else "")
 
 
 def _span(bounds: tuple[float, float], unit: float, name: str) -> str:

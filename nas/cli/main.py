@@ -6,7 +6,7 @@ import io
 import os
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -31,6 +31,13 @@ def _with_ray_address(arguments: list[str]) -> list[str]:
     return expanded
 
 
+def _names(context: Any) -> list[str]:
+    """The words after ``nas`` that lead to a command, such as ``devices show``."""
+    if context is None or context.parent is None:
+        return []
+    return [*_names(context.parent), str(context.info_name)]
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code."""
     for stream in (sys.stdout, sys.stderr):  # names of files, and signs such as ±, in any locale
@@ -45,7 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except typer.TyperException as error:
         code = InputError.exit_code
         context = getattr(error, "ctx", None)
-        command = f"nas {context.info_name}" if context is not None and context.parent is not None else "nas"
+        command = " ".join(["nas", *_names(context)])
         typer.echo(f"nas: {error.format_message().rstrip('.')}; see {command} --help", err=True)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

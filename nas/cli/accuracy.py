@@ -259,9 +259,10 @@ def _figures(published: dict[str, float]) -> str:
     if not published:
         return ""
     by, first = next(iter(published.items()))
-    others = sorted(f"{value:.1f}" for value in published.values() if value != first)
+    shown = f"{first:.1f}"
+    others = sorted({f"{value:.1f}" for value in published.values()} - {shown})
     rest = f", others {others[0]}" if others else ""
-    return f"{first:.1f} ({by}){rest}" + (f" to {others[-1]}" if rest and others[0] != others[-1] else "")
+    return f"{shown} ({by}){rest}" + (f" to {others[-1]}" if rest and others[0] != others[-1] else "")
 
 
 def _span(bounds: tuple[float, float], unit: float, name: str) -> str:

@@ -24,10 +24,10 @@ COVERED = 0.9  # share of intervals that shall hold the truth: the 90 % of `INTE
 LEAST_NOISE = 0.1
 """Standard deviation of the logit, about two points of accuracy, below which no source counts as exact. A thousand
 networks of one space fix the effects in that space to a tenth of a point; for networks of another kind these effects
-are no more than similar. Without this bound, with 0.05, 0.1 and 0.2, families left out of the published table were predicted
-with Spearman 0.883, 0.955, 0.970 and 0.973 and errors of 3.8, 2.8, 2.8 and 2.7 points; at equal cost, unseen networks
-of imagenet-mbconv were ranked with tau 0.841, 0.836, 0.817 and 0.775, and of ofa-mbv3, which differ by less, with 0.812,
-0.671, 0.632 and 0.616 (``benchmarks/accuracy_prior.py --least-noise``)."""
+are no more than similar. Without this bound, with 0.05, 0.1 and 0.2, families left out of the published table were
+predicted with Spearman 0.883, 0.955, 0.970 and 0.973 and errors of 3.8, 2.8, 2.8 and 2.7 points; at equal cost, unseen
+networks of imagenet-mbconv were ranked with tau 0.841, 0.836, 0.817 and 0.775, and of ofa-mbv3, which differ by less,
+with 0.812, 0.671, 0.632 and 0.616 (``benchmarks/accuracy_prior.py --least-noise``)."""
 EDGE = 1e-3  # accuracies are kept this far from 0 and 1, where the logit has no value
 
 Floats = NDArray[np.float64]

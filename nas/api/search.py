@@ -39,6 +39,7 @@ def search(
     device: str | Callable[[Arch], float] = "host",
     token: str | None = None,
     evaluate: Callable[[Arch], float] | None = None,
+    accuracy: str | Callable[[Arch], float] = "auto",
     data: str | Path | None = None,
     trials: int | None = None,
     budget: str | float | None = None,
@@ -70,10 +71,14 @@ def search(
             cap). How often a function is asked before the first evaluation is bounded: for about a minute.
         token: token of a device that is an agent; None is ``NAS_AGENT_TOKEN``. It is never written down.
         evaluate: function from `Arch` to a score, higher is better; None trains the proxy on `data`.
+        accuracy: what decides how accurate a network is taken to be. ``auto``: with `data`, short trainings and the
+            bundled ImageNet model, which counts for what the trainings show it to be worth; without, that model alone.
+            ``train``: short trainings alone. ``imagenet``, ``file:PATH`` (made by ``nas accuracy calibrate``) or a
+            function of an `Arch`: that alone, and nothing is trained.
         data: folder of images, or name of a data set; None is the generated set.
         trials: number of candidates to evaluate; those that are too slow do not count.
         budget: time for evaluating, e.g. ``"10m"``. The search stops at whichever limit comes first; without either it
-            takes 4 minutes.
+            takes 4 minutes, or 300 candidates where nothing is trained.
         sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
         seed: random seed of sampling, weights and batches.
         steps: length of the short training in batches; None is 140.
@@ -177,6 +182,7 @@ def resume(
     trials: int | None = None,
     data: str | Path | None = None,
     evaluate: Callable[[Arch], float] | None = None,
+    accuracy: Callable[[Arch], float] | None = None,
     device: Callable[[Arch], float] | None = None,
     sampler: BaseSampler | None = None,
     ray: str | None = None,
@@ -191,6 +197,7 @@ def resume(
         trials: new total number of candidates. With neither limit: what was left of the run's own.
         data: where the images of the run are now, if they moved; their content must be the same.
         evaluate: the function again, if the run began with one: a folder cannot hold a Python function.
+        accuracy: likewise.
         device: likewise.
         sampler: likewise.
         ray: address of the Ray cluster again, if the run joined one: no folder makes this process join a cluster.
@@ -210,7 +217,7 @@ def resume(
     (True, 5)
     """
     with Store.open(Path(run).expanduser()) as store:
-        options = _options_again(store.info, evaluate, device, sampler, ray, token)
+        options = _options_again(store.info, evaluate, accuracy, device, sampler, ray, token)
         if data is not None:
             options = replace(options, data=data)
         if trials is not None or budget is not None:  # each lifts the other's old limit
@@ -230,12 +237,13 @@ def resume(
 def _options_again(
     info: RunInfo,
     evaluate: Callable[[Arch], float] | None,
+    accuracy: Callable[[Arch], float] | None,
     device: Callable[[Arch], float] | None,
     sampler: BaseSampler | None,
     ray: str | None,
     token: str | None,
 ) -> SearchOptions:
-    given: Mapping[str, Any] = {"evaluate": evaluate, "device": device, "sampler": sampler}
+    given: Mapping[str, Any] = {"evaluate": evaluate, "accuracy": accuracy, "device": device, "sampler": sampler}
     objects = {name: value for name, value in given.items() if value is not None}
     if missing := [name for name in info.custom if name not in objects]:
         again = f"nas.resume(run, {missing[0]}=...)"

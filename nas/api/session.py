@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
+from nas.accuracy.prior import PriorModel
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import names
-from nas.engine.options import SearchOptions
+from nas.engine.options import FILE, SearchOptions
 from nas.engine.progress import SearchProgress, Watcher
 from nas.engine.run.info import DataInfo, DeviceInfo, RunInfo
 from nas.latency.devices import LatencyModel, device, is_agent, is_modelled
@@ -52,9 +53,10 @@ class Session:
 
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
+        from nas.engine.judge import judge_of
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
-        from nas.engine.samplers import AUTO, make_sampler
+        from nas.engine.samplers import make_sampler
         from nas.engine.verify import measure_front
         from nas.latency.margin import Corrected
 
@@ -64,6 +66,7 @@ class Session:
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(options.sampler, options.seed, parallel, stored)
         evaluator = self._evaluator()
+        judge = judge_of(self.info, self.store.folder if self.store else None)
         found = self._device_model()
         margin = self._safety_margin(found)
         model = Corrected(found, margin.correction)
@@ -84,13 +87,13 @@ class Session:
                 sampler,
                 references=references,
                 limit_ms=limit_ms,
-                reaching=options.sampler == AUTO and bool(feasible.get("binds")),
+                judge=judge,
                 first_draws=draws,
                 fastest=fastest,
                 store=self.store,
                 watch=self._see,
             )
-        record = Record(self.info, outcome.candidates, outcome.references)
+        record = Record(self.info, outcome.candidates, outcome.references, None if judge is None else judge.model)
         record = measure_front(record, model, self.store.write_measured if self.store else _forget, self.watch.step)
         self._keep(stopped_because=outcome.stopped_because, measured_only=record.info.measured_only)
         if self.store:
@@ -143,6 +146,9 @@ class Session:
         if self.options.evaluate is not None:
             self._keep(data=None, proxy=None)
             return CustomEvaluator(self.options.evaluate)
+        if self.options.estimates_only:
+            self._keep(data=None, proxy=None)
+            return CustomEvaluator(self._estimate())
         from nas.data.dataset import class_counts
         from nas.data.load import load_data
         from nas.data.torchvision_sets import SETS
@@ -176,6 +182,20 @@ class Session:
         )
         self._keep(data=about, proxy=config.to_dict())
         return ProxyEvaluator(data, config, threads=None, accelerator=cast("Kind", self.options.accelerator))
+
+    def _estimate(self) -> Callable[[Arch], float]:
+        """The accuracy of a network by the model or function that decides alone; a model is kept in the run folder."""
+        from nas.engine.judge import MODEL, judge_of
+
+        if callable(self.options.accuracy):
+            return self.options.accuracy
+        folder = self.store.folder if self.store else None
+        judge = judge_of(self.info, folder)
+        model = None if judge is None else judge.model
+        assert model is not None
+        if folder is not None and self.options.accuracy.startswith(FILE) and isinstance(model, PriorModel):
+            model.save(folder / MODEL)
+        return lambda arch: model(arch).mean
 
     def _device(self) -> LatencyModel:
         """The device of the options, predicted by the table that the run has kept, if it has."""
@@ -316,6 +336,8 @@ class Session:
         from nas.engine.executors.base import ProcessExecutor, SerialExecutor
 
         options = self.options
+        if options.estimates_only:  # milliseconds each
+            return SerialExecutor(evaluator)
         if options.ray is not None:
             from nas.engine.executors.ray import RayExecutor
 

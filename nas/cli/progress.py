@@ -78,11 +78,19 @@ def line(candidate: Candidate, latency_word: str = "predicted") -> str:
     """One finished candidate on one line; `latency_word` is what a latency that was not measured is called."""
     source = latency_word if candidate.predicted.source == "predicted" else candidate.predicted.source
     name = candidate.name or candidate.key
-    score = f"{candidate.proxy_accuracy:.4f}" if candidate.proxy_accuracy is not None else f"failed: {candidate.reason}"
     return (
-        f"  {name:20} proxy accuracy {score}  {candidate.predicted.ms:7.2f} ms {source}  "
+        f"  {name:20} {score_text(candidate)}  {candidate.predicted.ms:7.2f} ms {source}  "
         f"{candidate.macs / 1e6:6.1f} M MACs  {candidate.seconds:.1f} s"
     )
+
+
+def score_text(candidate: Candidate) -> str:
+    """The accuracy of a candidate, as far as it is known, or why it failed."""
+    if candidate.state == "FAILED":
+        return f"failed: {candidate.reason}"
+    if candidate.estimate is not None:
+        return f"accuracy {candidate.estimate} (estimated)"
+    return f"score {candidate.proxy_accuracy:.4f}"
 
 
 def status(progress: SearchProgress) -> str:
@@ -92,8 +100,8 @@ def status(progress: SearchProgress) -> str:
         parts.append(f"{progress.too_slow} too slow")
     if progress.failed:
         parts.append(f"{progress.failed} failed")
-    if progress.best is not None and progress.best.proxy_accuracy is not None:
-        parts.append(f"best {progress.best.proxy_accuracy:.4f} at {progress.best.latency_ms:.2f} ms")
+    if progress.best is not None:
+        parts.append(f"best {score_text(progress.best)} at {progress.best.latency_ms:.2f} ms")
         if progress.hypervolume is not None:
             parts.append(f"hypervolume {progress.hypervolume:.4f}")
     if progress.budget_s:

@@ -37,6 +37,13 @@ def search(
             help="Images: a folder with one subfolder per class, or a name such as cifar10.  [default: generated]"
         ),
     ] = None,
+    accuracy: Annotated[
+        str,
+        typer.Option(
+            help="Accuracy model: auto (with --data short trainings and the ImageNet model, else that model alone), "
+            "imagenet (nothing is trained), train (trainings alone) or file:PATH."
+        ),
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Target device: host, pixel1, table:PATH or http://HOST:PORT.")] = "host",
     token: Token = None,
     budget: Annotated[
@@ -100,6 +107,7 @@ def search(
             device=device,
             token=token,
             data=data,
+            accuracy=accuracy,
             trials=trials,
             budget=budget,
             sampler=sampler,

@@ -24,6 +24,7 @@ from nas.arch.cost import cost_of
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
 from nas.engine.executors.base import Executor, Finished
+from nas.engine.judge import Judge
 from nas.engine.options import SearchOptions
 from nas.engine.progress import RunningStats, SearchProgress
 from nas.engine.proposals import Proposals
@@ -66,7 +67,7 @@ def run_search(
     *,
     references: Mapping[str, Arch] | None = None,
     limit_ms: float | None = None,
-    reaching: bool = False,
+    judge: Judge | None = None,
     first_draws: int | None = None,
     fastest: Arch | None = None,
     store: Store | None = None,
@@ -88,7 +89,7 @@ def run_search(
         sampler: proposes; see `nas.engine.samplers.make_sampler`.
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
         limit_ms: slowest prediction that is evaluated: at most the target, less the safety margin. None is the target.
-        reaching: whether the sampler is helped to use what the target leaves (`nas.engine.proposals`).
+        judge: estimates accuracies; None: the observed scores decide.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, evaluated first where those draws find none.
         store: keeps everything finished at once; what it holds already is not evaluated again.
@@ -108,12 +109,14 @@ def run_search(
         sampler,
         options.seed,
         earlier[0],
-        reaching=reaching,
+        judge=judge,
         target_ms=options.target_ms,
         first_draws=first_draws,
         fastest=fastest,
     )
-    search = _Search(space, model, options, limit_ms, executor, proposals, references or {}, earlier, store, watch)
+    search = _Search(
+        space, model, options, limit_ms, executor, proposals, references or {}, earlier, judge, store, watch
+    )
     try:
         search.loop()
     except BaseException as error:
@@ -124,7 +127,8 @@ def run_search(
         finally:
             executor.cancel()
         raise
-    return Outcome(search.candidates, search.references, search.why_stop() or "trials")
+    candidates, fixed_ones = search.estimated(search.candidates), search.estimated(search.references)
+    return Outcome(candidates, fixed_ones, search.why_stop() or "trials")
 
 
 @dataclass
@@ -151,16 +155,20 @@ class _Search:
         proposals: Proposals,
         references: Mapping[str, Arch],
         earlier: tuple[list[Candidate], list[Candidate]],
+        judge: Judge | None,
         store: Store | None,
         watch: Callable[[SearchProgress], None] | None,
     ) -> None:
         self._space, self._model, self._options, self._limit_ms = space, model, options, limit_ms
         self._executor, self._proposals, self._store, self._watch = executor, proposals, store, watch
         self.candidates, self.references = earlier
+        self._judge = judge
         self._began = time.monotonic() - (store.spent_s if store else 0.0)
         self._seen = {candidate.key: candidate for candidate in self.candidates}
         self._stats = RunningStats(options.target_ms)
-        for candidate in self.candidates:
+        if judge is not None:
+            judge.learn([*self.references, *self.candidates])
+        for candidate in self.estimated(self.candidates):
             self._stats.add(candidate)
         self._running: dict[int, _Job] = {}
         self._next_ticket = 0
@@ -183,6 +191,10 @@ class _Search:
                     self._settle(finished)
             elif not may_start:
                 return
+
+    def estimated(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates with their accuracies as they are estimated now."""
+        return candidates if self._judge is None else self._judge.estimated(candidates)
 
     def rescue(self) -> None:
         """Keep what finished but was not fetched when the search was interrupted."""
@@ -214,7 +226,7 @@ class _Search:
             name, arch = self._waiting.popleft()
             self._submit(_Job(arch, self._model(arch), name=name))
             self._report(None)
-        elif self._proposals.ready({*self._seen, *self._under_way()}, self._stats.best):
+        elif self._proposals.ready({*self._seen, *self._under_way()}):
             self._propose()
         else:
             self._exhausted = True
@@ -267,6 +279,7 @@ class _Search:
             self.references.append(candidate)
             if self._store:
                 self._store.append_reference(candidate, self._elapsed())
+            self._learn(candidate)
             self._report(candidate)
         self._check_causes(candidate)
 
@@ -284,13 +297,21 @@ class _Search:
     def _finish(self, job: _Job, candidate: Candidate) -> None:
         if self._store:  # first: an interrupt from here on costs nothing
             self._store.append(candidate, self._elapsed())
+        self.candidates.append(candidate)
+        self._stats.add(candidate)
+        self._learn(candidate)
+        candidate = self.estimated([candidate])[0]
         for trial in [job.trial, *job.twins]:
             if trial is not None:
                 self._tell(trial, candidate)
         self._seen[candidate.key] = candidate
-        self.candidates.append(candidate)
-        self._stats.add(candidate)
         self._report(candidate)
+
+    def _learn(self, candidate: Candidate) -> None:
+        """A training may change the estimates of all."""
+        if self._judge is not None and candidate.state == "COMPLETE":
+            self._judge.learn([candidate])
+            self._stats.estimated(self.estimated(self.candidates))
 
     def _tell(self, trial: Trial, candidate: Candidate) -> None:
         self._exhausted |= self._proposals.tell(trial, candidate)

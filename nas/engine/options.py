@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +24,10 @@ MAX_SEED = 2**32 - 1
 MAX_WORKERS = 1024
 CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
 _WITHOUT_CUDA = ("cpu", "mps")
-_TEXTS = ("device", "data", "sampler", "ray", "runtime")
+ACCURACIES = ("auto", "imagenet", "train")  # or file:PATH, or a function
+FILE = "file:"
+ESTIMATED_TRIALS = 300  # without trainings a candidate takes milliseconds, and a limit of time would be waited for
+_TEXTS = ("device", "data", "sampler", "ray", "runtime", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class SearchOptions:
     device: str | Callable[[Arch], float] = "host"
     token: str | None = field(default=None, repr=False)  # of an agent; never written down
     evaluate: Callable[[Arch], float] | None = None
+    accuracy: str | Callable[[Arch], float] = "auto"
     data: str | Path | None = None
     trials: int | None = None
     budget_s: float | None = None
@@ -82,6 +86,7 @@ class SearchOptions:
             )
         if self.evaluate is not None and not callable(self.evaluate):
             raise InputError(f"evaluate must be a function of an Arch, got {self.evaluate!r:.60}")
+        self._check_accuracy()
         self._set("data", None if self.data is None else os.path.expanduser(self.data))
         if isinstance(self.references, str):
             raise InputError(f"references must be a list of names, got the text {self.references!r:.60}")
@@ -91,6 +96,24 @@ class SearchOptions:
         for name in names:
             reference(name)
         self._set("references", tuple(names))
+
+    def _check_accuracy(self) -> None:
+        accuracy = self.accuracy
+        known_text = isinstance(accuracy, str) and (
+            accuracy in (*ACCURACIES, CUSTOM) or (accuracy.startswith(FILE) and accuracy != FILE)
+        )
+        if not known_text and not callable(accuracy):
+            raise InputError(f"accuracy must be {', '.join(ACCURACIES)} or file:PATH, got {accuracy!r:.60}")
+        if self.evaluate is not None and accuracy not in ("auto", "train"):
+            raise InputError(
+                "networks are scored by evaluate or estimated by accuracy, not both; got evaluate and "
+                f"accuracy {accuracy if isinstance(accuracy, str) else 'as a function'!r}; leave one of them out"
+            )
+
+    @property
+    def estimates_only(self) -> bool:
+        """Whether an accuracy model, or a function, scores all candidates, so that nothing is trained."""
+        return not isinstance(self.accuracy, str) or self.accuracy not in ("auto", "train")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -105,25 +128,29 @@ class SearchOptions:
         **others: Any,
     ) -> Self:
         """The options as people write them: ``latency_target="66ms"``, ``guard="5%"``, ``budget="10m"``; without
-        `budget` and ``trials`` the search takes four minutes.
+        `budget` and ``trials`` the search takes four minutes, or, where nothing is trained, `ESTIMATED_TRIALS`.
 
         >>> SearchOptions.parse(latency_target="0.066s", budget="10m").target_ms
         66.0
         """
-        if budget is None and others.get("trials") is None:
-            budget = DEFAULT_BUDGET_S
-        return cls(
+        options = cls(
             target_ms=None if latency_target is None else milliseconds(latency_target),
             guard=None if guard is None else guard_share(guard),
             budget_s=None if budget is None else seconds(budget),
             **others,
         )
+        if options.budget_s is not None or options.trials is not None:
+            return options
+        if options.estimates_only:
+            return replace(options, trials=ESTIMATED_TRIALS)
+        return replace(options, budget_s=DEFAULT_BUDGET_S)
 
     @property
     def custom(self) -> tuple[str, ...]:
         """Names of the options that are Python objects, which a run folder cannot hold."""
         objects = {
             "evaluate": self.evaluate is not None,
+            "accuracy": not isinstance(self.accuracy, str),
             "device": not isinstance(self.device, str),
             "sampler": not isinstance(self.sampler, str),
         }
@@ -138,8 +165,10 @@ class SearchOptions:
         """Plain values for ``run.json``: objects by name, and no token."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("token", "evaluate")}
         device = self.device if isinstance(self.device, str) else CUSTOM
+        accuracy = self.accuracy if isinstance(self.accuracy, str) else CUSTOM
         sampler = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
-        return values | {"device": device, "sampler": sampler, "references": list(self.reference_names)}
+        names = list(self.reference_names)
+        return values | {"accuracy": accuracy, "device": device, "sampler": sampler, "references": names}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -152,6 +181,7 @@ class SearchOptions:
         values.pop("token", None)
         values.pop("evaluate", None)
         values.setdefault("accelerator", "cpu")  # earlier versions knew no other
+        values.setdefault("accuracy", "train")  # earlier versions judged by their own trainings alone
         if values["accelerator"] in _WITHOUT_CUDA:
             values["gpus_per_trial"] = 0  # reserved for the evaluation of a caller, who gives it again
         for name in _TEXTS:

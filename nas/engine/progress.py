@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,15 +63,20 @@ class RunningStats:
         self.counts[candidate.state] += 1
         self._slowest_ms = max(self._slowest_ms, candidate.latency_ms)
         within = candidate.latency.meets(self._target_ms)
-        if candidate.proxy_accuracy is None or not within:
+        if candidate.score is None or not within:
             return
         self._scored.append(candidate)
-        if self.best is None or candidate.proxy_accuracy > (self.best.proxy_accuracy or 0.0):
+        if self.best is None or candidate.score > (self.best.score or 0.0):
             self.best = candidate
+
+    def estimated(self, candidates: Sequence[Candidate]) -> None:
+        """Take new estimates of all that finished into account."""
+        self._scored = [c for c in candidates if c.score is not None and c.latency.meets(self._target_ms)]
+        self.best = max(self._scored, key=lambda c: c.score or 0.0, default=None)
 
     def hypervolume(self) -> float | None:
         """As `nas.engine.run.record.Record.hypervolume` gives for the same candidates."""
-        accuracies = [candidate.proxy_accuracy or 0.0 for candidate in self._scored]
+        accuracies = [candidate.score or 0.0 for candidate in self._scored]
         limit = self._slowest_ms if self._target_ms is None else self._target_ms
         return hypervolume(accuracies, [candidate.latency_ms for candidate in self._scored], limit)
 

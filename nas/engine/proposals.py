@@ -14,11 +14,13 @@ from optuna.trial import Trial
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
+from nas.engine.climb import Climber
+from nas.engine.judge import Judge
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
-from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, values_of
-from nas.engine.samplers import STARTUP
+from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, scores_of
+from nas.engine.samplers import STARTUP, Climbing
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
 from nas.system.text import one_line
@@ -26,10 +28,8 @@ from nas.system.text import one_line
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
 
+FIRST = 2  # random networks to start from where the accuracy model needs no trainings
 PATIENCE = 30  # proposals in a row that are too slow or known before a random one within the target is taken
-USED = 0.95  # of the slowest latency admitted: as long as the best network uses less,
-REACHING = 4  # every so many evaluations a network is proposed that uses nearly all of it,
-FRUITLESS = 8  # until so many in a row were no better
 
 
 class Proposals:
@@ -42,7 +42,7 @@ class Proposals:
         sampler: proposes.
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
-        reaching: whether networks that take nearly all of the limit are enqueued, see `USED`.
+        judge: estimates accuracies; with sampler `Climbing` it also proposes.
         target_ms: the target, which measured candidates of earlier calls must meet.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, proposed first where those draws find none.
@@ -57,20 +57,25 @@ class Proposals:
         seed: int,
         candidates: Sequence[Candidate],
         *,
-        reaching: bool = False,
+        judge: Judge | None = None,
         target_ms: float | None = None,
         first_draws: int | None = None,
         fastest: Arch | None = None,
     ) -> None:
         self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
-        self._misses = self._accepted = self._fruitless = 0
-        self._best: Candidate | None = None
+        self._misses = 0
+        rng = np.random.default_rng([seed, len(candidates)])
+        self._judge = Judge(space, None, trained=True) if judge is None else judge
+        self._climber = Climber(space, model, limit_ms, rng) if isinstance(sampler, Climbing) else None
+        self._own, self._learned, self._rng = judge is None, 0, rng
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
             self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
-        self._draws = FeasibleSampler(space, model, limit_ms, np.random.default_rng([seed, len(candidates)]))
-        missing = STARTUP - sum(candidate.state == "COMPLETE" for candidate in candidates)
-        self._reaching = reaching and limit_ms is not None
+        self._draws = FeasibleSampler(space, model, limit_ms, rng)
+        self._startup = STARTUP if self._judge.trained else FIRST
+        missing = self._startup - sum(candidate.state == "COMPLETE" for candidate in candidates)
+        for one in candidates:
+            self._learn(one)
         if limit_ms is not None and missing > 0:
             drawn = self._draws.unseen({candidate.key for candidate in candidates}, missing, first_draws)
             if not drawn and fastest is not None:
@@ -78,12 +83,11 @@ class Proposals:
             for genes in drawn:
                 self._enqueue(genes)
 
-    def ready(self, seen: Collection[str], best: Candidate | None) -> bool:
+    def ready(self, seen: Collection[str]) -> bool:
         """Prepare the next proposal; False if no unseen network within the target can be found.
 
         Args:
             seen: keys of networks that are known or under way.
-            best: the most accurate so far, if any.
         """
         if self._misses >= PATIENCE:
             self._misses = 0
@@ -91,21 +95,21 @@ class Proposals:
             for genes in found:
                 self._enqueue(genes)
             return bool(found)
-        if self._reaching and best is not None:
-            self._reach(best, seen)
+        if self._climber is not None and self._learned >= self._startup and (scores := self._judge.drawn(self._rng)):
+            if climbed := self._climber.propose(scores, seen):
+                self._enqueue(climbed)
+            else:
+                self._misses = PATIENCE  # nothing unseen was met: look for it at random
+                return self.ready(seen)
         return True
 
-    def _reach(self, best: Candidate, seen: Collection[str]) -> None:
-        """A front has two ends, and a sampler may stay at the fast one: a target is there to be used."""
-        if self._best is not best:
-            self._best, self._fruitless = best, 0
-        assert self._limit_ms is not None
-        idle = best.predicted.ms < USED * self._limit_ms
-        if idle and self._accepted >= REACHING and self._fruitless < FRUITLESS:
-            self._accepted = 0
-            self._fruitless += 1
-            if reached := self._draws.nearly_all(best.genes, seen):
-                self._enqueue(reached)
+    def _learn(self, candidate: Candidate) -> None:
+        """Let the climber start from what was scored."""
+        self._learned += candidate.state == "COMPLETE"
+        if self._own:
+            self._judge.learn([candidate])
+        if self._climber is not None and candidate.state == "COMPLETE":
+            self._climber.add(candidate.genes, candidate.arch, candidate.predicted.ms)
 
     def ask(self) -> tuple[Trial, Arch]:
         """What the sampler proposes, or what was enqueued."""
@@ -133,17 +137,17 @@ class Proposals:
     def accepted(self) -> None:
         """The proposal is evaluated."""
         self._misses = 0
-        self._accepted += 1
 
     def tell(self, trial: Trial, candidate: Candidate) -> bool:
         """Report the result of a proposal to the sampler; returns whether the sampler has exhausted the space."""
+        self._learn(candidate)
         with quiet_optuna():
             if self._limit_ms is not None:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
                 trial.set_constraint(CONSTRAINT, excess_ms(candidate, self._limit_ms, self._target_ms))
             try:
                 with self._named_faults():
-                    self._study.tell(trial, values_of(candidate), STATES[candidate.state])
+                    self._study.tell(trial, scores_of(candidate), STATES[candidate.state])
             except RuntimeError as error:
                 if "Study.stop" not in str(error):
                     raise

@@ -1,4 +1,4 @@
-"""Samplers by name. All are Optuna's, set up to learn from a few dozen evaluations."""
+"""Samplers by name: evolution on the accuracy model, or Optuna's, set up to learn from a few dozen evaluations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ STARTUP = 10  # feasible random networks before a sampler decides by itself
 POPULATION = 20  # Optuna's 50 would spend a whole small run on its first generation
 
 
+class Climbing(RandomSampler):
+    """Stands for ``auto``: `nas.engine.climb` proposes by the accuracy model, and at random until it can."""
+
+
 def make_sampler(
     spec: str | BaseSampler = "auto", seed: int = 0, parallel: bool = False, stored: int = 0, startup: int = STARTUP
 ) -> BaseSampler:
     """The sampler of that name, or the given one.
 
     Args:
-        spec: ``auto`` (``tpe``, helped to use the target: `nas.engine.proposals`), ``tpe``, ``nsga2``, ``random``, or
-            an Optuna sampler, which is used as it is.
+        spec: ``auto`` (evolution on the accuracy model: `nas.engine.climb`), ``tpe``, ``nsga2``, ``random``, or an
+            Optuna sampler, which is used as it is.
         seed: random seed.
         parallel: whether several candidates run at once; TPE then avoids those that are still running.
         stored: number of trials the run already holds. It changes the random numbers, so that a resumed search does not
@@ -41,6 +45,8 @@ def make_sampler(
     if spec not in SAMPLERS:
         raise InputError(f"no sampler is called {spec!r}; {known(SAMPLERS)}; or give an Optuna sampler from Python")
     number = int(np.random.SeedSequence([seed, stored]).generate_state(1)[0]) if stored else seed
+    if spec == AUTO:
+        return Climbing(seed=number)
     if spec == "random":
         return RandomSampler(seed=number)
     if spec == "nsga2":

@@ -25,8 +25,6 @@ MAX_GENERATIONS = 120  # of the descent that follows if those find nothing
 MAX_STALLED = 12  # generations without a faster network before a descent is given up
 MAX_FAILED = 3  # descents given up before the space is believed to hold nothing more
 MUTATED_GENES = 2
-NEARLY = 0.95  # of the target
-MAX_CLIMBED = 20  # generations towards it
 
 
 class _SpentError(Exception):
@@ -91,32 +89,6 @@ class FeasibleSampler:
         for _, genes in fastest:
             if len(found) < wanted and failed < MAX_FAILED:
                 failed += not self._descend(genes, seen, found)
-
-    def nearly_all(self, parent: Genes, seen: Collection[str]) -> Genes | None:
-        """Genes of an unseen network that takes nearly all of the target: a mutant of `parent` if a chunk of them has
-        one, else a random network, else one that an evolution towards higher latency leads to; the slowest of those if
-        it takes longer than `parent`; None if none does."""
-        slowest_ms, slowest = float(self._latencies([self._space.decode(parent)])[0]), None
-        for generation in range(MAX_CLIMBED):
-            mutated, size = slowest or parent, CHUNK if generation == 0 else CHUNK // 4
-            pairs = list(self._chunk()) if generation == 1 else [self._mutant(mutated) for _ in range(size)]
-            before_ms = slowest_ms
-            for latency, genes in self._within(pairs, seen):
-                if latency >= NEARLY * self._target_ms:
-                    return genes
-                if latency > slowest_ms:
-                    slowest_ms, slowest = latency, genes
-            if generation > 1 and slowest_ms == before_ms:
-                break
-        return slowest
-
-    def _within(self, pairs: list[tuple[Genes, Arch]], seen: Collection[str]) -> list[tuple[float, Genes]]:
-        latencies = self._latencies([arch for _, arch in pairs])
-        return [
-            (float(latency), genes)
-            for (genes, arch), latency in zip(pairs, latencies, strict=True)
-            if latency <= self._target_ms and arch.key not in seen
-        ]
 
     @cached_property
     def _listed(self) -> list[tuple[Genes, Arch]] | None:

@@ -16,11 +16,9 @@ from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
 from nas.engine.loop import ALIKE, Outcome, SearchProgress, run_search
 from nas.engine.options import SearchOptions
-from nas.engine.proposals import USED
 from nas.engine.run.record import Record
 from nas.engine.run.store import Store
 from nas.engine.samplers import SAMPLERS, make_sampler
-from nas.latency.feasibility import feasibility
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError, NasError
 from nas.training.evaluate import CustomEvaluator, Evaluation, failed
@@ -61,7 +59,7 @@ def test_evaluates_each_network_once_and_no_slow_one(sampler: str, tmp_path: Pat
     assert sorted(keys) == sorted(c.key for c in scored)
     assert len(scored) == 40
     assert all(cost_ms(c.arch) <= target for c in scored)
-    assert too_slow
+    assert too_slow or sampler == "auto"  # which knows the latencies
     assert all(cost_ms(c.arch) > target and c.proxy_accuracy is None for c in too_slow)
     assert len({c.key for c in outcome.candidates}) == len(outcome.candidates)
     assert all(SPACE.decode(c.genes) == c.arch for c in outcome.candidates)
@@ -274,44 +272,19 @@ def test_draws_reach_rare_networks() -> None:
     assert all(cost_ms(arch) <= target for arch in archs)
 
 
-def test_draws_take_nearly_all_of_a_target() -> None:
-    """Unseen networks within the target and in its last twentieth, a random space's or a fast parent's; the slowest
-    within it where none is so close; none where all are seen."""
-    target_ms = target_of(0.5)
-    fast = SPACE.encode(min((SPACE.sample(seed) for seed in range(200)), key=cost_ms))
-    seen: set[str] = set()
-    draws = FeasibleSampler(SPACE, Model(), target_ms, np.random.default_rng(0))
-    for _ in range(30):
-        genes = draws.nearly_all(fast, seen)
-        assert genes is not None
-        arch = SPACE.decode(genes)
-        assert 0.95 * target_ms <= cost_ms(arch) <= target_ms
-        assert arch.key not in seen
-        seen.add(arch.key)
-    tiny = sorted({TINY.sample(seed) for seed in range(200)}, key=cost_ms)
-    middle_ms = cost_ms(tiny[5]) * 1.2
-    slowest_ms = max(cost_ms(arch) for arch in tiny if cost_ms(arch) <= middle_ms)
-    draws = FeasibleSampler(TINY, Model(), middle_ms, np.random.default_rng(0))
-    found = draws.nearly_all(TINY.encode(tiny[0]), set())
-    assert found is not None
-    assert cost_ms(TINY.decode(found)) == slowest_ms
-    assert draws.nearly_all(TINY.encode(tiny[0]), {arch.key for arch in tiny}) is None
-    draws = FeasibleSampler(TINY, Model(), 9 * middle_ms, np.random.default_rng(0))
-    assert draws.nearly_all(TINY.encode(tiny[-1]), set()) is None, "none is slower than the slowest"
+USED = 0.95  # of the target
 
 
-@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_search_does_not_dwell_at_the_fast_end(seed: int, slow: bool) -> None:
+def test_a_search_does_not_dwell_at_the_fast_end(seed: int) -> None:
     """Where all that leaves a twentieth of the target unused scores alike, the fastest network is worth as much to a
-    front as the whole rest; the best one all the same takes the rest of the target, be it one that no random network
-    comes near."""
-    target_ms = 0.9 * feasibility(SPACE, Model(), None).slowest_ms if slow else target_of(0.7)
+    front as the whole rest; the best one all the same takes the rest of the target."""
+    target_ms = target_of(0.7)
 
     def flat(arch: Arch, seed: int) -> Evaluation:
         score = max(USED * target_ms, cost_ms(arch) * (1 + 0.02 * noise(arch, seed))) / 1000
         return replace(evaluation(arch, seed), proxy_accuracy=score)
 
-    found = search(flat, "tpe", target_ms=target_ms, trials=60, seed=seed, reaching=True).candidates
+    found = search(flat, "auto", target_ms=target_ms, trials=60, seed=seed).candidates
     best = max(found, key=lambda candidate: candidate.proxy_accuracy or 0.0)
     assert best.predicted.ms >= USED * target_ms

@@ -135,6 +135,11 @@ class RunInfo:
         return "predicted" if self.device is None else self.device.word
 
     @property
+    def trains(self) -> bool:
+        """Whether candidates are trained, or scored by a caller's function; else an accuracy model decides alone."""
+        return not self.options.estimates_only
+
+    @property
     def limit_ms(self) -> float | None:
         """The slowest prediction that is trained; None without a target."""
         return self.options.target_ms if self.admitted_ms is None else self.admitted_ms

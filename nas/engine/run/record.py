@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas.accuracy.record import Accuracy, AccuracyModel
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
@@ -20,6 +21,8 @@ State = Literal["COMPLETE", "FAILED", "TOO_SLOW"]
 
 COLUMNS = (
     "key",
+    "accuracy",
+    "accuracy_sd",
     "proxy_accuracy",
     "latency_ms",
     "measured_ms",
@@ -52,6 +55,7 @@ class Candidate:
         seconds: what its evaluation took.
         reason: of a failure.
         measured: latency on the quiet device after the search.
+        estimate: accuracy by the run's model, which is the score; None where `proxy_accuracy` itself is.
     """
 
     arch: Arch
@@ -67,6 +71,13 @@ class Candidate:
     seconds: float = 0.0
     reason: str | None = None
     measured: Latency | None = None
+    estimate: Accuracy | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What networks are compared by, higher is better: the estimated accuracy, else the observed score; None if the
+        network was not scored."""
+        return self.proxy_accuracy if self.estimate is None else self.estimate.mean
 
     @property
     def key(self) -> str:
@@ -86,6 +97,7 @@ class Candidate:
         """One line of ``trials.csv``; `latency_ms` is the predicted one there."""
         values = {name: getattr(self, name, None) for name in COLUMNS}
         values |= {"latency_ms": self.predicted.ms, "measured_ms": self.measured.ms if self.measured else None}
+        values |= {"accuracy": self.score, "accuracy_sd": None if self.estimate is None else self.estimate.sd}
         return values | dict(self.genes)
 
 
@@ -102,11 +114,13 @@ class Record:
         info: what ``run.json`` holds: options, space, device, versions, times.
         candidates: in the order in which they finished; without references.
         references: the fixed networks, scored and measured in the same way.
+        model: what the accuracies are estimated by; None where the observed scores themselves decide.
     """
 
     info: RunInfo
     candidates: Sequence[Candidate]
     references: Sequence[Candidate] = ()
+    model: AccuracyModel | None = None
 
     @property
     def space(self) -> Space:
@@ -125,10 +139,10 @@ class Record:
     @property
     def front(self) -> list[Candidate]:
         """The scored candidates within the target that no other dominates, fastest first."""
-        scored = [c for c in self.candidates if c.proxy_accuracy is not None and self.meets(c)]
+        scored = [c for c in self.candidates if c.score is not None and self.meets(c)]
         if self.info.measured_only:
             scored = [c for c in scored if c.measured is not None]
-        mask = front_mask([c.proxy_accuracy or 0.0 for c in scored], [c.latency_ms for c in scored])
+        mask = front_mask([c.score or 0.0 for c in scored], [c.latency_ms for c in scored])
         return sorted((c for c, on in zip(scored, mask, strict=True) if on), key=lambda c: c.latency_ms)
 
     @property
@@ -151,7 +165,7 @@ class Record:
         a score that is no accuracy, or without candidates."""
         limit = self.target_ms or max((c.latency_ms for c in self.candidates), default=0.0)
         front = self.front
-        return hypervolume([c.proxy_accuracy or 0.0 for c in front], [c.latency_ms for c in front], limit)
+        return hypervolume([c.score or 0.0 for c in front], [c.latency_ms for c in front], limit)
 
     @property
     def missed(self) -> list[Candidate]:
@@ -163,7 +177,7 @@ class Record:
             for c in self.candidates
             if limit and c.measured and c.predicted.ms <= limit and not c.measured.meets(limit)
         ]
-        scored = [(c.proxy_accuracy, c) for c in late if c.proxy_accuracy is not None]
+        scored = [(c.score, c) for c in late if c.score is not None]
         return [c for _, c in sorted(scored, key=lambda pair: -pair[0])]
 
     @property
@@ -180,4 +194,5 @@ class Record:
         import pandas as pd
 
         genes = [gene.name for gene in self.space.genes]
-        return pd.DataFrame([c.row() for c in candidates], columns=[*COLUMNS, *genes])
+        frame = pd.DataFrame([c.row() for c in candidates], columns=[*COLUMNS, *genes])
+        return frame if self.info.trains else frame.assign(proxy_accuracy=None)

@@ -6,6 +6,7 @@
 ``references.json``     the fixed networks; replaced atomically
 ``measured.json``       latencies measured after the search, by architecture key; replaced atomically
 ``latency_table.json``  the latency table that the run predicts with
+``accuracy_model.json`` the accuracy model that the run estimates with, if it was read from a file
 ``nas.lock``            locked (flock) by the one process that works on the run; holds its process id
 ======================  ===================================================================================
 """
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from nas.arch.space import Space
+from nas.engine.judge import MODEL, judge_of
 from nas.engine.run import journal
 from nas.engine.run.info import SCHEMA, RunInfo, now
 from nas.engine.run.lock import NAME as LOCK
@@ -34,7 +36,7 @@ from nas.system.files import write_atomic
 MAX_JSON_BYTES = 64 << 20
 TABLE = "latency_table.json"
 _FILE_SCHEMA = 1  # of references.json and measured.json
-_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE)
+_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE, MODEL)
 
 
 class Store:
@@ -216,7 +218,12 @@ class Store:
 
     def record(self) -> Record:
         """The run as a report reads it, with latencies measured after the search."""
-        return Record(self.info, *self.load())
+        candidates, references = self.load()
+        judge = judge_of(self.info, self.folder)
+        if judge is None:
+            return Record(self.info, candidates, references)
+        judge.learn([*references, *candidates])
+        return Record(self.info, judge.estimated(candidates), judge.estimated(references), judge.model)
 
     @property
     def scored(self) -> bool:

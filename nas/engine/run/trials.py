@@ -35,6 +35,12 @@ def values_of(candidate: Candidate) -> list[float] | None:
     return [candidate.proxy_accuracy, candidate.predicted.ms]
 
 
+def scores_of(candidate: Candidate) -> list[float] | None:
+    """`values_of` with the estimated accuracy in place of the observed one: what a sampler learns from."""
+    values = values_of(candidate)
+    return values if values is None or candidate.score is None else [candidate.score, values[1]]
+
+
 def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = None) -> float:
     """Milliseconds above what is admitted; positive is infeasible. A candidate that missed the target when measured is
     infeasible by that much, whatever its prediction."""

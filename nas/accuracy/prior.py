@@ -28,7 +28,7 @@ MAX_BYTES = 8 << 20
 MAX_SOURCES = 64
 BUNDLED = "imagenet"
 OUTSIDE_SD = 0.35  # of an effect that no source could show, on the scale of the logit: a third of the odds of an error
-ROUNDING = 1e-4  # bounds of a file have six digits: features this little beyond them are inside
+ROUNDING = 1e-4  # bounds of a file have six digits: differences this small are none
 
 Floats = NDArray[np.float64]
 
@@ -124,7 +124,7 @@ class PriorModel:
     def __call__(self, arch: Arch) -> Accuracy:
         means, sds = self.many([arch])
         outside = self.outside(arch)
-        evidence = f"the {self.name} model, fitted on {self.networks:,} trained networks"
+        evidence = self.evidence
         if outside:
             evidence += f"; outside its data: {listed(outside)}"
         return Accuracy(float(means[0]), float(sds[0]), self.task, evidence)
@@ -137,6 +137,11 @@ class PriorModel:
         variance = float(difference @ self.covariance[1:, 1:] @ difference) + 2 * self.noise_sd**2
         variance += float(np.sum(self._outside(values) ** 2))
         return chance_above(float(difference @ self.weights), math.sqrt(variance))
+
+    @property
+    def evidence(self) -> str:
+        """What its estimates rest on, one line."""
+        return f"the {self.name} model, fitted on {self.networks:,} trained networks"
 
     @property
     def networks(self) -> int:
@@ -161,7 +166,7 @@ class PriorModel:
 
     def _beyond(self, values: Floats) -> Floats:
         """How far each feature is outside its range in the data, as a share of that range (or of 1)."""
-        width = np.where(self.high > self.low, self.high - self.low, 1.0)
+        width = np.where(self.high - self.low > ROUNDING, self.high - self.low, 1.0)
         far: Floats = np.maximum(np.maximum(self.low - values, values - self.high), 0.0) / width
         return np.where(far < ROUNDING, 0.0, far)
 

@@ -73,10 +73,19 @@ class AccuracyModel(Protocol):
         """What its accuracies are of."""
         ...
 
+    @property
+    def evidence(self) -> str:
+        """What its estimates rest on, one line."""
+        ...
+
     def __call__(self, arch: Arch) -> Accuracy:
         """The estimate for one network."""
         ...
 
     def many(self, archs: Sequence[Arch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Means and standard deviations, each of shape ``(len(archs),)``."""
+        ...
+
+    def better(self, one: Arch, other: Arch) -> float:
+        """The probability that `one` is more accurate than `other` if both are trained by the same recipe."""
         ...

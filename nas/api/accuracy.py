@@ -16,8 +16,8 @@ from nas.arch.cost import cost_of
 from nas.engine.progress import Silent, Watcher
 from nas.engine.run.resolve import is_run, resolve
 from nas.references.external import is_library
-from nas.references.published import published
-from nas.references.table import reference, split_name
+from nas.references.published import published_top1
+from nas.references.table import split_name
 from nas.system.errors import InputError, known
 
 KNOWN = (BUNDLED, "file:PATH")
@@ -127,21 +127,17 @@ def predict(names: Sequence[str], model: AccuracyModel) -> list[Prediction]:
         assert isinstance(arch, Arch)
         cost = cost_of(arch)
         outside = tuple(model.outside(arch)) if isinstance(model, PriorModel) else ()
-        figures = published_top1(name, arch) if model.task == IMAGENET else {}
+        figures = _published(name, arch) if model.task == IMAGENET else {}
         predictions.append(Prediction(name, model(arch), figures, outside, cost.params, cost.macs))
     return predictions
 
 
-def published_top1(name: str, arch: Arch) -> dict[str, float]:
+def _published(name: str, arch: Arch) -> dict[str, float]:
     """Published top-1 of the reference of this name at the width and resolution of `arch`, in percent by publisher."""
     plain = split_name(name)[0]
     if Path(plain).suffix == ".json" or is_run(plain):
         return {}
-    figures: dict[str, float] = {}
-    for entry in published(plain):
-        if entry.top1 and reference(plain, entry.width, entry.resolution) == arch:
-            figures = entry.top1 | figures  # the first source of a publisher counts
-    return dict(sorted(figures.items(), key=lambda figure: figure[0] != "paper"))
+    return published_top1(plain, arch)
 
 
 def _check_place(path: Path) -> None:

@@ -53,7 +53,7 @@ class Session:
 
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
-        from nas.engine.judge import judge_of
+        from nas.engine.judge import WITHOUT_DATA, judge_of, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
         from nas.engine.samplers import make_sampler
@@ -62,6 +62,8 @@ class Session:
 
         self._check_early()
         options = self.options
+        if trains_for_nothing(options):
+            self.watch.say(WITHOUT_DATA)
         stored = len(self.store.load()[0]) if self.store else 0
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(options.sampler, options.seed, parallel, stored)
@@ -102,7 +104,8 @@ class Session:
         return replace(record, info=self.info)
 
     def _see(self, progress: SearchProgress) -> None:
-        self.watch.search(replace(progress, latency_word=self.info.latency_word))
+        info = self.info
+        self.watch.search(replace(progress, latency_word=info.latency_word, scored_word=info.scored_word))
 
     def _keep(self, **changes: Any) -> None:
         self.info = replace(self.info, **changes)

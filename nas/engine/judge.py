@@ -21,6 +21,12 @@ from nas.engine.run.record import Candidate
 MODEL = "accuracy_model.json"
 """File of a run folder with the accuracy model that the run estimates with, if it was read from a file."""
 
+WITHOUT_DATA = (
+    "the bundled ImageNet model decides, for photographs like ImageNet's; trainings on generated images count for "
+    "nothing (measured: docs/accuracy.md); --data makes trainings count"
+)
+"""What a search says if it trains, and the trainings are no evidence."""
+
 Scores = Callable[[Sequence[Arch]], NDArray[np.float64]]
 """Networks to numbers, higher is better."""
 
@@ -51,6 +57,11 @@ def trains_count(options: SearchOptions) -> bool:
     """Whether trainings are evidence: on generated images, which are no photographs, they count only if nothing else
     does."""
     return options.accuracy == "train" or (options.accuracy == "auto" and options.data is not None)
+
+
+def trains_for_nothing(options: SearchOptions) -> bool:
+    """Whether candidates are trained on generated images although a bundled model decides."""
+    return options.evaluate is None and not options.estimates_only and not trains_count(options)
 
 
 class Judge:
@@ -92,10 +103,9 @@ class Judge:
         scored = [one for one in candidates if one.state == "COMPLETE"]
         if model is None or not scored:
             return list(candidates)
-        evidence = model.evidence if isinstance(model, Posterior) else model(scored[0].arch).evidence
         means, sds = model.many([one.arch for one in scored])
         found = {
-            one.key: Accuracy(float(mean), float(sd), model.task, evidence)
+            one.key: Accuracy(float(mean), float(sd), model.task, model.evidence)
             for one, mean, sd in zip(scored, means, sds, strict=True)
         }
         return [replace(one, estimate=found.get(one.key)) if one.state == "COMPLETE" else one for one in candidates]

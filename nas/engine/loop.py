@@ -280,7 +280,7 @@ class _Search:
             if self._store:
                 self._store.append_reference(candidate, self._elapsed())
             self._learn(candidate)
-            self._report(candidate)
+            self._report(self.estimated([candidate])[0])
         self._check_causes(candidate)
 
     def _check_causes(self, candidate: Candidate) -> None:

@@ -27,6 +27,7 @@ class SearchProgress:
         hypervolume: as `nas.engine.run.record.Record.hypervolume`.
         phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.
         latency_word: what latencies that were not measured are called: ``predicted`` or ``modelled``.
+        scored_word: as `nas.engine.run.info.RunInfo.scored_word`.
     """
 
     evaluated: int
@@ -41,6 +42,7 @@ class SearchProgress:
     hypervolume: float | None
     phase: str
     latency_word: str = "predicted"
+    scored_word: str = "trained"
 
 
 class RunningStats:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nas.arch.arch import MAX_RESOLUTION
+from nas.arch.arch import MAX_RESOLUTION, Arch
 from nas.arch.space_yaml import REFERENCES, read_text, space_path, spaces_root
 from nas.arch.yaml_nodes import Node, Reader, compose
+from nas.references.table import reference
 
 UNKNOWN = "cause unknown"  # the words for a difference that nobody can explain
 TOLERANCE = 0.005  # a larger relative difference between a published and a counted figure needs an explanation
@@ -153,6 +154,20 @@ def published(name: str) -> tuple[Published, ...]:
     reader = _PublishedReader(str(path))
     section = reader.sections(read_text(path, [])).get("published")
     return () if section is None else reader.entries(section)
+
+
+def published_top1(name: str, arch: Arch) -> dict[str, float]:
+    """Published ImageNet top-1 of the reference `name` at the width and resolution of `arch`, in percent by publisher:
+    the paper first.
+
+    Raises:
+        InputError: as `published`.
+    """
+    figures: dict[str, float] = {}
+    for entry in published(name):
+        if entry.top1 and reference(name, entry.width, entry.resolution) == arch:
+            figures = entry.top1 | figures  # the first source of a publisher counts
+    return dict(sorted(figures.items(), key=lambda figure: figure[0] != "paper"))
 
 
 def published_libraries() -> list[str]:

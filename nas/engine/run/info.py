@@ -140,6 +140,14 @@ class RunInfo:
         return not self.options.estimates_only
 
     @property
+    def scored_word(self) -> str:
+        """How a candidate gets its score: ``trained``, ``estimated`` without a training, or ``scored`` by a caller's
+        function."""
+        if self.options.evaluate is not None or "evaluate" in self.custom:
+            return "scored"
+        return "trained" if self.trains else "estimated"
+
+    @property
     def limit_ms(self) -> float | None:
         """The slowest prediction that is trained; None without a target."""
         return self.options.target_ms if self.admitted_ms is None else self.admitted_ms

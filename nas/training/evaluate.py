@@ -16,7 +16,8 @@ from nas.system.validate import is_number, is_whole
 if TYPE_CHECKING:
     from nas.data.dataset import ImageData
     from nas.training.accelerator import Kind
-    from nas.training.proxy import ProxyConfig
+    from nas.training.config import ProxyConfig
+    from nas.training.shared import SharedWeights
 
 State = Literal["COMPLETE", "FAILED"]
 STATES: tuple[State, ...] = ("COMPLETE", "FAILED")
@@ -144,7 +145,7 @@ def _evaluation(
 
 @dataclass(frozen=True)
 class ProxyEvaluator:
-    """Trains a candidate briefly, as `nas.training.proxy` does.
+    """Scores a candidate after a short training, or by shared weights, as `nas.training.proxy` does.
 
     Args:
         data: images to train on.
@@ -152,6 +153,7 @@ class ProxyEvaluator:
         threads: PyTorch threads in the worker; None leaves PyTorch's own number.
         num_classes: size of the classifier that params and MACs are counted with.
         accelerator: kind of device to train on; the first one that the worker sees is used.
+        shared: trained weights that candidates take; None trains each from scratch. They pickle by value.
     """
 
     data: ImageData
@@ -159,6 +161,7 @@ class ProxyEvaluator:
     threads: int | None = None
     num_classes: int = 1000
     accelerator: Kind = "cpu"
+    shared: SharedWeights | None = None
 
     def __call__(self, arch: Arch, seed: int) -> Evaluation:
         return guarded(self._train, arch, seed, self.num_classes)
@@ -174,7 +177,7 @@ class ProxyEvaluator:
             torch.set_num_threads(self.threads)
         accelerator = Accelerator.here(choose(self.accelerator))
         try:
-            score = train_proxy(arch, self.data, self.config, seed, accelerator)
+            score = train_proxy(arch, self.data, self.config, seed, accelerator, self.shared)
             return _evaluation(arch, self.num_classes, time.monotonic() - begun, score.accuracy, score.loss)
         except RuntimeError as error:
             if not accelerator.ran_out(error):

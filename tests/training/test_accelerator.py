@@ -181,7 +181,7 @@ def test_reading_losses_late_changes_no_score() -> None:
 def test_bfloat16_trains_and_scores_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps compute in bfloat16, weights and scores in float32, and the result is near that of float32."""
     seen = []
-    score = proxy._score
+    score = proxy.score
 
     def spied(network: torch.nn.Module, *others: Any) -> Any:
         hook = network.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
@@ -190,7 +190,7 @@ def test_bfloat16_trains_and_scores_in_float32(monkeypatch: pytest.MonkeyPatch) 
         seen.extend(p.dtype for p in network.parameters())
         return result
 
-    monkeypatch.setattr(proxy, "_score", spied)
+    monkeypatch.setattr(proxy, "score", spied)
     config = replace(QUICK, steps=60)
     mixed = train_proxy(ARCH, stripes(), config, 0, Accelerator(bf16=True))
     exact = train_proxy(ARCH, stripes(), config, 0)

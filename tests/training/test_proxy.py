@@ -16,7 +16,7 @@ from nas.data.augment import shifted_and_flipped, to_input
 from nas.data.dataset import ImageData
 from nas.network.build import build
 from nas.system.errors import InputError
-from nas.training import proxy as training
+from nas.training import loop
 from nas.training.proxy import DivergedError, ProxyConfig, train_proxy
 from nas.training.small_maps import adapt
 
@@ -108,7 +108,7 @@ def test_residual_branches_start_at_zero(op: str, norm: str) -> None:
     """Before training, a block with a shortcut passes its input on (a ShuffleNetV1 unit through its activation), and
     its branch can still learn: the last layer has a gradient."""
     network = adapt(build(replace(made_of(op, norm), stochastic_depth=0.0), 2))
-    training._zero_init_residual(network)
+    loop.zero_init_residual(network)
     block = network.get_submodule("features.2")
     residual = bool(getattr(block, "residual", False))
     assert residual == (op in ("mbconv", "fused_mbconv", "uib", "shuffle_v1"))
@@ -125,7 +125,7 @@ def test_a_block_that_ends_in_an_activation_is_not_silenced() -> None:
     """A fused block without expansion: no gradient would pass through a ReLU at zero."""
     arch = Arch((Block("conv", 8, 3, act="relu"), Block("fused_mbconv", 8, 3, act="relu"), Block("pool")), 32)
     network = build(arch, 2)
-    training._zero_init_residual(network)
+    loop.zero_init_residual(network)
     x = torch.rand(2, 8, 8, 8)
     assert not torch.equal(network.get_submodule("features.1")(x), x)
 
@@ -165,9 +165,9 @@ def test_weights_step_is_adamw() -> None:
     ours, theirs = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
     theirs.load_state_dict(ours.state_dict())
     config = ProxyConfig(weight_decay=0.1, clip=1e9)
-    weights = training._Weights(ours)
+    weights = loop.Weights(ours)
     groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, lr=0.01, betas=(training._BETA1, training._BETA2))
+    adamw = torch.optim.AdamW(groups, lr=0.01, betas=(loop.BETA1, loop.BETA2))
     for _ in range(5):
         x = torch.randn(4, 5)
         ours(x).square().sum().backward()
@@ -182,7 +182,7 @@ def test_weights_step_is_adamw() -> None:
 def test_average_of_weights_is_their_mean() -> None:
     """Tail averaging is the plain mean of what was kept."""
     linear = torch.nn.Linear(2, 1)
-    weights = training._Weights(linear)
+    weights = loop.Weights(linear)
     values = []
     for at in range(4):
         weights.value.fill_(float(at))
@@ -194,7 +194,7 @@ def test_average_of_weights_is_their_mean() -> None:
 
 def test_batches_see_every_image_once_before_any_twice() -> None:
     """Epoch by epoch, across batch borders."""
-    batches = list(training._batches(10, 4, 5, np.random.default_rng(0)))
+    batches = list(loop.batches(10, 4, 5, np.random.default_rng(0)))
     seen = np.concatenate(batches)
     assert sorted(seen[:10]) == list(range(10)) == sorted(seen[10:])
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nas.engine.run.record import Candidate
 from nas.latency.record import Latency
 
 NONE = "–"
@@ -21,28 +22,47 @@ class Score:
     """Name and format of the score of a run.
 
     Args:
-        percent: whether it is a proxy accuracy 0..1, shown in percent; otherwise it is any real number from the
-            caller's own function.
+        percent: whether it is an accuracy 0..1, shown in percent; otherwise it is any real number from the caller's own
+            function.
+        task: what an estimated accuracy is of; empty if scores are observed.
+        proxy: whether it is the accuracy after the short training of a search.
     """
 
     percent: bool
+    task: str = ""
+    proxy: bool = True
 
     @property
     def name(self) -> str:
-        return "proxy accuracy" if self.percent else "score"
+        if not self.percent:
+            return "score"
+        return f"{'estimated ' if self.task else ''}{'proxy ' if self.proxy else ''}accuracy"
+
+    @property
+    def title(self) -> str:
+        """The name, with what an estimate is of, as a heading."""
+        return self.name.capitalize() + (f" ({self.task})" if self.task else "")
 
     def shown(self, value: float) -> float:
         """`value` as the axis of a plot shows it."""
         return 100 * value if self.percent else value
 
-    def text(self, value: float | None) -> str:
+    def text(self, value: float | None, sd: float | None = None) -> str:
         if value is None:
             return NONE
-        return f"{100 * value:.1f} %" if self.percent else f"{value:.4g}".replace("-", "−")
+        if not self.percent:
+            return f"{value:.4g}".replace("-", "−")
+        spread = "" if sd is None else f" ± {100 * sd:.1f}"
+        return f"{100 * value:.1f}{spread} %".replace("-", "−")
 
-    def with_name(self, value: float | None) -> str:
-        """The value and the name of the score, for a heading."""
-        return f"{self.text(value)} {self.name}" if self.percent else f"{self.name.capitalize()} {self.text(value)}"
+    def of(self, candidate: Candidate) -> str:
+        """The score of a network, an estimate with its standard deviation."""
+        return self.text(candidate.score, None if candidate.estimate is None else candidate.estimate.sd)
+
+    def with_name(self, candidate: Candidate) -> str:
+        """The score of a network and its name, for a heading."""
+        text = self.of(candidate)
+        return f"{text} {self.name}" if self.percent else f"{self.name.capitalize()} {text}"
 
     def difference(self, value: float) -> str:
         return signed(f"{100 * value:+.1f} points" if self.percent else f"{value:+.3g}")
@@ -109,6 +129,17 @@ def megabytes(value: float) -> str:
 def percent(value: float | None, digits: int = 0) -> str:
     """A share 0..1 in percent."""
     return NONE if value is None else f"{100 * value:.{digits}f} %"
+
+
+def chance(value: float | None) -> str:
+    """A probability; never certain.
+
+    >>> chance(0.934), chance(0.999), chance(0.001)
+    ('0.93', '> 0.99', '< 0.01')
+    """
+    if value is None:
+        return NONE
+    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
 
 
 def relative(value: float | None) -> str:

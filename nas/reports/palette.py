@@ -13,6 +13,7 @@ CANDIDATE = "#9aa5b1"
 FRONT = "#0072b2"
 REFERENCE = "#c4500a"  # vermillion, darkened so that text is legible on white
 INFEASIBLE = "#f3eae4"
+ERROR_OPACITY = 0.3  # of error bars, in the colour of their marks
 
 # Light to dark, so that the order survives a grey printer.
 ACTS: Mapping[str, str] = {

@@ -150,7 +150,7 @@ def diagram_sheet(record: Record, entries: Sequence[Entry]) -> DiagramSheet:
     for entry in entries:
         c = entry.candidate
         latency = f"{ms(c.latency_ms)} ms {entry.source}"
-        figures = f"{score.name} {score.text(c.proxy_accuracy)}, {latency}, {c.arch.resolution} px"
+        figures = f"{score.name} {score.of(c)}, {latency}, {c.arch.resolution} px"
         diagrams.append(Diagram(entry.name, entry.kind, c.key, figures, cells(c.arch)))
     slots: dict[str, int] = {}
     for diagram in diagrams:

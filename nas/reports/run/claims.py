@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from nas.accuracy.posterior import Posterior
+from nas.accuracy.prior import PriorModel
+from nas.accuracy.words import listed
 from nas.data.dataset import class_counts
+from nas.engine.judge import WITHOUT_DATA
 from nas.engine.run.record import Candidate, Record
 from nas.reports.formatting import and_list, counted, date_time, is_or_are, large_number, ms, percent, target
+from nas.reports.names import reference_name
 from nas.reports.run.headline import noise_of
 from nas.reports.run.similarity import NearestReference
 from nas.reports.run.tables import Counts, Entry, distinct_conditions, number, score_of
+from nas.system.errors import InputError
 from nas.system.units import clock
+
+SURE = 0.9  # chances below are named
 
 
 def similarity_sentences(near: NearestReference | None) -> list[str]:
@@ -50,8 +58,10 @@ def findings(record: Record, entries: Sequence[Entry]) -> list[str]:
             f"{percent(sum(errors) / len(errors), 1)} on average and {percent(max(errors), 1)} at worst."
         )
     claims += [*_table_error(record), *_safety_margin(record), *_correction(record)]
-    if any(e.kind == "reference" and e.candidate.proxy_accuracy is not None for e in entries):
-        recipe = "trained by the same recipe on the same data" if score_of(record).percent else "scored in the same way"
+    if any(e.kind == "reference" and e.candidate.score is not None for e in entries):
+        score = score_of(record)
+        recipe = "trained by the same recipe on the same data" if score.percent else "scored in the same way"
+        recipe = "estimated by the same model" if score.task and not score.proxy else recipe
         claims.append(f"The references were {recipe} and timed in the same way, so they are comparable.")
     return [*claims, *_feasible(record)]
 
@@ -83,8 +93,8 @@ def _safety_margin(record: Record) -> list[str]:
     given = margin.source == "given"
     why = "set by the user" if given else "wide enough for about 9 in 10 networks if the model errs as it did in tests"
     return [
-        f"A candidate was trained only if its {record.info.latency_word} latency was at most {ms(limit)} ms: a safety "
-        f"margin of {guard}, {why}."
+        f"A candidate was {record.info.scored_word} only if its {record.info.latency_word} latency was at most "
+        f"{ms(limit)} ms: a safety margin of {guard}, {why}."
     ]
 
 
@@ -123,7 +133,8 @@ def _share(share: float) -> str:
 
 def limitations(record: Record, entries: Sequence[Entry], counts: Counts) -> list[str]:
     """What the run cannot show."""
-    claims = [*_data(record), *_proxy(record), *_sampling(record), *_seed(record), *_coverage(record, counts)]
+    claims = [*_data(record), *_proxy(record), *_sampling(record), *_steps(record), *_outside(record)]
+    claims += [*_size_alone(record), *_seed(record), *_coverage(record, counts)]
     where = and_list(distinct_conditions(e.candidate.latency for e in entries))
     if where:
         claims.append(
@@ -154,6 +165,8 @@ def _first_of(texts: Sequence[str], most: int = 6) -> str:
 
 def _data(record: Record) -> list[str]:
     data = record.info.data
+    if data is None and score_of(record).task:
+        return ["No network was trained: the accuracies are what the model expects; on other images they may differ."]
     if data is None:
         return ["The score comes from the caller's own function; this report cannot say how reliable it is."]
     facts = [
@@ -162,30 +175,40 @@ def _data(record: Record) -> list[str]:
         counted(data.val, "held-out image", "held-out images"),
     ]
     text = f"Data: {data.name} ({and_list(facts)})."
+    if _for_nothing(record):
+        return [f"{WITHOUT_DATA[0].upper()}{WITHOUT_DATA[1:]}."]
     if data.generated:
         text += " The images are generated, not photographs. Before you decide, search on images of your task."
     return [text, *(f"Data: {note}." for note in data.notes)]
 
 
+def _for_nothing(record: Record) -> bool:
+    """Whether candidates were trained although that is no evidence."""
+    return record.model is not None and record.info.proxy is not None and not score_of(record).proxy
+
+
 def _proxy(record: Record) -> list[str]:
     proxy = record.info.proxy
-    if proxy is None:
+    if proxy is None or _for_nothing(record):
         return []
     width, side, full = (number(proxy.get(name)) for name in ("width", "resolution", "full_resolution"))
     steps, batch = number(proxy.get("steps")), number(proxy.get("batch"))
     reduced = [f"{width:g} of the channels"] if width is not None else []
     if side is not None:
         reduced.append(f"{side:.0f} px input" + (f" for a network of {full:.0f} px" if full is not None else ""))
-    how = f" of {steps:,.0f} steps" if steps is not None else ""
-    how += f" of {batch:.0f} images" if steps is not None and batch is not None else ""
+    shared, tune = number(proxy.get("shared_steps")), number(proxy.get("tune"))
+    of_images = f" of {batch:.0f} images" if batch is not None else ""
+    if shared:
+        how = f"weights that the networks of the space share, trained for {shared:,.0f} steps{of_images}"
+        how += f" and {tune:,.0f} more for each network," if tune else ""
+    else:
+        how = "a short training" + (f" of {steps:,.0f} steps{of_images}" if steps is not None else "")
     how += f" at reduced width and resolution ({and_list(reduced)})" if reduced else ""
     return [
-        f"Proxy accuracy comes from a short training{how}. Full training reaches other accuracies and may rank the "
-        "networks differently. Published accuracies of the references are not comparable with it.",
-        # Measured by benchmarks/proxy_rank.py at 160 steps; docs/proxy.md has the table.
-        "Proxy accuracy ranks networks only roughly. After 160 steps on CIFAR-10 images, Kendall's tau with published "
-        "accuracies was 0.13 over 32 ImageNet networks and 0.47 over 24 CIFAR-10 networks; counting MACs gives 0.61 "
-        "and 0.70. Shorter training favours smaller networks.",
+        f"Proxy accuracy comes from {how}. Full training reaches other accuracies and may rank the networks "
+        "differently. Published accuracies of the references are not comparable with it.",
+        "It holds for these images alone: on small images, networks of equal cost can rank against their order on "
+        "ImageNet. docs/proxy.md and docs/accuracy.md show how well it ranks networks.",
     ]
 
 
@@ -203,6 +226,56 @@ def _sampling(record: Record) -> list[str]:
     if close:
         text += f", and so {is_or_are(close)} {close} of the {counted(len(scores) - 1, 'step')} along the front"
     return [text + "."]
+
+
+def _steps(record: Record) -> list[str]:
+    """How many steps along the front the estimates cannot tell from none."""
+    model, front = record.model, record.front
+    if model is None or len(front) < 2 or not score_of(record).task:
+        return []
+    unsure = sum(model.better(slower.arch, faster.arch) < SURE for faster, slower in pairwise(front))
+    if not unsure:
+        return []
+    return [
+        f"For {unsure:,} of the {counted(len(front) - 1, 'step')} along the front, the chance that the slower network "
+        f"is more accurate is below {SURE:g}."
+    ]
+
+
+def _outside(record: Record) -> list[str]:
+    """What the best network has that the accuracy model never saw."""
+    if not isinstance(record.model, PriorModel) or record.best is None:
+        return []
+    features = record.model.outside(record.best)
+    if not features:
+        return []
+    return [
+        f"The best network is outside the data of the {record.model.name} model: {listed(features)}. Its estimate is "
+        "less certain for that, which its standard deviation includes."
+    ]
+
+
+def _size_alone(record: Record) -> list[str]:
+    """References whose choices the trainings of the space say nothing about."""
+    if not isinstance(record.model, Posterior):
+        return []
+    scored = [c for c in record.references if c.score is not None]
+    foreign = [reference_name(c.name or c.key) for c in scored if _foreign(record, c)]
+    if not foreign:
+        return []
+    alone = "their size alone" if record.info.options.accuracy == "train" else "their size and the bundled model alone"
+    return [
+        f"Not in the space: {and_list(foreign)}. Their estimates rest on {alone}, for trainings show what choices of "
+        "the space are worth; the chances of beating them are rough."
+    ]
+
+
+def _foreign(record: Record, candidate: Candidate) -> bool:
+    try:
+        record.space.encode(candidate.arch)
+    except InputError:
+        return True
+    return False
 
 
 def _seed(record: Record) -> list[str]:
@@ -225,7 +298,7 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
     facts = [
         ("Candidates", f"{counts.total:,}"),
         ("Scored", f"{counts.complete:,}"),
-        ("Too slow, never trained", f"{counts.too_slow:,}"),
+        (f"Too slow{', never trained' if info.trains else ''}", f"{counts.too_slow:,}"),
         *([("Measured over the target", _of_measured(record))] if record.measured and record.target_ms else []),
         ("Failed", f"{counts.failed:,}{_reasons(record.candidates)}"),
         ("Evaluation time, all workers", clock(counts.seconds)),
@@ -234,6 +307,8 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
         facts.append(("Search time", clock(info.spent_s)))
     facts.append(("Space", f"{record.space.name}, {large_number(record.space.size)} networks"))
     plain = options.to_dict()
+    if record.model is not None:
+        facts.append(("Accuracy", f"{plain['accuracy']}: {record.model.evidence}"))
     facts += [(name.capitalize(), str(plain[name])) for name in ("sampler", "seed", "workers")]
     if options.accelerator not in ("auto", "cpu"):
         facts.append(("Accelerator", options.accelerator))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas.accuracy.calibrate import PUBLISHED
+from nas.accuracy.prior import PriorModel
 from nas.engine.run.record import Record
 from nas.reports.formatting import Score, counted, is_or_are, target
 from nas.reports.run.block_diagram import DepthShares, DiagramSheet, depth_comparison, diagram_sheet, thinned
@@ -90,7 +92,7 @@ def report_data(record: Record) -> ReportData:
         entries=tuple(entries),
         headline=headline(record, entries, counts),
         networks=network_table(record, entries),
-        table_notes=tuple(_table_notes(entries, where)),
+        table_notes=tuple(_table_notes(record, entries, where)),
         latency_word=record.info.latency_word,
         view=view,
         plot_notes=tuple(_plot_notes(record, view, counts)),
@@ -106,8 +108,17 @@ def report_data(record: Record) -> ReportData:
     )
 
 
-def _table_notes(entries: Sequence[Entry], where: Sequence[str]) -> list[str]:
+def _table_notes(record: Record, entries: Sequence[Entry], where: Sequence[str]) -> list[str]:
     notes = [f"Latency: {'; '.join(where)}."]
+    if any(entry.chance is not None for entry in entries):
+        notes.append(
+            "Chance to beat: that the best network of the front which is not slower is more accurate, if both are "
+            "trained by the same recipe. Errors of the estimates that both share cancel."
+        )
+    if any(entry.published is not None for entry in entries):
+        notes.append("Published: ImageNet top-1 of the paper, else of a library.")
+        if isinstance(record.model, PriorModel) and any(source.name == PUBLISHED for source in record.model.sources):
+            notes.append("The model was fitted to such figures, among others.")
     if any(entry.candidate.measured is not None for entry in entries):
         notes.append("The prediction error is relative to the measured latency.")
         if any(entry.meets is not None for entry in entries):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas.reports.formatting import Score, escape_html, target
-from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
+from nas.reports.palette import CANDIDATE, ERROR_OPACITY, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
 from nas.reports.run.pareto_view import Mark, ParetoView
 from nas.reports.run.tables import SearchState
 
@@ -34,7 +34,8 @@ def pareto_figure(view: ParetoView) -> Figure:
         data += _front(view)
     for at, mark in enumerate(view.references):
         marker = {"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 11, "color": REFERENCE, "line": _rim()}
-        data.append(_marks(escape_html(mark.name), [mark], marker) | {"showlegend": False})
+        errors = _errors([mark], REFERENCE)
+        data.append(_marks(escape_html(mark.name), [mark], marker) | errors | {"showlegend": False})
     layout = _layout(escape_html(view.x_title), escape_html(view.y_title), view.x_range, view.y_range)
     layout |= {"shapes": _target(view), "annotations": _notes(view)}
     layout |= {"height": 540, "hovermode": "closest", "showlegend": True}
@@ -62,6 +63,15 @@ def _marks(name: str, marks: Sequence[Mark], marker: dict[str, Any]) -> dict[str
     }
 
 
+def _errors(marks: Sequence[Mark], colour: str) -> dict[str, Any]:
+    if not any(mark.sd is not None for mark in marks):
+        return {}
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    faded = f"rgba({red},{green},{blue},{ERROR_OPACITY})"
+    style = {"type": "data", "color": faded, "thickness": 1.2, "width": 0}
+    return {"error_y": style | {"array": [mark.sd or 0.0 for mark in marks]}}
+
+
 def _front(view: ParetoView) -> list[dict[str, Any]]:
     xs, ys = zip(*view.step_line, strict=True)
     line = {"shape": "hv", "color": FRONT, "width": 2}
@@ -70,7 +80,7 @@ def _front(view: ParetoView) -> list[dict[str, Any]]:
     solid = {"symbol": "circle", "size": 11, "color": FRONT, "line": _rim()}
     return [
         steps | {"hoverinfo": "skip", "name": "front"},
-        _marks(view.label("front"), view.front, solid),
+        _marks(view.label("front"), view.front, solid) | _errors(view.front, FRONT),
         _marks("best", view.front[-1:], best),
     ]
 

@@ -23,7 +23,7 @@ def markdown_page(data: ReportData, pareto_image: str = "pareto.png", diagrams_i
     if best is not None:
         parts += [f"`{best.arch}`", escape_markdown(rows_in_words([best.arch]))]
         parts.append(f"Saved as [arch/{best.key}.json](arch/{best.key}.json).")
-    parts += [f"## {score.name.capitalize()} against latency", f"![Pareto plot]({pareto_image})"]
+    parts += [f"## {escape_markdown(score.title)} against latency", f"![Pareto plot]({pareto_image})"]
     parts.append(escape_markdown(" ".join(data.plot_notes)))
     if data.networks.rows:
         parts += ["## Front and references", _table(data.networks), escape_markdown(" ".join(data.table_notes))]

@@ -69,7 +69,7 @@ def _pareto(data: ReportData, png: bytes) -> str:
     image = f'<noscript><img alt="Pareto plot" src="data:image/png;base64,{base64.b64encode(png).decode()}"></noscript>'
     hint = "Hover or tap for details; click a network on the front or a reference to see its blocks."
     notes = [hint, *data.plot_notes, rows_in_words(entry.candidate.arch for entry in data.entries)]
-    title = f"{data.score.name.capitalize()} against latency"
+    title = f"{data.score.title} against latency"
     return section(title, _figure("pareto", pareto_figure(data.view), image), _paragraphs([" ".join(notes)], "note"))
 
 

@@ -30,7 +30,7 @@ _LABELS = {
     "candidates": "candidates",
     "front": "front",
     "missed": "measured over the target",
-    "too_slow": "too slow, never trained",
+    "too_slow": "too slow",
 }
 
 # Positions of a label beside its mark: signs of the offset in x and y, in order of preference.
@@ -60,6 +60,7 @@ class Mark:
         name: name of a reference; key of any other network.
         key: key of the network.
         hover: lines of plain text.
+        sd: standard deviation of `y`, in its unit; None unless it is an estimate.
         position: signs of the offset of a reference's label, x to the right and y upwards.
     """
 
@@ -68,6 +69,7 @@ class Mark:
     name: str
     key: str
     hover: tuple[str, ...]
+    sd: float | None = None
     position: tuple[int, int] = (1, 0)
 
 
@@ -87,6 +89,7 @@ class ParetoView:
         x_title: title of the latency axis, with the device.
         y_title: name and unit of the score.
         notes: what the plot leaves out.
+        trained: whether networks were trained, or scored by a caller's function; an accuracy model decides otherwise.
     """
 
     candidates: tuple[Mark, ...]
@@ -100,10 +103,12 @@ class ParetoView:
     x_title: str
     y_title: str
     notes: tuple[str, ...]
+    trained: bool = True
 
     def label(self, part: Literal["candidates", "front", "missed", "too_slow"]) -> str:
         """Legend entry of a part, with its number of networks."""
-        return f"{_LABELS[part]} ({len(getattr(self, part)):,})"
+        never = ", never trained" if part == "too_slow" and self.trained else ""
+        return f"{_LABELS[part]}{never} ({len(getattr(self, part)):,})"
 
     @property
     def opacity(self) -> float:
@@ -135,13 +140,14 @@ def rows_in_short(arch: Arch) -> list[str]:
     return lines
 
 
-def _hover(c: Candidate, name: str, score: Score, word: str) -> tuple[str, ...]:
-    scored = c.proxy_accuracy is not None
-    first = f"{score.name} {score.text(c.proxy_accuracy)}" if scored else f"{word} too slow: never trained"
+def _hover(c: Candidate, name: str, score: Score, word: str, trained: bool) -> tuple[str, ...]:
+    scored = c.score is not None
+    first = f"{score.name} {score.of(c)}" if scored else f"{word} too slow{': never trained' if trained else ''}"
+    raw = [f"proxy accuracy {score.text(c.proxy_accuracy)}"] if trained and c.estimate is not None else []
     measured = f"{ms(c.measured.ms)} ms measured, " if c.measured else ""
     costs = f"{millions(c.params)} parameters, {millions(c.macs)} MACs, {megabytes(c.memory_bytes)} memory access"
     latency = f"{measured}{ms(c.predicted.ms)} ms {word}"
-    return (name, first, latency, costs, f"{c.arch.resolution} px input", *rows_in_short(c.arch))
+    return (name, first, *raw, latency, costs, f"{c.arch.resolution} px input", *rows_in_short(c.arch))
 
 
 def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
@@ -156,20 +162,22 @@ def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
     word = record.info.latency_word
 
     def mark(c: Candidate, name: str, foot: float = 0.0) -> Mark:
-        height = foot if c.proxy_accuracy is None else score.shown(c.proxy_accuracy)
-        return Mark(c.latency_ms, height, name, c.key, _hover(c, name, score, word))
+        height = foot if c.score is None else score.shown(c.score)
+        sd = None if c.estimate is None else score.shown(c.estimate.sd)
+        return Mark(c.latency_ms, height, name, c.key, _hover(c, name, score, word, record.info.trains), sd)
 
-    scored = [c for c in record.candidates if c.proxy_accuracy is not None]
+    scored = [c for c in record.candidates if c.score is not None]
     others = tuple(mark(c, c.key) for c in scored if c.key not in listed)
     front = tuple(mark(c, c.key) for c in record.front)
     missed = tuple(mark(e.candidate, e.name) for e in entries if e.kind == "missed")
     references = tuple(
-        mark(e.candidate, e.name) for e in entries if e.kind == "reference" and e.candidate.proxy_accuracy is not None
+        mark(e.candidate, e.name) for e in entries if e.kind == "reference" and e.candidate.score is not None
     )
     slow = [c for c in record.candidates if c.state == "TOO_SLOW"]
     shown = [*others, *front, *missed, *references]
     x_range, target_ms = _x_range([m.x for m in shown] or [c.latency_ms for c in slow], record.target_ms)
-    y_range = _y_range([m.y for m in shown], bool(slow))
+    ends = [m.y + side * (m.sd or 0.0) for m in (*front, *references) for side in (-1, 1)]
+    y_range = _y_range([*(m.y for m in shown), *ends], bool(slow))
     foot = y_range[0]
     too_slow = [mark(c, c.key, foot) for c in slow]
     inside = tuple(m for m in too_slow if m.x <= x_range[1])
@@ -177,8 +185,8 @@ def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
     references = _placed(references, [*others, *missed, *front * 4], line, target_ms, x_range, y_range)
     return ParetoView(
         others, front, missed, references, inside,
-        target_ms, x_range, y_range, _x_title(record), score.name.capitalize() + (", %" if score.percent else ""),
-        _notes(record, target_ms, x_range, len(too_slow) - len(inside)),
+        target_ms, x_range, y_range, _x_title(record), score.title + (", %" if score.percent else ""),
+        _notes(record, target_ms, x_range, len(too_slow) - len(inside)), record.info.trains,
     )  # fmt: skip
 
 
@@ -215,7 +223,9 @@ def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float]
         notes.append(f"The target of {target(record.target_ms)} is far {side} every plotted network.")
     if beyond:
         notes.append(f"{counted(beyond, 'too-slow candidate')} beyond the right edge {is_or_are(beyond)} not plotted.")
-    lost = sum(c.proxy_accuracy is None for c in record.references)
+    lost = sum(c.score is None for c in record.references)
+    if any(c.estimate is not None for c in (*record.front, *record.references)):
+        notes.append("Error bars of the front and the references are one standard deviation.")
     if lost:
         notes.append(f"{counted(lost, 'reference')} without a score {is_or_are(lost)} not plotted.")
     return tuple(notes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.reports.formatting import target
-from nas.reports.palette import CANDIDATE, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
+from nas.reports.palette import CANDIDATE, ERROR_OPACITY, FAINT, FRONT, INFEASIBLE, INK, MUTED, PAPER, REFERENCE
 from nas.reports.png import DPI, figure_png, literal
 from nas.reports.run.pareto_view import Mark, ParetoView
 
@@ -31,6 +31,8 @@ def pareto_png(view: ParetoView, title: str) -> bytes:
         _marks(axes, view.candidates, view.label("candidates"), alpha=view.opacity, **dot)
     if view.missed:
         _marks(axes, view.missed, view.label("missed"), marker="x", markersize=7, color=FRONT)
+    _errors(axes, view.front, FRONT)
+    _errors(axes, view.references, REFERENCE)
     if view.front:
         xs, ys = zip(*view.step_line, strict=True)
         axes.plot(xs, ys, drawstyle="steps-post", color=FRONT, linewidth=1.6)
@@ -47,6 +49,12 @@ def pareto_png(view: ParetoView, title: str) -> bytes:
 def _marks(axes: Axes, marks: Sequence[Mark], label: str, **style: Any) -> None:
     xs, ys = [mark.x for mark in marks], [mark.y for mark in marks]
     axes.plot(xs, ys, linestyle="none", clip_on=False, label=label, **style)
+
+
+def _errors(axes: Axes, marks: Sequence[Mark], color: str) -> None:
+    bars = [(mark.x, mark.y - mark.sd, mark.y + mark.sd) for mark in marks if mark.sd is not None]
+    if bars:
+        axes.vlines(*zip(*bars, strict=True), color=color, linewidth=1, alpha=ERROR_OPACITY, zorder=2)
 
 
 def _reference(axes: Axes, mark: Mark, shape: str) -> None:

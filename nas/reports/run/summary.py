@@ -8,9 +8,9 @@ from typing import Any
 
 from nas.engine.run.record import Candidate, Record
 from nas.reports.run.data import report_data
-from nas.reports.run.tables import Table
+from nas.reports.run.tables import Entry, Table, entries_of
 
-_TERMINAL_COLUMNS = 5  # name, score, both latencies and the prediction error; the report has the rest
+_LAST_COLUMN = "Prediction error"  # on a terminal; the report has the others
 
 
 def summary_text(record: Record, folder: Path) -> str:
@@ -19,7 +19,7 @@ def summary_text(record: Record, folder: Path) -> str:
     best = next((entry.candidate for entry in data.entries if entry.kind == "best"), None)
     lines = [data.headline.title, *data.headline.sentences]
     if data.networks.rows:
-        lines += ["", *aligned(data.networks, _TERMINAL_COLUMNS)]
+        lines += ["", *aligned(data.networks, data.networks.header.index(_LAST_COLUMN) + 1)]
     lines += ["", f"report   {folder / 'report.html'}"]
     if best is not None:
         lines.append(f"export   nas export {shlex.quote(str(folder))}")
@@ -40,18 +40,19 @@ def aligned(table: Table, columns: int) -> list[str]:
 def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
     """The outcome as values that JSON can hold."""
     front = record.front
+    references = [entry for entry in entries_of(record) if entry.kind == "reference"]
     return {
         "run": str(folder),
         "report": str(folder / "report.html"),
         "target_ms": record.target_ms,
-        "best": _facts(front[-1]) if front else None,
+        "best": _facts(record, front[-1]) if front else None,
         "missed": [candidate.key for candidate in record.missed],
         "measured": record.measured,
         "modelled": record.info.modelled,
         "safety_margin": None if record.info.margin is None else record.info.margin.to_dict(),
         "admitted_ms": record.info.admitted_ms,
-        "front": [_facts(candidate) for candidate in front],
-        "references": [_facts(candidate) for candidate in record.references],
+        "front": [_facts(record, candidate) for candidate in front],
+        "references": [_facts(record, entry.candidate) | _comparison(entry) for entry in references],
         "candidates": {
             state.lower(): sum(c.state == state for c in record.candidates)
             for state in ("COMPLETE", "FAILED", "TOO_SLOW")
@@ -62,6 +63,21 @@ def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
     }
 
 
-def _facts(candidate: Candidate) -> dict[str, Any]:
+def _facts(record: Record, candidate: Candidate) -> dict[str, Any]:
     row = {name: value for name, value in candidate.row().items() if name not in candidate.genes}
-    return {"name": candidate.name, **row, "arch": str(candidate.arch)}
+    if not record.info.trains:
+        row["proxy_accuracy"] = None
+    estimate = candidate.estimate
+    about = {"task": estimate and estimate.task, "evidence": estimate and estimate.evidence}
+    return {"name": candidate.name, **row, **about, "arch": str(candidate.arch)}
+
+
+def _comparison(reference: Entry) -> dict[str, Any]:
+    """The network of the front that a reference is compared with, the chance that it is more accurate, and the
+    published accuracy of the reference, 0 to 1."""
+    rival, published = reference.rival, reference.published
+    return {
+        "rival": rival and rival.key,
+        "chance_of_beating": reference.chance,
+        "published_top1": None if published is None else round(published / 100, 6),
+    }

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nas.accuracy.posterior import Posterior
+from nas.accuracy.sources import IMAGENET
 from nas.engine.run.pareto import front_mask, hypervolume
 from nas.engine.run.record import Candidate, Record
 from nas.latency.record import Latency
-from nas.reports.formatting import NONE, Score, conditions, measured_ms, megabytes, millions, ms, relative
+from nas.references.published import published_top1
+from nas.references.table import split_name
+from nas.reports.formatting import NONE, Score, chance, conditions, measured_ms, megabytes, millions, ms, relative
 from nas.reports.names import reference_name
+from nas.system.errors import InputError
 from nas.system.validate import is_number
 
 Kind = Literal["best", "front", "missed", "reference"]
@@ -27,6 +32,9 @@ class Entry:
         name: name of a reference; key of any other network.
         meets: whether it is within the target; None without a target.
         latency_word: word for its latency if it was not measured (`nas.engine.run.info.RunInfo.latency_word`).
+        rival: of a reference: the best network of the front that is not slower; None if there is none.
+        chance: probability that `rival` is more accurate; None without an accuracy model, or if it is the same network.
+        published: published ImageNet top-1 of a reference in percent; None if none is known, or for another task.
     """
 
     candidate: Candidate
@@ -34,6 +42,9 @@ class Entry:
     name: str
     meets: bool | None
     latency_word: str = "predicted"
+    rival: Candidate | None = None
+    chance: float | None = None
+    published: float | None = None
 
     @property
     def error(self) -> float | None:
@@ -105,8 +116,12 @@ def number(value: Any) -> float | None:
 
 
 def score_of(record: Record) -> Score:
-    """Percent for proxy accuracies 0..1; plain numbers for the scores of a caller's own function."""
-    scores = [c.proxy_accuracy for c in (*record.candidates, *record.references) if c.proxy_accuracy is not None]
+    """Percent for estimates and for proxy accuracies 0..1; plain numbers for the scores of a caller's own function."""
+    every = (*record.candidates, *record.references)
+    estimate = next((c.estimate for c in every if c.estimate is not None), None)
+    if estimate is not None:
+        return Score(True, estimate.task, isinstance(record.model, Posterior))
+    scores = [c.proxy_accuracy for c in every if c.proxy_accuracy is not None]
     return Score(record.info.proxy is not None and all(0 <= score <= 1 for score in scores))
 
 
@@ -118,10 +133,33 @@ def entries_of(record: Record) -> list[Entry]:
         for at, c in enumerate(reversed(record.front))
     ]
     missed = [Entry(c, "missed", c.key, False, word) for c in record.missed]
-    references = [
-        Entry(c, "reference", reference_name(c.name or c.key), meets_target(record, c), word) for c in record.references
-    ]
-    return [*front, *missed, *references]
+    return [*front, *missed, *(_reference(record, c, score_of(record)) for c in record.references)]
+
+
+def _reference(record: Record, c: Candidate, score: Score) -> Entry:
+    """A reference, and how it compares with the front."""
+    rival = None if c.score is None else front_at(record, c.latency_ms)
+    better = None
+    if rival is not None and rival.key != c.key and record.model is not None and c.estimate is not None:
+        better = record.model.better(rival.arch, c.arch)
+    return Entry(
+        c,
+        "reference",
+        reference_name(c.name or c.key),
+        meets_target(record, c),
+        record.info.latency_word,
+        rival=rival,
+        chance=better,
+        published=_published(c) if score.task == IMAGENET else None,
+    )
+
+
+def _published(reference: Candidate) -> float | None:
+    try:
+        figures = published_top1(split_name(reference.name or "")[0], reference.arch)
+    except InputError:  # a run of another version, or of a network in a file that is gone
+        return None
+    return next(iter(figures.values()), None)
 
 
 def meets_target(record: Record, candidate: Candidate) -> bool | None:
@@ -168,13 +206,18 @@ def network_table(record: Record, entries: Sequence[Entry]) -> Table:
     score = score_of(record)
     goal = record.target_ms is not None
     other = f"{record.info.latency_word.capitalize()}, ms"
-    header = ["Network", score.name.capitalize(), "Measured, ms", other, "Prediction error"]
+    beaten = any(entry.chance is not None for entry in entries)
+    known = any(entry.published is not None for entry in entries)
+    header = ["Network", score.name.capitalize(), *(["Published"] if known else [])]
+    header += [*(["Chance to beat"] if beaten else []), "Measured, ms", other, "Prediction error"]
     header += [*(["Target"] if goal else []), "Parameters", "MACs", "Memory access", "Input"]
     rows = []
     for entry in entries:
         c = entry.candidate
         noisy = "*" if c.measured is not None and c.measured.warning else ""
-        cells = [entry.name, score.text(c.proxy_accuracy)]
+        cells = [entry.name, score.of(c)]
+        cells += [NONE if entry.published is None else f"{entry.published:.1f} %"] if known else []
+        cells += [chance(entry.chance)] if beaten else []
         cells += [measured_ms(c.measured) + noisy if c.measured else NONE, ms(c.predicted.ms), relative(entry.error)]
         cells += [verdict(entry)] if goal else []
         cells += [millions(c.params), millions(c.macs), megabytes(c.memory_bytes), f"{c.arch.resolution} px"]
@@ -183,13 +226,14 @@ def network_table(record: Record, entries: Sequence[Entry]) -> Table:
 
 
 def search_history(record: Record) -> list[SearchState]:
-    """The best score within the target and the hypervolume of the front after each finished candidate.
+    """The best score within the target and the hypervolume of the front after each finished candidate; estimates are
+    those at the end of the run.
 
     The hypervolume is the share of the box (score 0..1, latency 0..target, or 0..slowest candidate without a target)
     that the front dominates; None if scores lie outside 0..1.
     """
     limit = record.target_ms or max((c.predicted.ms for c in record.candidates), default=0.0)
-    scores = [c.proxy_accuracy for c in record.candidates if c.proxy_accuracy is not None]
+    scores = [c.score for c in record.candidates if c.score is not None]
     bounded = all(0 <= score <= 1 for score in scores) and limit > 0
     steps: list[SearchState] = []
     best: float | None = None
@@ -197,7 +241,7 @@ def search_history(record: Record) -> list[SearchState]:
     accuracy: list[float] = []
     latency: list[float] = []
     for at, candidate in enumerate(record.candidates, start=1):
-        value, cost = candidate.proxy_accuracy, candidate.predicted.ms
+        value, cost = candidate.score, candidate.predicted.ms
         if value is not None and cost <= limit:
             best = value if best is None else max(best, value)
             accuracy, latency = [*accuracy, value], [*latency, cost]

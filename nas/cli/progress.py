@@ -55,7 +55,7 @@ class Terminal:
         latest = progress.latest
         due = self._bars is not None or progress.elapsed_s - self._last_line_s >= QUIET_EVERY_S
         if due and latest is not None and latest.state != "TOO_SLOW":
-            self._console.print(escape(line(latest, progress.latency_word)), highlight=False)
+            self._console.print(escape(line(latest, progress)), highlight=False)
             self._last_line_s = progress.elapsed_s
         if self._bars is not None:
             share_of_trials = progress.evaluated / progress.trials if progress.trials else 0.0
@@ -74,14 +74,20 @@ class Terminal:
             self._task = None
 
 
-def line(candidate: Candidate, latency_word: str = "predicted") -> str:
-    """One finished candidate on one line; `latency_word` is what a latency that was not measured is called."""
-    source = latency_word if candidate.predicted.source == "predicted" else candidate.predicted.source
-    name = candidate.name or candidate.key
-    return (
-        f"  {name:20} {score_text(candidate)}  {candidate.predicted.ms:7.2f} ms {source}  "
-        f"{candidate.macs / 1e6:6.1f} M MACs  {candidate.seconds:.1f} s"
-    )
+def line(candidate: Candidate, progress: SearchProgress) -> str:
+    """One finished candidate on one line, with what was observed beside the estimate."""
+    predicted = candidate.predicted.source == "predicted"
+    source = progress.latency_word if predicted else candidate.predicted.source
+    name, trained = candidate.name or candidate.key, progress.scored_word != "estimated"
+    observed = candidate.proxy_accuracy if trained and candidate.estimate is not None else None
+    parts = [
+        f"  {name:20} {score_text(candidate)}",
+        *([] if observed is None else [f"observed {observed:.4f}"]),
+        f"{candidate.predicted.ms:7.2f} ms {source}",
+        f"{candidate.macs / 1e6:6.1f} M MACs",
+        *([f"{candidate.seconds:.1f} s"] if trained else []),
+    ]
+    return "  ".join(parts)
 
 
 def score_text(candidate: Candidate) -> str:
@@ -89,13 +95,13 @@ def score_text(candidate: Candidate) -> str:
     if candidate.state == "FAILED":
         return f"failed: {candidate.reason}"
     if candidate.estimate is not None:
-        return f"accuracy {candidate.estimate} (estimated)"
+        return f"estimated {candidate.estimate}"
     return f"score {candidate.proxy_accuracy:.4f}"
 
 
 def status(progress: SearchProgress) -> str:
     """The text beside the bar: progress, best so far, time left."""
-    parts = [f"{progress.evaluated} trained" + (f" of {progress.trials}" if progress.trials else "")]
+    parts = [f"{progress.evaluated} {progress.scored_word}" + (f" of {progress.trials}" if progress.trials else "")]
     if progress.too_slow:
         parts.append(f"{progress.too_slow} too slow")
     if progress.failed:

@@ -142,7 +142,9 @@ class RunInfo:
     @property
     def scored_word(self) -> str:
         """How a candidate gets its score: ``trained``, ``estimated`` without a training, or ``scored`` by a caller's
-        function."""
+        function or by shared weights."""
+        if self.proxy and self.proxy.get("shared_steps") and not self.proxy.get("tune"):
+            return "scored"
         if self.options.evaluate is not None or "evaluate" in self.custom:
             return "scored"
         return "trained" if self.trains else "estimated"

@@ -199,7 +199,7 @@ def _proxy(record: Record) -> list[str]:
     shared, tune = number(proxy.get("shared_steps")), number(proxy.get("tune"))
     of_images = f" of {batch:.0f} images" if batch is not None else ""
     if shared:
-        how = f"weights that the networks of the space share, trained for {shared:,.0f} steps{of_images}"
+        how = f"weights that all networks share, trained for {shared:,.0f} steps{of_images}"
         how += f" and {tune:,.0f} more for each network," if tune else ""
     else:
         how = "a short training" + (f" of {steps:,.0f} steps{of_images}" if steps is not None else "")

@@ -34,7 +34,7 @@ def pareto_figure(view: ParetoView) -> Figure:
         data += _front(view)
     for at, mark in enumerate(view.references):
         marker = {"symbol": SYMBOLS[at % len(SYMBOLS)], "size": 11, "color": REFERENCE, "line": _rim()}
-        errors = _errors([mark], REFERENCE)
+        errors = _errors(view, [mark], REFERENCE)
         data.append(_marks(escape_html(mark.name), [mark], marker) | errors | {"showlegend": False})
     layout = _layout(escape_html(view.x_title), escape_html(view.y_title), view.x_range, view.y_range)
     layout |= {"shapes": _target(view), "annotations": _notes(view)}
@@ -63,13 +63,14 @@ def _marks(name: str, marks: Sequence[Mark], marker: dict[str, Any]) -> dict[str
     }
 
 
-def _errors(marks: Sequence[Mark], colour: str) -> dict[str, Any]:
-    if not any(mark.sd is not None for mark in marks):
+def _errors(view: ParetoView, marks: Sequence[Mark], colour: str) -> dict[str, Any]:
+    bars = [mark.sd if mark in view.errors else None for mark in marks]
+    if not any(bars):
         return {}
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     faded = f"rgba({red},{green},{blue},{ERROR_OPACITY})"
     style = {"type": "data", "color": faded, "thickness": 1.2, "width": 0}
-    return {"error_y": style | {"array": [mark.sd or 0.0 for mark in marks]}}
+    return {"error_y": style | {"array": [bar or 0.0 for bar in bars]}}
 
 
 def _front(view: ParetoView) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ def _front(view: ParetoView) -> list[dict[str, Any]]:
     solid = {"symbol": "circle", "size": 11, "color": FRONT, "line": _rim()}
     return [
         steps | {"hoverinfo": "skip", "name": "front"},
-        _marks(view.label("front"), view.front, solid) | _errors(view.front, FRONT),
+        _marks(view.label("front"), view.front, solid) | _errors(view, view.front, FRONT),
         _marks("best", view.front[-1:], best),
     ]
 

@@ -39,6 +39,7 @@ POSITIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (1, 1), (-1, 1), (-1, -1
 LABEL_HEIGHT = 0.05
 LETTER_WIDTH = 0.0105
 LABEL_GAP = 0.014
+BAR_GAP = 0.03  # between error bars of the front
 
 
 def rows_in_words(archs: Iterable[Arch]) -> str:
@@ -89,6 +90,7 @@ class ParetoView:
         x_title: title of the latency axis, with the device.
         y_title: name and unit of the score.
         notes: what the plot leaves out.
+        errors: networks of the front and references that get an error bar; of a long front, some.
         trained: whether networks were trained, or scored by a caller's function; an accuracy model decides otherwise.
     """
 
@@ -103,6 +105,7 @@ class ParetoView:
     x_title: str
     y_title: str
     notes: tuple[str, ...]
+    errors: tuple[Mark, ...] = ()
     trained: bool = True
 
     def label(self, part: Literal["candidates", "front", "missed", "too_slow"]) -> str:
@@ -125,6 +128,15 @@ class ParetoView:
     def step_line(self) -> list[tuple[float, float]]:
         """Corners of the best score within each latency, up to the target or else the edge of the plot."""
         return _step_line(self.front, self.x_range[1] if self.target_ms is None else self.target_ms)
+
+
+def _spaced(front: Sequence[Mark], gap: float) -> list[Mark]:
+    """Networks of the front at least `gap` ms apart, the best one among them."""
+    kept: list[Mark] = []
+    for mark in reversed(front):
+        if not kept or kept[-1].x - mark.x >= gap:
+            kept.append(mark)
+    return kept
 
 
 def _step_line(front: Sequence[Mark], end: float) -> list[tuple[float, float]]:
@@ -186,7 +198,8 @@ def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
     return ParetoView(
         others, front, missed, references, inside,
         target_ms, x_range, y_range, _x_title(record), score.title + (", %" if score.percent else ""),
-        _notes(record, target_ms, x_range, len(too_slow) - len(inside)), record.info.trains,
+        _notes(record, target_ms, x_range, len(too_slow) - len(inside)),
+        (*_spaced(front, BAR_GAP * (x_range[1] - x_range[0])), *references), record.info.trains,
     )  # fmt: skip
 
 
@@ -225,7 +238,7 @@ def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float]
         notes.append(f"{counted(beyond, 'too-slow candidate')} beyond the right edge {is_or_are(beyond)} not plotted.")
     lost = sum(c.score is None for c in record.references)
     if any(c.estimate is not None for c in (*record.front, *record.references)):
-        notes.append("Error bars of the front and the references are one standard deviation.")
+        notes.append("Error bars are one standard deviation; on a long front, some networks have none.")
     if lost:
         notes.append(f"{counted(lost, 'reference')} without a score {is_or_are(lost)} not plotted.")
     return tuple(notes)

@@ -31,7 +31,7 @@ def pareto_png(view: ParetoView, title: str) -> bytes:
         _marks(axes, view.candidates, view.label("candidates"), alpha=view.opacity, **dot)
     if view.missed:
         _marks(axes, view.missed, view.label("missed"), marker="x", markersize=7, color=FRONT)
-    _errors(axes, view.front, FRONT)
+    _errors(axes, [mark for mark in view.errors if mark not in view.references], FRONT)
     _errors(axes, view.references, REFERENCE)
     if view.front:
         xs, ys = zip(*view.step_line, strict=True)

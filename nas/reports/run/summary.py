@@ -10,7 +10,7 @@ from nas.engine.run.record import Candidate, Record
 from nas.reports.run.data import report_data
 from nas.reports.run.tables import Entry, Table, entries_of
 
-_LAST_COLUMN = "Prediction error"  # on a terminal; the report has the others
+_REPORT_ONLY = ("Target", "Parameters")  # the first of these, and what follows, is not for a terminal
 
 
 def summary_text(record: Record, folder: Path) -> str:
@@ -19,7 +19,8 @@ def summary_text(record: Record, folder: Path) -> str:
     best = next((entry.candidate for entry in data.entries if entry.kind == "best"), None)
     lines = [data.headline.title, *data.headline.sentences]
     if data.networks.rows:
-        lines += ["", *aligned(data.networks, data.networks.header.index(_LAST_COLUMN) + 1)]
+        columns = min(data.networks.header.index(name) for name in _REPORT_ONLY if name in data.networks.header)
+        lines += ["", *aligned(data.networks, columns)]
     lines += ["", f"report   {folder / 'report.html'}"]
     if best is not None:
         lines.append(f"export   nas export {shlex.quote(str(folder))}")

@@ -202,15 +202,24 @@ def verdict(entry: Entry) -> str:
 
 
 def network_table(record: Record, entries: Sequence[Entry]) -> Table:
-    """Front, missed networks and references, with measured and predicted latency side by side."""
+    """Front, missed networks and references, with measured and predicted latency side by side; columns that would be
+    empty are left out."""
     score = score_of(record)
     goal = record.target_ms is not None
     other = f"{record.info.latency_word.capitalize()}, ms"
+    timed = not record.info.modelled or any(entry.candidate.measured for entry in entries)
     beaten = any(entry.chance is not None for entry in entries)
     known = any(entry.published is not None for entry in entries)
     header = ["Network", score.name.capitalize(), *(["Published"] if known else [])]
-    header += [*(["Chance to beat"] if beaten else []), "Measured, ms", other, "Prediction error"]
-    header += [*(["Target"] if goal else []), "Parameters", "MACs", "Memory access", "Input"]
+    header += [*(["Chance to beat"] if beaten else []), *(["Measured, ms"] if timed else []), other]
+    header += [
+        *(["Prediction error"] if timed else []),
+        *(["Target"] if goal else []),
+        "Parameters",
+        "MACs",
+        "Memory access",
+        "Input",
+    ]
     rows = []
     for entry in entries:
         c = entry.candidate
@@ -218,7 +227,8 @@ def network_table(record: Record, entries: Sequence[Entry]) -> Table:
         cells = [entry.name, score.of(c)]
         cells += [NONE if entry.published is None else f"{entry.published:.1f} %"] if known else []
         cells += [chance(entry.chance)] if beaten else []
-        cells += [measured_ms(c.measured) + noisy if c.measured else NONE, ms(c.predicted.ms), relative(entry.error)]
+        cells += [measured_ms(c.measured) + noisy if c.measured else NONE] if timed else []
+        cells += [ms(c.predicted.ms), *([relative(entry.error)] if timed else [])]
         cells += [verdict(entry)] if goal else []
         cells += [millions(c.params), millions(c.macs), megabytes(c.memory_bytes), f"{c.arch.resolution} px"]
         rows.append(Row(tuple(cells), entry.kind, c.key))

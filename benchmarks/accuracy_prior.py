@@ -9,7 +9,9 @@ Prints, beside counting parameters and MACs on the same networks:
 3. Fits on one source, and on the others, tested on a source of which they have seen nothing.
 4. Published networks of families left out (all other sources and families are in the fit): Spearman's rho on all rows,
    and on the distinct networks at width 1 and their own resolution.
-5. Networks a second: features, and predictions once features are known.
+5. The chance that one published network is better than another, of a different family and within 30 % of its MACs, with
+   both families left out: how often that came true.
+6. Networks a second: features, and predictions once features are known.
 
 Equal cost is within tenths of the networks in order of MACs; for 106 published networks these are ten or eleven each.
 ``--least-noise`` instead repeats 2 and 4 for several bounds of the noise (`nas.accuracy.calibrate.LEAST_NOISE`).
@@ -18,6 +20,7 @@ Equal cost is within tenths of the networks in order of MACs; for 106 published 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +34,7 @@ from nas.accuracy import calibrate as calibration
 from nas.accuracy.calibrate import calibrate, fit_only
 from nas.accuracy.features import features
 from nas.accuracy.linear import LEAST_NOISE
-from nas.accuracy.prior import bundled
+from nas.accuracy.prior import PriorModel, bundled
 from nas.accuracy.ranking import equal_cost_tau, tau
 from nas.accuracy.sources import Source, read_source
 from nas.arch.cost import cost_of
@@ -44,6 +47,7 @@ FIGURES = "figures/reference_figures.csv"
 SMALL_MACS = 700e6
 BOUNDS = (LEAST_NOISE, 0.05, 0.1, 0.2)
 TIMED = 3000
+CLOSE = 0.3  # relative difference of MACs
 
 Floats = NDArray[np.float64]
 
@@ -95,9 +99,8 @@ def unseen(sources: Sequence[Source], at: int) -> Floats:
     return logits
 
 
-def coverage(sources: Sequence[Source]) -> dict[str, str]:
-    """What `calibrate` states of each source."""
-    model = calibrate(sources)
+def stated(model: PriorModel) -> dict[str, str]:
+    """What a model says of its error on each source."""
     return {
         facts.name: f"   error {100 * facts.held_out.rmse:.2f} points, 90 % interval: {facts.held_out.coverage:.1%}"
         for facts in model.sources
@@ -121,6 +124,28 @@ def families_left_out(figures: Source, logits: Floats) -> None:
             for scores in (logits, macs, costs(figures)["parameters"])
         ]
         print(f"  {title:34} {rows.sum():8} {ranked[0]:7.3f} {ranked[1]:9.3f} {ranked[2]:11.3f}")
+
+
+def chances(sources: Sequence[Source], spreads: PriorModel) -> None:
+    """Chances of published networks being better than others, against what was published."""
+    figures = sources[-1]
+    families, macs = np.array(figures.families), costs(figures)["MACs"]
+    rows = []
+    for one, other in itertools.combinations(sorted(set(families.tolist())), 2):
+        seen = part(figures, (families != one) & (families != other))
+        model = replace(fit_only([*sources[:-1], seen], level=figures.name), noise_sd=spreads.noise_sd)
+        for i, j in itertools.product(np.flatnonzero(families == one), np.flatnonzero(families == other)):
+            if abs(np.log(macs[i] / macs[j])) < np.log(1 + CLOSE):
+                chance = model.better(figures.archs[i], figures.archs[j])
+                came_true = figures.accuracies[i] > figures.accuracies[j]
+                rows.append((chance, came_true) if chance >= 0.5 else (1 - chance, not came_true))
+    stated, true = np.array(rows, dtype=float).T
+    print(f"\nchance of being better, {len(rows)} pairs of two families left out: stated, came true (pairs)")
+    for low in (0.5, 0.6, 0.7, 0.8, 0.9):
+        inside = (stated >= low) & (stated < low + 0.1 + (low == 0.9))
+        print(
+            f"  {low:.0%} to {low + 0.1:.0%}: {stated[inside].mean():.2f}, {true[inside].mean():.2f} ({inside.sum()})"
+        )
 
 
 def rate() -> None:
@@ -164,18 +189,19 @@ def main() -> None:
     if options.least_noise:
         least_noise(sources)
         return
-    stated = coverage(sources)
+    model = calibrate(sources)
     for at, source in enumerate(sources):
         rivals(source)
-        line("fitted on the rest of it", unseen([source], 0), source, coverage([source])[source.name])
+        line("fitted on the rest of it", unseen([source], 0), source, stated(calibrate([source]))[source.name])
         logits = unseen(sources, at)
-        line("and on the other sources", logits, source, stated[source.name])
+        line("and on the other sources", logits, source, stated(model)[source.name])
         others = [other for other in sources if other is not source]
         for seen in [[other] for other in others] + [others]:
             title = f"fitted on {seen[0].name} only" if len(seen) == 1 else "fitted on both others"
             line(title, fit_only(seen).logits(features(source.archs)), source)
         print(end="", flush=True)
     families_left_out(sources[2], logits)
+    chances(sources, model)
     rate()
 
 

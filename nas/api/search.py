@@ -46,6 +46,7 @@ def search(
     sampler: str | BaseSampler = "auto",
     seed: int = 0,
     steps: int | None = None,
+    shared_steps: int | None = None,
     workers: int = 1,
     ray: str | None = None,
     cpus_per_trial: float = 1,
@@ -81,7 +82,10 @@ def search(
             takes 4 minutes, or 300 candidates where nothing is trained.
         sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
         seed: random seed of sampling, weights and batches.
-        steps: length of the short training in batches; None is 140.
+        steps: length of each candidate's training from scratch in batches; given, no weights are shared. None is 140.
+        shared_steps: length in batches of the training of the weights that all candidates share, before the search; 0
+            trains each candidate from scratch. None: 0 without `data`, else 4000, or fewer, so that it takes at most
+            40 % of the budget.
         workers: number of processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
         cpus_per_trial: cores of one candidate, with Ray.
@@ -126,6 +130,7 @@ def search(
         sampler=sampler,
         seed=seed,
         steps=steps,
+        shared_steps=shared_steps,
         workers=workers,
         ray=ray,
         cpus_per_trial=cpus_per_trial,
@@ -156,8 +161,11 @@ def search_with(
     with Store.create(folder, info) as store:
         try:
             return _run(store, options, watcher)
-        except BaseException:
-            if not store.scored:  # nothing stays behind that the corrected command would stumble over
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt) and store.shared_path.exists()
+            if (
+                not store.scored and not interrupted
+            ):  # nothing stays behind that the corrected command would stumble over
                 with suppress(OSError):
                     store.discard()
             raise

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.accuracy.prior import PriorModel
+from nas.api.shared import proxy_of, shared_weights, within_budget
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import names
 from nas.engine.options import FILE, SearchOptions
@@ -80,6 +81,7 @@ class Session:
             model, margin, None if most is None or draws is None else most - draws
         )
         self._keep(margin=margin, admitted_ms=limit_ms, feasibility=feasible, options=options, finished=None)
+        evaluator, spent_s = self._with_shared_weights(evaluator)
         with self._executor(evaluator) as executor:
             outcome = run_search(
                 self._space,
@@ -92,6 +94,7 @@ class Session:
                 judge=judge,
                 first_draws=draws,
                 fastest=fastest,
+                spent_s=spent_s,
                 store=self.store,
                 watch=self._see,
             )
@@ -156,10 +159,8 @@ class Session:
         from nas.data.load import load_data
         from nas.data.torchvision_sets import SETS
         from nas.training.evaluate import ProxyEvaluator
-        from nas.training.proxy import ProxyConfig
 
-        config = ProxyConfig(full_resolution=max(self._space.resolution))
-        config = config if self.options.steps is None else replace(config, steps=self.options.steps)
+        config = proxy_of(self.options, self._space, self.info.proxy)
         where = self.options.data
         if self.info.data is not None and where is not None and where not in SETS and not Path(str(where)).exists():
             raise InputError(f"the images of this run are no longer at {where}; give their new folder with --data")
@@ -183,8 +184,20 @@ class Session:
             notes=tuple(data.notes),
             counts=data.counts,
         )
+        if self.info.proxy is None:
+            config = within_budget(config, self.options, self._space, data, self.watch)
         self._keep(data=about, proxy=config.to_dict())
         return ProxyEvaluator(data, config, threads=None, accelerator=cast("Kind", self.options.accelerator))
+
+    def _with_shared_weights(self, evaluator: Evaluator) -> tuple[Evaluator, float]:
+        """The evaluator with its shared weights, if it scores by such, and the seconds of their training."""
+        from nas.training.evaluate import ProxyEvaluator
+
+        if not isinstance(evaluator, ProxyEvaluator) or not evaluator.config.shared_steps:
+            return evaluator, 0.0
+        path = self.store.shared_path if self.store else None
+        shared = shared_weights(evaluator.config, self.options, self._space, evaluator.data, path, self.watch)
+        return replace(evaluator, shared=shared), shared.seconds
 
     def _estimate(self) -> Callable[[Arch], float]:
         """The accuracy of a network by the model or function that decides alone; a model is kept in the run folder."""

@@ -59,7 +59,15 @@ def search(
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     steps: Annotated[
-        int | None, typer.Option(help="Length of each candidate's short training, in batches.  [default: 140]")
+        int | None,
+        typer.Option(help="Length of each candidate's training from scratch, in batches; no weights are shared."),
+    ] = None,
+    shared_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Length of the training of weights that all candidates share, in batches; 0 trains each from scratch."
+            "  [default: 4000 with --data, fewer if they exceed 40 % of the budget, else 0]"
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of training processes.  [default: one per core, at most 8]")
@@ -113,6 +121,7 @@ def search(
             sampler=sampler,
             seed=seed,
             steps=steps,
+            shared_steps=shared_steps,
             workers=workers if workers is not None else min(usable_cores(), 8),
             ray=ray,
             cpus_per_trial=cpus_per_trial,

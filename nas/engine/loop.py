@@ -70,6 +70,7 @@ def run_search(
     judge: Judge | None = None,
     first_draws: int | None = None,
     fastest: Arch | None = None,
+    spent_s: float = 0.0,
     store: Store | None = None,
     watch: Callable[[SearchProgress], None] | None = None,
 ) -> Outcome:
@@ -92,6 +93,7 @@ def run_search(
         judge: estimates accuracies; None: the observed scores decide.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, evaluated first where those draws find none.
+        spent_s: search time used before the first proposal, in this call or an earlier one.
         store: keeps everything finished at once; what it holds already is not evaluated again.
         watch: sees every step, from this thread.
 
@@ -115,7 +117,7 @@ def run_search(
         fastest=fastest,
     )
     search = _Search(
-        space, model, options, limit_ms, executor, proposals, references or {}, earlier, judge, store, watch
+        space, model, options, limit_ms, executor, proposals, references or {}, earlier, judge, store, watch, spent_s
     )
     try:
         search.loop()
@@ -158,12 +160,13 @@ class _Search:
         judge: Judge | None,
         store: Store | None,
         watch: Callable[[SearchProgress], None] | None,
+        spent_s: float,
     ) -> None:
         self._space, self._model, self._options, self._limit_ms = space, model, options, limit_ms
         self._executor, self._proposals, self._store, self._watch = executor, proposals, store, watch
         self.candidates, self.references = earlier
         self._judge = judge
-        self._began = time.monotonic() - (store.spent_s if store else 0.0)
+        self._began = time.monotonic() - max(spent_s, store.spent_s if store else 0.0)  # the latter includes the former
         self._seen = {candidate.key: candidate for candidate in self.candidates}
         self._stats = RunningStats(options.target_ms)
         if judge is not None:

@@ -22,6 +22,7 @@ REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "effic
 DEFAULT_BUDGET_S = 240.0
 MAX_SEED = 2**32 - 1
 MAX_WORKERS = 1024
+MAX_SHARED_STEPS = 10**7
 CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
 _WITHOUT_CUDA = ("cpu", "mps")
 ACCURACIES = ("auto", "imagenet", "train")  # or file:PATH, or a function
@@ -57,6 +58,7 @@ class SearchOptions:
     sampler: str | BaseSampler = "auto"
     seed: int = 0
     steps: int | None = None
+    shared_steps: int | None = None
     workers: int = 1
     ray: str | None = None
     cpus_per_trial: float = 1
@@ -72,8 +74,14 @@ class SearchOptions:
             ("workers", 1, MAX_WORKERS),
             ("threads", 1, None),
             *((name, 1, None) for name in ("trials", "steps") if getattr(self, name) is not None),
+            *(() if self.shared_steps is None else (("shared_steps", 0, MAX_SHARED_STEPS),)),
         ):
             self._set(name, whole_number(name, getattr(self, name), low, high))
+        if self.steps is not None and self.shared_steps:
+            raise InputError(
+                f"--steps is the length of a training from scratch, which --shared-steps {self.shared_steps} replaces; "
+                "give one of them"
+            )
         if not is_number(self.cpus_per_trial) or not 0 < self.cpus_per_trial <= 4096:
             raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r:.40}")
         if not is_number(self.gpus_per_trial) or not 0 <= self.gpus_per_trial <= 1024:
@@ -199,4 +207,7 @@ class SearchOptions:
         for name in ("trials", "steps"):
             if values.get(name) is not None and not is_whole(values[name]):
                 raise InputError(f"option {name} must be null or a whole number from 1, got {values[name]!r:.40}")
+        shared = values.get("shared_steps")
+        if shared is not None and not is_whole(shared, 0):
+            raise InputError(f"option shared_steps must be null or a whole number from 0, got {shared!r:.40}")
         return cls(**values | {"references": tuple(names)})

@@ -18,7 +18,6 @@ from nas.system.text import one_line
 from nas.system.validate import is_number, is_whole
 from nas.training.shared import SharedWeights
 
-NAME = "shared.safetensors"
 MAX_BYTES = 1 << 30
 MAX_TENSORS = 100_000
 MAX_SIDE = 1 << 20  # of a tensor
@@ -70,6 +69,8 @@ def read_shared(path: Path, made_for: Mapping[str, str]) -> SharedWeights:
             _check(path, about, made_for)
             vectors = [file.get_tensor(name) for name in _VECTORS]
             tally = file.get_tensor("tally")
+    except InputError:
+        raise
     except (SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f"{path} does not hold shared weights ({one_line(error, 120)}); {_REMEDY}") from None
     except OSError as error:

@@ -6,6 +6,7 @@
 ``references.json``     the fixed networks; replaced atomically
 ``measured.json``       latencies measured after the search, by architecture key; replaced atomically
 ``latency_table.json``  the latency table that the run predicts with
+``shared.safetensors``  weights that the run's networks share (`nas.training.shared`); replaced atomically
 ``accuracy_model.json`` the accuracy model that the run estimates with, if it was read from a file
 ``nas.lock``            locked (flock) by the one process that works on the run; holds its process id
 ======================  ===================================================================================
@@ -35,8 +36,9 @@ from nas.system.files import write_atomic
 
 MAX_JSON_BYTES = 64 << 20
 TABLE = "latency_table.json"
+SHARED = "shared.safetensors"
 _FILE_SCHEMA = 1  # of references.json and measured.json
-_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE, MODEL)
+_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE, MODEL, SHARED)
 
 
 class Store:
@@ -66,6 +68,11 @@ class Store:
     def table_path(self) -> Path:
         """Where the run keeps its latency table, whether it is there already or not."""
         return self.folder / TABLE
+
+    @property
+    def shared_path(self) -> Path:
+        """Where the run keeps shared weights (`nas.training.shared`), in the middle or at the end of their training."""
+        return self.folder / SHARED
 
     @staticmethod
     def create(folder: Path | str, info: RunInfo) -> Store:
@@ -267,8 +274,8 @@ class Store:
 
 
 def _make_room(folder: Path, lock: IO[str]) -> None:
-    """Delete a run that was killed before it scored anything; any other is refused."""
-    if Store._read(folder, lock).scored:
+    """Delete a run that was killed before it scored anything or kept shared weights; any other is refused."""
+    if Store._read(folder, lock).scored or (folder / SHARED).exists():
         command = f"nas resume {shlex.quote(str(folder))}"
         raise InputError(f"{folder} already holds a run; `{command}` continues it, or name another folder")
     for name in ("run.json", *_READ_BACK):

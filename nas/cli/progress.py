@@ -107,7 +107,8 @@ def status(progress: SearchProgress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.best is not None:
-        parts.append(f"best {score_text(progress.best)} at {progress.best.latency_ms:.2f} ms")
+        best = score_text(progress.best).removeprefix("score ")
+        parts.append(f"best {best} at {progress.best.latency_ms:.2f} ms")
         if progress.hypervolume is not None:
             parts.append(f"hypervolume {progress.hypervolume:.4f}")
     if progress.budget_s:

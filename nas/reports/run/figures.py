@@ -129,7 +129,7 @@ def _layout(x_title: str, y_title: str, x_range: Sequence[float], y_range: Seque
     axis = {"gridcolor": FAINT, "linecolor": FAINT, "zeroline": False, "tickfont": {"color": MUTED, "size": 12}}
 
     def of(title: str, limits: Sequence[float]) -> dict[str, Any]:
-        return axis | {"title": {"text": title, "font": {"size": 12}}} | {"range": list(limits)}
+        return axis | {"title": {"text": title, "font": {"size": 12}, "standoff": 12}} | {"range": list(limits)}
 
     return {
         "font": FONT,
@@ -137,7 +137,7 @@ def _layout(x_title: str, y_title: str, x_range: Sequence[float], y_range: Seque
         "plot_bgcolor": PAPER,
         "margin": {"l": 64, "r": 24, "t": 16, "b": 56},
         "xaxis": of(x_title, x_range),
-        "yaxis": of(y_title, y_range),
+        "yaxis": of(y_title, y_range) | {"automargin": True},
         "hoverlabel": {"bgcolor": PAPER, "bordercolor": MUTED, "font": FONT | {"size": 11.5}, "align": "left"},
     }
 

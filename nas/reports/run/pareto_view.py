@@ -195,11 +195,11 @@ def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
     inside = tuple(m for m in too_slow if m.x <= x_range[1])
     line = _step_line(front, x_range[1] if target_ms is None else target_ms)
     references = _placed(references, [*others, *missed, *front * 4], line, target_ms, x_range, y_range)
+    bars = (*_spaced(front, BAR_GAP * (x_range[1] - x_range[0])), *references)
     return ParetoView(
         others, front, missed, references, inside,
         target_ms, x_range, y_range, _x_title(record), score.title + (", %" if score.percent else ""),
-        _notes(record, target_ms, x_range, len(too_slow) - len(inside)),
-        (*_spaced(front, BAR_GAP * (x_range[1] - x_range[0])), *references), record.info.trains,
+        _notes(record, target_ms, x_range, len(too_slow) - len(inside), bars), bars, record.info.trains,
     )  # fmt: skip
 
 
@@ -229,16 +229,20 @@ def _x_title(record: Record) -> str:
     return f"Latency, ms ({where[0]})" if len(where) == 1 else "Latency, ms"
 
 
-def _notes(record: Record, target_ms: float | None, x_range: tuple[float, float], beyond: int) -> tuple[str, ...]:
+def _notes(
+    record: Record, target_ms: float | None, x_range: tuple[float, float], beyond: int, bars: Sequence[Mark]
+) -> tuple[str, ...]:
     notes = []
     if record.target_ms is not None and target_ms is None:
         side = "above" if record.target_ms > x_range[1] else "below"
         notes.append(f"The target of {target(record.target_ms)} is far {side} every plotted network.")
     if beyond:
         notes.append(f"{counted(beyond, 'too-slow candidate')} beyond the right edge {is_or_are(beyond)} not plotted.")
-    lost = sum(c.score is None for c in record.references)
-    if any(c.estimate is not None for c in (*record.front, *record.references)):
-        notes.append("Error bars are one standard deviation; on a long front, some networks have none.")
+    drawn = sum(c.score is not None for c in record.references)
+    lost = len(record.references) - drawn
+    if any(mark.sd is not None for mark in bars):
+        some = "; on a long front, some networks have none" if len(bars) < len(record.front) + drawn else ""
+        notes.append(f"Error bars are one standard deviation{some}.")
     if lost:
         notes.append(f"{counted(lost, 'reference')} without a score {is_or_are(lost)} not plotted.")
     return tuple(notes)

@@ -165,7 +165,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     (folder / "tiny.yaml").write_text(TINY)
     images(folder / "photos", 3, 30)
     command = "search --space tiny.yaml --latency-target 1s --data photos --run r --trials 2 --workers 1 --json"
-    with_references = [*command.split(), "--references", "mobilenet_v3_small@width=0.5,resolution=96"]
+    small = "--shared-steps 9 --references mobilenet_v3_small@width=0.5,resolution=96"
+    with_references = [*command.split(), *small.split()]
     of_sampling = (f"sampling.{name} = {value}" for name, value in BRIEF.items())
     setup = [
         f"import sys; sys.modules.update(dict.fromkeys({beyond_required()}))",

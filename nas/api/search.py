@@ -125,6 +125,7 @@ def search(
         device=device,
         token=token,
         evaluate=evaluate,
+        accuracy=accuracy,
         data=data,
         trials=trials,
         sampler=sampler,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 AFFORDED_S = 60.0  # for questions to a device that answers itself, before the first evaluation
 LEAST_QUESTIONS = 500  # fewer could miss networks that meet the target
+PROPOSALS_A_MINUTE = 300  # if the device alone takes time: a proposal asks it for a fifth of a second,
+FEWEST_QUESTIONS = 4  # but about so many networks at least
 FIRST_DRAWS = 0.2  # of them are for finding the first networks to evaluate
 
 
@@ -54,6 +56,7 @@ class Session:
 
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
+        from nas.engine.climb import QUESTIONS
         from nas.engine.judge import WITHOUT_DATA, judge_of, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
@@ -74,6 +77,7 @@ class Session:
         margin = self._safety_margin(found)
         model = Corrected(found, margin.correction)
         most = self._affordable(model)
+        questions = QUESTIONS if most is None else min(QUESTIONS, max(FEWEST_QUESTIONS, most // PROPOSALS_A_MINUTE))
         references = self._references(model)
         most = None if most is None or self._remembering is None else max(2, most - self._remembering.asked)
         draws = None if most is None else max(1, int(FIRST_DRAWS * most))
@@ -92,6 +96,7 @@ class Session:
                 references=references,
                 limit_ms=limit_ms,
                 judge=judge,
+                questions=questions,
                 first_draws=draws,
                 fastest=fastest,
                 spent_s=spent_s,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Genes = Mapping[str, Scalar]
 Scores = Callable[[Sequence[Arch]], NDArray[np.float64]]
 
-CHILDREN = 64  # networks of a generation
-GENERATIONS = 4  # of a proposal
-FEW = 16  # networks of the only generation where the device answers itself, perhaps slowly
+CHILDREN = 64  # networks of a generation, at most
+GENERATIONS = 4  # of a proposal, at most
+QUESTIONS = CHILDREN * GENERATIONS
 KEPT = 256  # networks remembered between proposals, from which the next evolution starts
 PARENTS = 24
 WHOLE_LIMIT = 0.7  # share of proposals that may use the whole limit; the others are for the faster part of the front
@@ -35,10 +35,20 @@ class Climber:
         model: predicts latency.
         limit_ms: slowest prediction that is proposed; None is no limit.
         rng: random numbers.
+        questions: networks whose latency may be asked for each proposal, fewer where the device answers slowly.
     """
 
-    def __init__(self, space: Space, model: LatencyModel, limit_ms: float | None, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        space: Space,
+        model: LatencyModel,
+        limit_ms: float | None,
+        rng: np.random.Generator,
+        questions: int = QUESTIONS,
+    ) -> None:
         self._space, self._model, self._rng = space, model, rng
+        self._children = min(CHILDREN, questions)
+        self._generations = min(GENERATIONS, max(1, questions // CHILDREN))
         self._limit_ms = float("inf") if limit_ms is None else limit_ms
         self._known: dict[str, tuple[Genes, Arch, float]] = {}  # by key: what was met within the limit
 
@@ -55,8 +65,7 @@ class Climber:
             seen: keys of networks not to propose.
         """
         limit_ms = self._level()
-        generations = GENERATIONS if self._model.table is not None else 1
-        for _ in range(generations):
+        for _ in range(self._generations):
             self._breed(scores, limit_ms)
         self._forget(scores)
         open_ = [known for key, known in self._known.items() if key not in seen and known[2] <= limit_ms]
@@ -74,9 +83,8 @@ class Climber:
 
     def _breed(self, scores: Scores, limit_ms: float) -> None:
         parents = self._parents(scores, limit_ms)
-        count = CHILDREN if self._model.table is not None else FEW
         born: dict[str, tuple[Genes, Arch]] = {}
-        for _ in range(count):
+        for _ in range(self._children):
             genes, arch = self._child(parents)
             if arch.key not in self._known:
                 born[arch.key] = (genes, arch)

@@ -23,6 +23,7 @@ from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
+from nas.engine.climb import QUESTIONS
 from nas.engine.executors.base import Executor, Finished
 from nas.engine.judge import Judge
 from nas.engine.options import SearchOptions
@@ -68,6 +69,7 @@ def run_search(
     references: Mapping[str, Arch] | None = None,
     limit_ms: float | None = None,
     judge: Judge | None = None,
+    questions: int = QUESTIONS,
     first_draws: int | None = None,
     fastest: Arch | None = None,
     spent_s: float = 0.0,
@@ -91,6 +93,7 @@ def run_search(
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
         limit_ms: slowest prediction that is evaluated: at most the target, less the safety margin. None is the target.
         judge: estimates accuracies; None: the observed scores decide.
+        questions: networks that `model` may be asked about for one proposal.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, evaluated first where those draws find none.
         spent_s: search time used before the first proposal, in this call or an earlier one.
@@ -112,6 +115,7 @@ def run_search(
         options.seed,
         earlier[0],
         judge=judge,
+        questions=questions,
         target_ms=options.target_ms,
         first_draws=first_draws,
         fastest=fastest,

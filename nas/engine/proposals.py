@@ -14,7 +14,7 @@ from optuna.trial import Trial
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
-from nas.engine.climb import Climber
+from nas.engine.climb import QUESTIONS, Climber
 from nas.engine.judge import Judge
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
@@ -43,6 +43,7 @@ class Proposals:
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
         judge: estimates accuracies; with sampler `Climbing` it also proposes.
+        questions: networks that `model` may be asked about for each proposal of `Climbing`.
         target_ms: the target, which measured candidates of earlier calls must meet.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, proposed first where those draws find none.
@@ -58,6 +59,7 @@ class Proposals:
         candidates: Sequence[Candidate],
         *,
         judge: Judge | None = None,
+        questions: int = QUESTIONS,
         target_ms: float | None = None,
         first_draws: int | None = None,
         fastest: Arch | None = None,
@@ -66,7 +68,7 @@ class Proposals:
         self._misses = 0
         rng = np.random.default_rng([seed, len(candidates)])
         self._judge = Judge(space, None, trained=True) if judge is None else judge
-        self._climber = Climber(space, model, limit_ms, rng) if isinstance(sampler, Climbing) else None
+        self._climber = Climber(space, model, limit_ms, rng, questions) if isinstance(sampler, Climbing) else None
         self._own, self._learned, self._rng = judge is None, 0, rng
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)

@@ -1,10 +1,13 @@
-"""Kendall's tau between the proxy's scores and published accuracies of full trainings.
+"""Kendall's tau between the proxy's scores and published accuracies of full trainings, among networks of equal cost.
 
-    python benchmarks/proxy_rank.py --truth imagenet-mbconv --data PATH [--nets 24] [--workers 2] [--set steps=300 ...]
+    python benchmarks/proxy_rank.py --cache FOLDER [--data ARCHIVE_OR_FOLDER] [--workers 2] [--quick]
 
-``imagenet-mbconv`` (Accel-NASBench, Apache-2.0): MBConv networks with their ImageNet top-1. ``nas-bench-macro``
-(Apache-2.0): small networks of a CIFAR-10 space with their mean CIFAR-10 accuracy. Both are read from ``--folder``,
-which has a subfolder for each. For comparison, it prints tau for counting MACs and parameters on the same networks.
+Draws 40 networks of NAS-Bench-Macro with 52 to 60 million MACs, and 40 of Accel-NASBench's MBConv networks with 270 to
+330 million, twice each. The proxy is trained on CIFAR-10: each network from scratch, or by weights that all networks of
+the space share, for two lengths. The truth is CIFAR-10 accuracy for the former and ImageNet accuracy for the latter.
+Printed are seconds for all networks of a draw, with the shared training counted whole; tau for counting MACs and
+parameters; and, where the truth was trained with several seeds, tau between two of them, which no proxy can exceed by
+much. An interrupted run continues from the cache. The long version takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -12,69 +15,238 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import tarfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau
-from tables import MACRO_FILE, nas_bench_macro
+from numpy.typing import NDArray
+from tables import MACRO_FILE, macro_space, nas_bench_macro, nas_bench_macro_seeds
 
-from nas.accuracy.sources import Source, read_source
+from nas.accuracy.ranking import tau
+from nas.accuracy.sources import read_source
+from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
+from nas.arch.space import Space
+from nas.arch.space_yaml import load_space
+from nas.data.dataset import ImageData
 from nas.data.load import load_data
-from nas.training.evaluate import Evaluation, ProxyEvaluator
-from nas.training.proxy import ProxyConfig
+from nas.system.files import write_atomic
+from nas.system.machine import here
+from nas.training.config import ProxyConfig
+from nas.training.proxy import train_proxy
+from nas.training.shared import SharedWeights
+from nas.training.shared_file import read_shared, write_shared
+from nas.training.shared_training import train
+
+DRAWS = (0, 1)
+Found = dict[str, float]
 
 
-def truth(name: str, folder: Path) -> Source:
-    if name == "nas-bench-macro":
-        return nas_bench_macro(folder / MACRO_FILE)[1]
-    return read_source(folder / name / "imagenet_mbconv_dev.csv")
+@dataclass(frozen=True)
+class Truth:
+    """Networks of about equal cost with their published accuracies.
+
+    Args:
+        name: of the table.
+        space: the shared weights are of.
+        task: what the published accuracies are of.
+        archs: networks with a cost in the band.
+        accuracies: of full trainings, shape (n,).
+        seeds: the same by seed, shape (n, seeds); None if only one is published.
+        band: of MACs, in millions.
+    """
+
+    name: str
+    space: Space
+    task: str
+    archs: Sequence[Arch]
+    accuracies: NDArray[np.float64]
+    seeds: NDArray[np.float64] | None
+    band: tuple[int, int]
+
+    def draw(self, seed: int, count: int) -> NDArray[np.int64]:
+        """Indices of some of the networks."""
+        return np.random.default_rng(seed).choice(len(self.archs), min(count, len(self.archs)), replace=False)
 
 
-def z(values: list[float]) -> np.ndarray:
-    array = np.array(values)
-    return (array - array.mean()) / array.std()
+def in_band(archs: Sequence[Arch], band: tuple[int, int], classes: int) -> NDArray[np.int64]:
+    macs = np.array([cost_of(arch, classes).macs / 1e6 for arch in archs])
+    return np.flatnonzero((macs >= band[0]) & (macs <= band[1]))
+
+
+def truths(folder: Path) -> list[Truth]:
+    macro, band = nas_bench_macro(folder / MACRO_FILE)[1], (52, 60)
+    at = in_band(macro.archs, band, 10)
+    seeds = nas_bench_macro_seeds(folder / MACRO_FILE)[at]
+    archs = [macro.archs[index] for index in at]
+    found = [Truth(macro.name, macro_space(), macro.task, archs, macro.accuracies[at], seeds, band)]
+    source, band = read_source(folder / "imagenet-mbconv" / "imagenet_mbconv_dev.csv"), (270, 330)
+    at = in_band(source.archs, band, 1000)
+    archs = [source.archs[index] for index in at]
+    space = load_space("efficientnet")
+    return [*found, Truth(source.name, space, source.task, archs, source.accuracies[at], None, band)]
+
+
+def images_in(data: Path, cache: Path) -> str:
+    """The folder of the images; an archive is unpacked once."""
+    if data.is_dir():
+        return str(data)
+    target = cache / "images"
+    if not target.exists():
+        part = cache / "images.part"
+        with tarfile.open(data) as archive:
+            archive.extractall(part, filter="data")
+        part.rename(target)
+    return str(target)
+
+
+@cache
+def images_of(folder: str, side: int) -> ImageData:
+    """Read once in each process: that takes seconds."""
+    return load_data(folder, side)
+
+
+def timed(work: Callable[[], Found]) -> Found:
+    """The result with the seconds that this process used and that passed."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = work()
+    return result | {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+
+
+def cached(path: Path, work: Callable[[], Found]) -> Found:
+    if not path.exists():
+        result = work()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(result))
+    read: Found = json.loads(path.read_text())
+    return read
+
+
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def scored(folder: Path, data: str, config: ProxyConfig, shared: Path | None, arch: Arch) -> Found:
+    """Accuracy, loss and seconds of one network, from scratch or by shared weights."""
+
+    def work() -> Found:
+        weights = None if shared is None else read_shared(shared, {})
+        images = images_of(data, config.resolution)
+
+        def run() -> Found:
+            score = train_proxy(arch, images, config, 0, shared=weights)
+            return {"accuracy": score.accuracy, "loss": score.loss}
+
+        return timed(run)
+
+    return cached(folder / f"{arch.key}.json", work)
+
+
+def shared_training(file: Path, data: str, config: ProxyConfig, space: Space, seed: int) -> Found:
+    """Train shared weights, or finish their training; returns its seconds."""
+    clock = file.with_suffix(".json")
+    made_for = {"space": space.key, "configuration": json.dumps(config.to_dict(), sort_keys=True)}
+    shared = read_shared(file, made_for) if file.exists() else SharedWeights(seed, config.shared_steps)
+    before = json.loads(clock.read_text())["cpu_s"] if clock.exists() and shared.step else 0.0
+    file.parent.mkdir(parents=True, exist_ok=True)
+    images = images_of(data, config.resolution)
+    began = time.process_time()
+
+    def save(weights: SharedWeights) -> None:
+        spent = {"cpu_s": before + time.process_time() - began, "wall_s": weights.seconds, "loss": weights.loss}
+        write_atomic(clock, json.dumps(spent))
+        write_shared(file, weights, made_for)
+
+    if shared.step < shared.steps:
+        train(shared, images, config, space.sample, save=save)
+    read: Found = json.loads(clock.read_text())
+    return read
+
+
+def call(job: Callable[[], Found]) -> Found:
+    return job()
+
+
+def table(
+    truth: Truth, draw: NDArray[np.int64], proxies: Mapping[str, tuple[Found | None, Mapping[str, Found]]]
+) -> None:
+    """Print one draw. Each proxy has the seconds of its shared training, if there was one, and its scores by key."""
+    archs, true = [truth.archs[index] for index in draw], truth.accuracies[draw]
+    print(f"{'proxy':28} {'CPU s':>8} {'wall s':>8} {'tau accuracy':>13} {'tau loss':>9}")
+    for name, (training, scores) in proxies.items():
+        each = [scores[arch.key] for arch in archs]
+        total = {unit: sum(one[unit] for one in each) + (training or {}).get(unit, 0.0) for unit in ("cpu_s", "wall_s")}
+        right, wrong = [one["accuracy"] for one in each], [-one["loss"] for one in each]
+        taus = f"{tau(right, true):13.2f} {tau(wrong, true):9.2f}"
+        print(f"{name:28} {total['cpu_s']:8.0f} {total['wall_s']:8.0f} {taus}")
+    costs = [cost_of(arch) for arch in archs]
+    print(f"MACs {tau([cost.macs for cost in costs], true):.2f}, ", end="")
+    print(f"parameters {tau([cost.params for cost in costs], true):.2f}", end="")
+    if truth.seeds is not None:
+        pairs = combinations(truth.seeds[draw].T, 2)
+        print(f"; two seeds of the truth {np.mean([tau(*pair) for pair in pairs]):.2f}", end="")
+    print("\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", choices=("imagenet-mbconv", "nas-bench-macro"), default="imagenet-mbconv")
-    parser.add_argument("--folder", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--data", default=None, help="folder or name; the generated set if absent")
-    parser.add_argument("--nets", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=0, help="which networks")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for results, kept between runs")
+    parser.add_argument("--folder", type=Path, default=Path("../shared/data"), help="the published tables")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10/cifar10_train.tar.xz"))
+    parser.add_argument("--nets", type=int, default=40, help="networks of a draw")
+    parser.add_argument("--steps", type=int, default=140, help="of a training from scratch")
+    parser.add_argument("--shared-steps", type=int, nargs="+", default=[4000, 16000])
+    parser.add_argument("--tune", type=int, default=0, help="steps of each network after its shared weights")
+    parser.add_argument("--seed", type=int, default=0, help="of the shared training")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of the proxy")
+    parser.add_argument("--quick", action="store_true", help="few networks and steps, to see that it works")
     options = parser.parse_args()
-    config = ProxyConfig()
-    for item in options.set:
-        name, _, value = item.partition("=")
-        config = replace(config, **{name: json.loads(value)})
-    source = truth(options.truth, options.folder)
-    chosen = np.random.default_rng(options.seed).choice(len(source.archs), options.nets, replace=False)
-    archs = [source.archs[at] for at in chosen]
-    accuracy = source.accuracies[chosen]
-    config = replace(config, full_resolution=archs[0].resolution)
-    evaluator = ProxyEvaluator(load_data(options.data, config.resolution), config, threads=1)
-    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results: list[Evaluation] = list(pool.map(evaluator, archs, [0] * len(archs)))
-    losses = [float(result.proxy_loss or 99) for result in results]
-    macs = [float(np.log(cost_of(arch).macs)) for arch in archs]
-    figures = {
-        "proxy accuracy": [result.proxy_accuracy or 0 for result in results],
-        "proxy loss": [-loss for loss in losses],
-        "MACs": macs,
-        "params": [cost_of(arch).params for arch in archs],
-        "loss and MACs": list(z(macs) - z(losses)),
-    }
-    taus = ", ".join(f"{name} {kendalltau(values, accuracy).statistic:.2f}" for name, values in figures.items())
-    seconds = [result.seconds for result in results]
-    print(f"{options.truth}, {options.nets} nets, {config}")
-    scores = figures["proxy accuracy"]
-    print(f"{np.mean(seconds):.1f} s a net in one thread (most {max(seconds):.1f}); ", end="")
-    print(f"accuracy {min(scores):.3f} to {max(scores):.3f}; Kendall tau: {taus}")
+    if options.quick:
+        options.nets, options.steps, options.shared_steps = 4, 3, [10, 20]
+    options.cache.mkdir(parents=True, exist_ok=True)
+    data = images_in(options.data, options.cache)
+    every = truths(options.folder)
+    print(f"{here()}; {options.workers} processes of one thread; {load_data(data, ProxyConfig().resolution)}\n")
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), one_thread) as pool:
+        jobs: dict[tuple[Any, ...], Callable[[], Found]] = {}
+        later: dict[tuple[Any, ...], Callable[[], Found]] = {}
+        for truth in every:
+            base = options.cache / truth.name
+            config = ProxyConfig(full_resolution=max(truth.space.resolution), steps=options.steps, tune=options.tune)
+            drawn = {truth.archs[at].key: truth.archs[at] for seed in DRAWS for at in truth.draw(seed, options.nets)}
+            for steps in sorted(options.shared_steps, reverse=True):
+                one = replace(config, shared_steps=steps)
+                file = base / f"shared-{steps}-{options.seed}.safetensors"
+                jobs[truth.name, steps] = partial(shared_training, file, data, one, truth.space, options.seed)
+                to = base / f"scores-{steps}-{options.seed}-{options.tune}"
+                for key, arch in drawn.items():
+                    later[truth.name, steps, key] = partial(scored, to, data, one, file, arch)
+            scratch, to = replace(config, shared_steps=0), base / f"scratch-{options.steps}"
+            for key, arch in drawn.items():
+                jobs[truth.name, 0, key] = partial(scored, to, data, scratch, None, arch)
+        done: dict[tuple[Any, ...], Found] = {}
+        for stage in (jobs, later):
+            done |= zip(stage, pool.map(call, stage.values()), strict=True)
+    for truth in every:
+        for seed in DRAWS:
+            low, high = truth.band
+            draw = truth.draw(seed, options.nets)
+            print(f"{truth.name}, truth {truth.task}, draw {seed}: {len(draw)} networks of {low} to {high} M MACs")
+            proxies: dict[str, tuple[Found | None, Mapping[str, Found]]] = {}
+            for steps in [0, *options.shared_steps]:
+                scores = {key[2]: value for key, value in done.items() if key[:2] == (truth.name, steps) and key[2:]}
+                name = f"shared, {steps:,} steps" if steps else f"from scratch, {options.steps:,} steps"
+                proxies[name] = done.get((truth.name, steps)), scores
+            table(truth, draw, proxies)
 
 
 if __name__ == "__main__":

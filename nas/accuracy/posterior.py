@@ -176,7 +176,11 @@ class Posterior:
 
     def scores(self, archs: Sequence[Arch], weights: Floats) -> Floats:
         """The accuracies that networks would have if the effects were `weights`, shape ``(len(archs),)``."""
-        scores: Floats = self._offset + self._unit * (self._rows(self._effects.of(archs)) @ weights)
+        return self.scores_of_effects(self._effects.of(archs), weights)
+
+    def scores_of_effects(self, values: Floats, weights: Floats) -> Floats:
+        """`scores` for networks whose `Effects` are known already."""
+        scores: Floats = self._offset + self._unit * (self._rows(values) @ weights)
         return scores
 
     def better(self, one: Arch, other: Arch) -> float:

@@ -65,6 +65,9 @@ def test_lengths() -> None:
     assert proxy(steps=7, shared_steps=0).steps == 7
     with pytest.raises(InputError, match=r"--steps.*--shared-steps 9"):
         SearchOptions(steps=7, shared_steps=9)
+    for given in (None, 0, 9):
+        options = SearchOptions(shared_steps=given)
+        assert SearchOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
     for bad in (-1, 1.5, 10**8):
         with pytest.raises(InputError, match="shared_steps"):
             SearchOptions(shared_steps=bad)  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ python -m tests.training.shared_child FILE [PROGRESS]
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,20 @@ def draw(rng: np.random.Generator) -> Arch:
     return SPACE.sample(rng)
 
 
-def trained(path: Path, shown: Path | None = None) -> SharedWeights:
-    """Train to the end, from the file if it is there. Saves after every step."""
+def trained(path: Path, die_after: int | None = None) -> SharedWeights:
+    """Train to the end, from the file if it is there, saving after every second step; or die, as by ``kill -9``."""
     shared = read_shared(path, MADE_FOR) if path.exists() else SharedWeights(3, STEPS)
     shared_training.SAVE_EVERY_S = 0.0
 
-    def show(done: int, total: int, text: str) -> None:
-        if shown is not None:
-            shown.write_text(str(done))
+    def die(done: int, total: int, text: str) -> None:
+        if done == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    train(shared, stripes(), CONFIG, draw, save=partial(write_shared, path, made_for=MADE_FOR), progress=show)
+    def save(weights: SharedWeights) -> None:
+        if weights.step % 2 == 0:
+            write_shared(path, weights, MADE_FOR)
+
+    train(shared, stripes(), CONFIG, draw, save=save, progress=die)
     return shared
 
 
@@ -47,4 +52,4 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    trained(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    trained(Path(sys.argv[1]), int(sys.argv[2]))

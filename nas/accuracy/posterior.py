@@ -26,6 +26,7 @@ from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.system.errors import InputError
 
+PRIOR, CAPACITY, GENES = 0, 1, 2  # groups of effects
 FEWEST = 4  # trainings below which only their mean and spread are known
 
 Floats = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Effects:
     """The numbers of a network that a posterior has effects of; remembered, for they are asked for again and again.
 
     Args:
-        space: whose genes have effects; of a network outside it, such as a reference, capacity alone counts.
+        space: whose genes have effects; those of a network outside it, such as a reference, are unknown.
         prior: a model fitted elsewhere, or None.
     """
 
@@ -59,8 +60,8 @@ class Effects:
 
     def groups(self) -> list[int]:
         """The group of each effect: the other model, capacity, genes."""
-        prior = [] if self._prior is None else [0]
-        return prior + [1] * len(_CAPACITY) + [2] * len(self._space.feature_names)
+        prior = [] if self._prior is None else [PRIOR]
+        return prior + [CAPACITY] * len(_CAPACITY) + [GENES] * len(self._space.feature_names)
 
     def _genes(self, archs: Sequence[Arch]) -> Floats:
         rows = []
@@ -133,14 +134,18 @@ class Posterior:
         levels = (kinds[:, None] == np.arange(len(lengths))[None]).astype(float)
         groups = effects.groups()
         many = len(trainings) >= FEWEST  # of fewer only the level is learned
-        design = np.hstack([self._standardised(x) * many, levels])
-        self._linear: Linear = fit(
-            design,
-            scores,
-            _consecutive([*groups, *([max(groups) + 1] * len(lengths))]),
-            kinds.tolist(),
-            _LEAST_NOISE,
-        )
+        # A network outside the space has one effect of its own, as large as all genes of a network together.
+        standardised = self._standardised(x) * many
+        outside = np.isnan(x).any(axis=1).reshape(len(x))
+        self._keys = sorted({trainings[int(at)].arch.key for at in np.flatnonzero(outside)})
+        genes = standardised[~outside][:, np.array(groups) == GENES]
+        self._size = float(np.sqrt(np.mean(np.sum(genes**2, axis=1)))) if genes.size else 0.0
+        own = self._own_columns([training.arch for training in trainings])
+        design = np.hstack([standardised, own, levels])
+        columns = [*groups, *([GENES] * own.shape[1]), *([GENES + 1] * len(lengths))]
+        self._linear: Linear = fit(design, scores, _consecutive(columns), kinds.tolist(), _LEAST_NOISE)
+        gene_group = _consecutive(columns)[columns.index(GENES)] if GENES in columns else None
+        self._unknown_sd = 0.0 if gene_group is None else self._size * float(self._linear.sds[gene_group])
         self._levels = np.eye(len(lengths))[0]
         noise = float(self._linear.noise[0])
         self._own = max(noise**2 - (sampling_sd / self._unit) ** 2, 0.1 * noise**2) ** 0.5  # of the networks themselves
@@ -150,12 +155,15 @@ class Posterior:
 
     def many(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the accuracies, each of shape ``(len(archs),)``."""
-        return self.of_effects(self._effects.of(archs))
+        return self._estimates(self._rows(self._effects.of(archs), archs), self._unknown(archs))
 
     def of_effects(self, values: Floats) -> tuple[Floats, Floats]:
-        """`many` for networks whose `Effects` are known already, shape (n, number of effects)."""
-        mean, sd = self._linear.predict(self._rows(values))
-        sd = np.hypot(sd, self._own) * self._widening
+        """`many` for networks of the space whose `Effects` are known already, shape (n, number of effects)."""
+        return self._estimates(self._rows(values), np.zeros(len(values)))
+
+    def _estimates(self, rows: Floats, unknown_sd: Floats) -> tuple[Floats, Floats]:
+        mean, sd = self._linear.predict(rows)
+        sd = np.sqrt(sd**2 + self._own**2 + unknown_sd**2) * self._widening
         return self._offset + self._unit * mean, self._unit * sd
 
     def __call__(self, arch: Arch) -> Accuracy:
@@ -165,7 +173,7 @@ class Posterior:
     @property
     def evidence(self) -> str:
         """What the estimates rest on, one line."""
-        trained = f"{self._count} short trainings"
+        trained = f"{self._count} proxy scores"
         return trained if self._prior is None else f"{trained} and the {self._prior} model"
 
     def draw(self, rng: np.random.Generator) -> Floats:
@@ -185,10 +193,11 @@ class Posterior:
 
     def better(self, one: Arch, other: Arch) -> float:
         """The probability that `one` is more accurate than `other`: effects that both share cancel."""
-        rows = self._rows(self._effects.of([one, other]))
-        difference = rows[0] - rows[1]
-        mean, sd = self._linear.predict(difference[None])
-        return chance_above(float(mean[0]), hypot(float(sd[0]), 2**0.5 * self._own) * self._widening)
+        pair = [one, other]
+        rows = self._rows(self._effects.of(pair), pair)
+        mean, sd = self._linear.predict((rows[0] - rows[1])[None])
+        left = hypot(float(sd[0]), 2**0.5 * self._own, *self._unknown(pair).tolist())
+        return chance_above(float(mean[0]), left * self._widening)
 
     def _learned(self, design: Floats, kinds: NDArray[np.int_]) -> float:
         """The number of effects that the trainings determined (Bishop, equation 3.91)."""
@@ -200,8 +209,22 @@ class Posterior:
         x: Floats = np.nan_to_num((values - self._centre) / self._scale)
         return x
 
-    def _rows(self, values: Floats) -> Floats:
-        return np.hstack([self._standardised(values), np.tile(self._levels, (len(values), 1))])
+    def _rows(self, values: Floats, archs: Sequence[Arch] = ()) -> Floats:
+        own = self._own_columns(archs) if archs else np.zeros((len(values), len(self._keys)))
+        return np.hstack([self._standardised(values), own, np.tile(self._levels, (len(values), 1))])
+
+    def _own_columns(self, archs: Sequence[Arch]) -> Floats:
+        """One column for each trained network outside the space."""
+        keys = np.array([arch.key for arch in archs])
+        same = keys[:, None] == np.array(self._keys, dtype=keys.dtype)[None]
+        columns: Floats = self._size * same.astype(float)
+        return columns
+
+    def _unknown(self, archs: Sequence[Arch]) -> Floats:
+        """The standard deviation of what is unknown of networks outside the space that were not trained."""
+        outside = np.isnan(self._effects.of(archs)).any(axis=1)
+        known = np.array([arch.key in self._keys for arch in archs], dtype=bool)
+        return np.where(outside & ~known, self._unknown_sd, 0.0)
 
 
 _LEAST_NOISE = 0.05  # of the spread of the scores: no short training is more exact

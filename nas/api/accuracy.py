@@ -15,12 +15,13 @@ from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.engine.progress import Silent, Watcher
 from nas.engine.run.resolve import is_run, resolve
+from nas.engine.run.store import Store
 from nas.references.external import is_library
 from nas.references.published import published_top1
 from nas.references.table import split_name
 from nas.system.errors import InputError, known
 
-KNOWN = (BUNDLED, "file:PATH")
+KNOWN = (BUNDLED, "file:PATH", "a run folder")
 
 
 def accuracy_model(spec: str | Path) -> AccuracyModel:
@@ -28,7 +29,7 @@ def accuracy_model(spec: str | Path) -> AccuracyModel:
 
     Args:
         spec: ``imagenet``, the model that comes with this package; ``file:PATH`` or a ``.json`` file that `nas accuracy
-            calibrate` wrote.
+            calibrate` wrote; or a run folder, for the model that its networks were judged by.
 
     Raises:
         InputError: there is no such model, or its file cannot be used.
@@ -41,10 +42,20 @@ def accuracy_model(spec: str | Path) -> AccuracyModel:
     if text == BUNDLED:
         return bundled()
     if is_run(text):
-        raise InputError(f"accuracy models of a run are not available yet, got {text:.200}; {known(KNOWN)}")
+        return _model_of_run(Path(text).expanduser())
     if text.startswith("file:") or Path(text).suffix == ".json":
         return PriorModel.load(Path(text.removeprefix("file:")).expanduser())
     raise InputError(f"there is no accuracy model {text!r:.200}; {known(KNOWN)}")
+
+
+def _model_of_run(run: Path) -> AccuracyModel:
+    with Store.open(run, read_only=True) as store:
+        model = store.record().model
+    if model is None:
+        raise InputError(
+            f"the networks of {run} have scores but no accuracy model: none was trained, or a function scored them"
+        )
+    return model
 
 
 def calibrate_accuracy(

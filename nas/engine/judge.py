@@ -50,7 +50,7 @@ def judge_of(info: RunInfo, folder: Path | None = None) -> Judge | None:
         return Judge(info.space, PriorModel.load(found), trained=False)
     prior = None if spec == "train" else bundled()
     name = info.data.name if info.data else "own images"
-    return Judge(info.space, prior, trains_count(info.options), f"{name}, short training")
+    return Judge(info.space, prior, trains_count(info.options), f"{name}, proxy")
 
 
 def trains_count(options: SearchOptions) -> bool:

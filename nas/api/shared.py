@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.accuracy.check import SHARE
+from nas.api.check_cache import recommended_steps
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.engine.options import SearchOptions
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from nas.training.shared import SharedWeights
     from nas.training.shared_training import Draw
 
-MOST_OF_BUDGET = 0.4  # that the shared training may take
 FEWEST_STEPS = 200
 _REFERENCES = 0.1  # share of the steps that train one
 
@@ -57,19 +58,22 @@ def proxy_of(options: SearchOptions, space: Space, kept: Mapping[str, object] | 
 def within_budget(
     config: ProxyConfig, options: SearchOptions, space: Space, data: ImageData, watch: Watcher
 ) -> ProxyConfig:
-    """The same with as many shared steps as the images and the budget allow. Generated images are not worth any; a
-    number that was given is not changed."""
+    """The same with as many shared steps as `nas accuracy check` recommended for the images, if it did, and as the
+    budget allows. Generated images are not worth any; a number that was given is not changed."""
     if options.shared_steps is not None or not config.shared_steps:
         return config
     if data.generated:
         return replace(config, shared_steps=0)
+    if (steps := recommended_steps(space, data, config)) is not None:
+        watch.say(f"shared weights: {steps:,} steps, as nas accuracy check recommends for these images")
+        config = replace(config, shared_steps=steps)
     if options.budget_s is None:
         return config
     from nas.training.shared_training import seconds_per_step
 
     watch.say("timing the training of shared weights ...")
     seconds = seconds_per_step(data, config, draw_of(space, options), options.seed, _accelerator(options))
-    steps = int(MOST_OF_BUDGET * options.budget_s / seconds)
+    steps = int(SHARE * options.budget_s / seconds)
     steps = min(config.shared_steps, max(FEWEST_STEPS, steps))
     cut = f", cut from {config.shared_steps:,} to fit the budget" if steps < config.shared_steps else ""
     watch.say(f"shared weights: {steps:,} steps{cut}, about {clock(steps * seconds)}")

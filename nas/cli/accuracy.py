@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Option("--model", help="Accuracy model: imagenet, or file:PATH.")]
 
 accuracy = typer.Typer(
-    help="""List accuracy models; show one, fit one, or predict with one.
+    help="""List accuracy models; show one, fit one, predict with one, or check what trainings are worth.
 
 \b
 Example:
@@ -26,6 +26,7 @@ Example:
   nas accuracy predict mobilenet_v3_large efficientnet_b0@resolution=192
   nas accuracy calibrate trained.csv --task flowers --out flowers.json
   nas accuracy predict mobilenet_v2 --model file:flowers.json
+  nas accuracy check --data photos/ --latency-target 66ms
 """,
     rich_markup_mode=None,
 )
@@ -180,7 +181,7 @@ def _fit_text(model: PriorModel) -> list[str]:
     title = f"{model.name}: accuracy on {model.task}, at the level of trainings as in {model.level}"
     about = "Figures are of networks that the fit has not seen: of other families, where a table has several."
     origins = [f"{source.name}: {source.origin}" for source in model.sources]
-    return [title, f"{_table(heads, rows, left=(0, 6))}\n{about}", "\n".join(origins)]
+    return [title, f"{table(heads, rows, left=(0, 6))}\n{about}", "\n".join(origins)]
 
 
 def _source_cells(source: SourceFacts) -> tuple[str, ...]:
@@ -214,7 +215,7 @@ def _domain_text(model: PriorModel) -> str:
     notes = [f"never seen: {listed(never)}"] if never else []
     notes += [f"the same in every network: {listed(same)}"] if same else []
     domain = f"domain: {', '.join(sizes)}; outside it, estimates are less certain"
-    return "\n".join([domain, *notes, "", _table(heads, rows, left=(0,))])
+    return "\n".join([domain, *notes, "", table(heads, rows, left=(0,))])
 
 
 def _effects_text(model: PriorModel) -> str:
@@ -231,7 +232,7 @@ def _effects_text(model: PriorModel) -> str:
         "with parameters, MACs and memory access kept equal: 5×5 or 7×7 kernels in place of 3×3, SE in place of none,\n"
         "h_swish or swish in place of ReLU, expansion 6 in place of 3, one block more. ± is the standard error."
     )
-    return f"{about}\n\n{_table(('at', *CHANGES), rows)}"
+    return f"{about}\n\n{table(('at', *CHANGES), rows)}"
 
 
 def _predictions_text(predictions: Sequence[Prediction], model: PriorModel | None) -> str:
@@ -251,7 +252,7 @@ def _predictions_text(predictions: Sequence[Prediction], model: PriorModel | Non
             f"{model.name} was fitted to published figures too; on families left out of the fit, its error is "
             f"{100 * fitted.held_out.rmse:.1f} points"
         )
-    return "\n".join([_table(heads, rows, left=(0, 2)), *notes])
+    return "\n".join([table(heads, rows, left=(0, 2)), *notes])
 
 
 def _figures(published: dict[str, float]) -> str:
@@ -270,7 +271,8 @@ def _span(bounds: tuple[float, float], unit: float, name: str) -> str:
     return f"{low} to {high}{name}"
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> str:
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> str:
+    """Columns for people, those at `left` aligned to the left."""
     widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
     return "\n".join(
         "  ".join(

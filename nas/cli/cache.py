@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @app.command()
 def cache(
     kinds: Annotated[
-        list[str] | None, typer.Argument(help="Kinds: anchor, data, downloads, latency, weights.  [default: all]")
+        list[str] | None,
+        typer.Argument(help="Kinds: anchor, check, data, downloads, latency, weights.  [default: all]"),
     ] = None,
     clear: Annotated[
         bool, typer.Option("--clear", help="Remove the entries instead of listing them, without asking.")
@@ -29,8 +30,8 @@ def cache(
 ) -> None:
     """List or clear cached tables, images, data sets and weights.
 
-    Everything in the cache is measured, decoded or downloaded again when it is needed. Removing the kind anchor also
-    forgets how fast this machine usually is.
+    Everything in the cache is measured, trained, decoded or downloaded again when it is needed. Removing the kind
+    anchor also forgets how fast this machine usually is; removing check, the training lengths it recommended.
 
     \b
     Example:

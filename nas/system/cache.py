@@ -36,6 +36,7 @@ class Kind:
 
 KINDS = (
     Kind("anchor", "usual speed of this machine", r"[0-9a-f]{16}\.json"),
+    Kind("check", "trainings of nas accuracy check", r"(recommended-)?[0-9a-f]{24}\.json|[0-9a-f]{24}\.safetensors"),
     Kind("data", "decoded images", r"[0-9a-f]{16}"),
     Kind("downloads", "public data sets", _SETS),
     Kind("latency", "latency tables", r"(agent-)?[0-9a-f]{24}(\.\d+\.part)?\.json"),

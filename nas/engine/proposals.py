@@ -14,7 +14,7 @@ from optuna.trial import Trial
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
-from nas.engine.climb import QUESTIONS, Climber
+from nas.engine.climb import CHILDREN, QUESTIONS, Climber
 from nas.engine.judge import Judge
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
@@ -68,6 +68,8 @@ class Proposals:
         self._misses = 0
         rng = np.random.default_rng([seed, len(candidates)])
         self._judge = Judge(space, None, trained=True) if judge is None else judge
+        # A model that does not learn scores alike in all proposals: each carries the same evolution on by a generation.
+        questions = questions if self._judge.trained else min(questions, CHILDREN)
         self._climber = Climber(space, model, limit_ms, rng, questions) if isinstance(sampler, Climbing) else None
         self._own, self._learned, self._rng = judge is None, 0, rng
         with quiet_optuna():

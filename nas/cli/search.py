@@ -48,7 +48,10 @@ def search(
     token: Token = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Time limit for training candidates: 10m, 2h.  [default: 4m, or none with --trials]"),
+        typer.Option(
+            help="Time limit for training candidates: 10m, 2h.  [default: 4m; 15m with --data; none with --trials, or "
+            "where nothing is trained]"
+        ),
     ] = None,
     trials: Annotated[
         int | None,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nas.accuracy.record import AccuracyModel as AccuracyModel
     from nas.api.accuracy import accuracy_model as accuracy_model
     from nas.api.accuracy import calibrate_accuracy as calibrate_accuracy
+    from nas.api.accuracy_check import check_accuracy as check_accuracy
     from nas.api.networks import export as export
     from nas.api.networks import profile as profile
     from nas.api.reference_table import compare_references as compare_references
@@ -88,6 +89,7 @@ _OFFERS = {
     "accuracy_model": "api.accuracy",
     "build": "network.build",
     "calibrate_accuracy": "api.accuracy",
+    "check_accuracy": "api.accuracy_check",
     "compare_references": "api.reference_table",
     "count": "network.count",
     "device": "latency.devices",

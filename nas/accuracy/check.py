@@ -1,12 +1,15 @@
-"""What the trainings of a search are worth: figures from the accuracies that trainings of several lengths give to some
+"""What the trainings of a search are worth: figures from the scores that trainings of several lengths give to some
 networks of equal cost.
 
-With n networks, `a` and `b` their accuracies by the two longest trainings, which differ in seed alone:
+With `a` and `b` the networks' accuracies by the two longest trainings, which differ in seed alone:
 
 - spread: sqrt((var(a) + var(b)) / 2), the standard deviation of the networks' accuracies;
-- noise: sd(a - b) / sqrt(2), that of one network's accuracy from seed to seed; a mean difference does not count;
+- noise: sd(a - b) / sqrt(2), that of one network's accuracy from seed to seed; a mean difference does not count.
+
+Networks are ranked by held-out loss, as in a search (`nas.accuracy.posterior`). With `a` and `b` these losses, negated:
+
 - ceiling: tau(a, b), Kendall's tau-b: no other training can be expected to agree with `b` better than `a`;
-- a shorter training of accuracies `s`: tau(s, b), where `s` has the seed of `a`, since a seed in common with `b` would
+- a shorter training `s`: tau(s, b), where `s` has the seed of `a`, since a seed in common with `b` would
   flatter it;
 - what needs no training (a model, MACs): its tau with (a + b) / 2.
 
@@ -38,19 +41,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training, and the accuracies it gives.
+    """One training, and the scores it gives.
 
     Args:
         steps: its length.
         seed: its random seed.
         seconds: wall-clock time of the training, without scoring.
         accuracies: of n networks, shares from 0 to 1, in one order for all trainings.
+        losses: their held-out cross-entropies, in nats.
     """
 
     steps: int
     seed: int
     seconds: float
     accuracies: tuple[float, ...]
+    losses: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +144,20 @@ def check(trainings: Sequence[Training], untrained: Mapping[str, ArrayLike], sco
 
     >>> truth = [0.5, 0.52, 0.54, 0.56, 0.58, 0.6, 0.62, 0.64]
     >>> short = [0.3, 0.2, 0.1, 0.4, 0.0, 0.5, 0.3, 0.2]
-    >>> made = [Training(500, 0, 60, tuple(short)), *(Training(4000, at, 480, tuple(truth)) for at in (0, 1))]
-    >>> found = check(made, {"MACs": [8, 7, 6, 5, 4, 3, 2, 1]}, scoring_s=2.0)
+    >>> made = [Training(500, 0, 60, (0.5,) * 8, tuple(short))]
+    >>> made += [Training(4000, at, 480, (0.6,) * 8, tuple(truth)) for at in (0, 1)]
+    >>> found = check(made, {"MACs": [1, 2, 3, 4, 5, 6, 7, 8]}, scoring_s=2.0)
     >>> round(found.ceiling.tau), round(found.untrained["MACs"].tau), found.recommended
     (1, -1, Recommendation(steps=4000, seconds=480.0, budget_s=1200.0))
     """
     ordered = sorted(trainings, key=lambda training: training.steps)
     *_, one, other = ordered
     first, second = (np.array(training.accuracies) for training in (one, other))
+    by_one, by_other = (-np.array(training.losses) for training in (one, other))
     rng = np.random.default_rng(seed)
     lengths = [
-        Length(training.steps, training.seconds, ranking(training.accuracies, second, rng)) for training in ordered[:-1]
+        Length(training.steps, training.seconds, ranking(-np.array(training.losses), by_other, rng))
+        for training in ordered[:-1]
     ]
     lengths[-1] = Length(one.steps, (one.seconds + other.seconds) / 2, lengths[-1].ranking)
     return Check(
@@ -157,7 +165,7 @@ def check(trainings: Sequence[Training], untrained: Mapping[str, ArrayLike], sco
         spread=math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2),
         noise=float((first - second).std(ddof=1)) / math.sqrt(2),
         lengths=tuple(lengths),
-        untrained={name: ranking(numbers, (first + second) / 2, rng) for name, numbers in untrained.items()},
+        untrained={name: ranking(numbers, (by_one + by_other) / 2, rng) for name, numbers in untrained.items()},
         scoring_s=scoring_s,
         recommended=_recommended(lengths, scoring_s),
     )

@@ -50,8 +50,8 @@ class CheckedImages:
         data: the images, in words.
         band: the cost of the networks, in words.
         figures: what the trainings are worth.
-        trainings: their accuracies.
-        keys: keys of the networks, in the order of these accuracies.
+        trainings: their scores.
+        keys: keys of the networks, in the order of these scores.
         failed: networks that a training could not score; they are in no figure.
     """
 
@@ -132,7 +132,7 @@ def check_accuracy(
     if len(archs) < FEWEST_NETWORKS:
         raise InputError(
             f"only {len(archs)} networks of space {searched.name} were found at {band}; at least {FEWEST_NETWORKS} are "
-            "required; change --latency-target"
+            "required; give another --latency-target"
         )
     watcher.say(f"{len(archs)} networks at {band}")
     made = _Trainings(searched, images, config, options, archs, watcher)
@@ -190,8 +190,8 @@ class _Trainings:
         seed = self.options.seed
         plan = [*((steps // part, seed) for part in PARTS), (steps, seed + 1)]
         kept = [(length, at, Scores.of(self._made_for(length, at))) for length, at in plan]
-        missing = sum(length for length, _, scores in kept if scores.seconds is None)
-        if missing:
+        missing = sum(length for length, _, scores in kept if not scores.weights.exists())
+        if missing and any(self._left(scores) for *_, scores in kept):
             self.watch.say(f"{missing:,} steps in {len(plan)} trainings, about {clock(missing * self._step_s())}")
         for number, (length, at, scores) in enumerate(kept, 1):
             self._complete(scores, length, at, f"training {number} of {len(plan)}, {length:,} steps")
@@ -200,7 +200,7 @@ class _Trainings:
     def _complete(self, scores: Scores, steps: int, seed: int, text: str) -> None:
         from nas.training.evaluate import ProxyEvaluator
 
-        left = [arch for arch in self.archs if arch.key not in scores.found]
+        left = self._left(scores)
         if not left:
             return
         config = replace(self.config, shared_steps=steps)
@@ -214,9 +214,12 @@ class _Trainings:
         scores.seconds = shared.seconds
         for at, arch in enumerate(left):
             evaluation = evaluator(arch, seed)
-            scores.found[arch.key] = evaluation.proxy_accuracy, evaluation.seconds
+            scores.found[arch.key] = evaluation.proxy_accuracy, evaluation.proxy_loss, evaluation.seconds
             scores.keep()
             self.watch.step(at + 1, len(left), f"{text}: scoring networks")
+
+    def _left(self, scores: Scores) -> list[Arch]:
+        return [arch for arch in self.archs if arch.key not in scores.found]
 
     def _step_s(self) -> float:
         from nas.training.accelerator import Accelerator
@@ -260,10 +263,10 @@ def _checked(
             "give more --networks or --steps"
         )
     trainings = tuple(
-        Training(steps, seed, scores.seconds or 0.0, tuple(cast(float, scores.found[arch.key][0]) for arch in good))
+        Training(steps, seed, scores.seconds or 0.0, _column(scores, good, 0), _column(scores, good, 1))
         for steps, seed, scores in found
     )
-    scoring_s = float(np.median([scores.found[arch.key][1] for _, _, scores in found for arch in good]))
+    scoring_s = float(np.median([scores.found[arch.key][2] for _, _, scores in found for arch in good]))
     costs = [cost_of(arch) for arch in good]
     untrained: Mapping[str, Any] = {
         "ImageNet model": bundled().many(good)[0],
@@ -273,3 +276,7 @@ def _checked(
     figures = check(trainings, untrained, scoring_s)
     keep_recommendation(space, data, config, figures.recommended.steps if figures.recommended else None)
     return CheckedImages(space.name, str(data), band, figures, trainings, tuple(a.key for a in good), failed)
+
+
+def _column(scores: Scores, archs: Sequence[Arch], at: int) -> tuple[float, ...]:
+    return tuple(cast(float, scores.found[arch.key][at]) for arch in archs)

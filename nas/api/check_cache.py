@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from nas.data.dataset import ImageData
 
 KIND = "check"
-_SCHEMA = 1
+_SCHEMA = 2
 _MAX_BYTES = 1 << 24
 _MAX_STEPS = 10**7
 
 
 @dataclass
 class Scores:
-    """The accuracies that one training gives, as far as they are known.
+    """The scores that one training gives, as far as they are known.
 
     Args:
         path: its file.
         seconds: wall-clock time of the training; None if it is not finished.
-        found: accuracy and seconds of each scored network by key; the accuracy of one that failed is None.
+        found: accuracy, held-out loss and seconds of each scored network by key; None for what failed.
     """
 
     path: Path
     seconds: float | None = None
-    found: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+    found: dict[str, tuple[float | None, float | None, float]] = field(default_factory=dict)
 
     @property
     def weights(self) -> Path:
@@ -57,7 +57,7 @@ class Scores:
         seconds, found = data.get("seconds"), data.get("found")
         if not _is_seconds(seconds) or not isinstance(found, dict) or not all(map(_is_score, found.values())):
             return Scores(path)
-        return Scores(path, seconds, {key: (accuracy, took) for key, (accuracy, took) in found.items()})
+        return Scores(path, seconds, {key: (accuracy, loss, took) for key, (accuracy, loss, took) in found.items()})
 
     def keep(self) -> None:
         """Write the file."""
@@ -103,6 +103,6 @@ def _is_seconds(value: Any) -> bool:
 
 
 def _is_score(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != 2 or not _is_seconds(value[1]):
+    if not isinstance(value, list) or len(value) != 3 or not _is_seconds(value[2]):
         return False
-    return value[0] is None or (is_number(value[0]) and 0 <= value[0] <= 1)
+    return value[:2] == [None, None] or all(map(is_number, value[:2]))

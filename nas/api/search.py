@@ -84,8 +84,8 @@ def search(
         seed: random seed of sampling, weights and batches.
         steps: length of each candidate's training from scratch in batches; given, no weights are shared. None is 140.
         shared_steps: length in batches of the training of the weights that all candidates share, before the search; 0
-            trains each candidate from scratch. None: 0 without `data`, else 4000, or fewer, so that it takes at most
-            40 % of the budget.
+            trains each candidate from scratch. None: 0 without `data`, else what `nas.check_accuracy` recommended for
+            these images, else 4000; fewer where that takes more than 40 % of the budget.
         workers: number of processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
         cpus_per_trial: cores of one candidate, with Ray.

@@ -69,7 +69,8 @@ def search(
         int | None,
         typer.Option(
             help="Length of the training of weights that all candidates share, in batches; 0 trains each from scratch."
-            "  [default: 4000 with --data, fewer if they exceed 40 % of the budget, else 0]"
+            "  [default: with --data, what nas accuracy check recommended, else 4000, and fewer if they exceed 40 % of the "
+            "budget; without --data, 0]"
         ),
     ] = None,
     workers: Annotated[

@@ -69,8 +69,8 @@ def search(
         int | None,
         typer.Option(
             help="Length of the training of weights that all candidates share, in batches; 0 trains each from scratch."
-            "  [default: with --data, what nas accuracy check recommended, else 4000, and fewer if they exceed 40 % of the "
-            "budget; without --data, 0]"
+            "  [default: with --data, what nas accuracy check recommended, else 4000, fewer if they exceed 40 % of "
+            "the budget; without --data, 0]"
         ),
     ] = None,
     workers: Annotated[

@@ -13,6 +13,7 @@ much. An interrupted run continues from the cache. The long version takes about 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import tarfile
@@ -21,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tables import MACRO_FILE, macro_space, nas_bench_macro, nas_bench_macro_seeds
 
+from nas.accuracy.posterior import Effects, Posterior, Training
 from nas.accuracy.ranking import tau
 from nas.accuracy.sources import read_source
 from nas.arch.arch import Arch
@@ -74,6 +75,19 @@ class Truth:
     def draw(self, seed: int, count: int) -> NDArray[np.int64]:
         """Indices of some of the networks."""
         return np.random.default_rng(seed).choice(len(self.archs), min(count, len(self.archs)), replace=False)
+
+
+def further(truth: Truth, count: int) -> list[Arch]:
+    """Random networks of the space, not above the band, that a search could score besides."""
+    classes = 1000 if truth.seeds is None else 10
+    drawn = (truth.space.sample(seed) for seed in itertools.count())
+    cheap = (arch for arch in drawn if cost_of(arch, classes).macs <= 1e6 * truth.band[1])
+    found: dict[str, Arch] = {}
+    for arch in cheap:
+        if len(found) == count:
+            break
+        found[arch.key] = arch
+    return list(found.values())
 
 
 def in_band(archs: Sequence[Arch], band: tuple[int, int], classes: int) -> NDArray[np.int64]:
@@ -176,23 +190,50 @@ def call(job: Callable[[], Found]) -> Found:
     return job()
 
 
+def spent(each: Sequence[Found], training: Found | None) -> Found:
+    """Seconds of some scores, with those of the shared training."""
+    return {unit: sum(one[unit] for one in each) + (training or {}).get(unit, 0.0) for unit in ("cpu_s", "wall_s")}
+
+
+def posterior_means(
+    space: Space, seen: Sequence[Arch], scores: Mapping[str, Found], archs: Sequence[Arch]
+) -> NDArray[np.float64]:
+    """What the scores of `seen` together say about each of `archs`, as a search takes them."""
+    options = space.arch_options  # dropout and the like are those of the space, so that its genes are found
+    trainings = [Training(replace(a, **options), scores[a.key]["accuracy"], scores[a.key]["loss"]) for a in seen]
+    model = Posterior(Effects(space, None), trainings, "CIFAR-10")
+    return model.many([replace(arch, **options) for arch in archs])[0]
+
+
 def table(
-    truth: Truth, draw: NDArray[np.int64], proxies: Mapping[str, tuple[Found | None, Mapping[str, Found]]]
+    truth: Truth,
+    draw: NDArray[np.int64],
+    others: Sequence[Arch],
+    proxies: Mapping[str, tuple[Found | None, Mapping[str, Found]]],
 ) -> None:
-    """Print one draw. Each proxy has the seconds of its shared training, if there was one, and its scores by key."""
+    """Print one draw. Each proxy has the seconds of its shared training, if there was one, and its scores by key.
+    Shared weights also have the posterior of the draw, and of the draw and `others`."""
     archs, true = [truth.archs[index] for index in draw], truth.accuracies[draw]
     print(f"{'proxy':28} {'CPU s':>8} {'wall s':>8} {'tau accuracy':>13} {'tau loss':>9}")
     for name, (training, scores) in proxies.items():
         each = [scores[arch.key] for arch in archs]
-        total = {unit: sum(one[unit] for one in each) + (training or {}).get(unit, 0.0) for unit in ("cpu_s", "wall_s")}
-        right, wrong = [one["accuracy"] for one in each], [-one["loss"] for one in each]
-        taus = f"{tau(right, true):13.2f} {tau(wrong, true):9.2f}"
+        total = spent(each, training)
+        right_ones, wrong = [one["accuracy"] for one in each], [-one["loss"] for one in each]
+        taus = f"{tau(right_ones, true):13.2f} {tau(wrong, true):9.2f}"
         print(f"{name:28} {total['cpu_s']:8.0f} {total['wall_s']:8.0f} {taus}")
+        if training is not None:
+            for more in (0, len(others)):
+                seen = [*archs, *others[:more]]
+                total = spent([scores[arch.key] for arch in seen], training)
+                right_by = f"{tau(posterior_means(truth.space, seen, scores, archs), true):13.2f} {'':9}"
+                print(
+                    f"{f'  posterior of {len(seen)} such':28} {total['cpu_s']:8.0f} {total['wall_s']:8.0f} {right_by}"
+                )
     costs = [cost_of(arch) for arch in archs]
     print(f"MACs {tau([cost.macs for cost in costs], true):.2f}, ", end="")
     print(f"parameters {tau([cost.params for cost in costs], true):.2f}", end="")
     if truth.seeds is not None:
-        pairs = combinations(truth.seeds[draw].T, 2)
+        pairs = itertools.combinations(truth.seeds[draw].T, 2)
         print(f"; two seeds of the truth {np.mean([tau(*pair) for pair in pairs]):.2f}", end="")
     print("\n")
 
@@ -205,16 +246,19 @@ def main() -> None:
     parser.add_argument("--nets", type=int, default=40, help="networks of a draw")
     parser.add_argument("--steps", type=int, default=140, help="of a training from scratch")
     parser.add_argument("--shared-steps", type=int, nargs="+", default=[4000, 16000])
+    parser.add_argument("--more", type=int, default=300, help="further networks scored for the posterior")
+    parser.add_argument("--truth", help="only this table: nas-bench-macro or imagenet-mbconv")
     parser.add_argument("--tune", type=int, default=0, help="steps of each network after its shared weights")
     parser.add_argument("--seed", type=int, default=0, help="of the shared training")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--quick", action="store_true", help="few networks and steps, to see that it works")
     options = parser.parse_args()
     if options.quick:
-        options.nets, options.steps, options.shared_steps = 4, 3, [10, 20]
+        options.nets, options.steps, options.shared_steps, options.more = 6, 3, [10, 20], 4
     options.cache.mkdir(parents=True, exist_ok=True)
     data = images_in(options.data, options.cache)
-    every = truths(options.folder)
+    every = [truth for truth in truths(options.folder) if options.truth in (None, truth.name)]
+    others = {truth.name: further(truth, options.more) for truth in every}
     print(f"{here()}; {options.workers} processes of one thread; {load_data(data, ProxyConfig().resolution)}\n")
     with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), one_thread) as pool:
         jobs: dict[tuple[Any, ...], Callable[[], Found]] = {}
@@ -228,7 +272,7 @@ def main() -> None:
                 file = base / f"shared-{steps}-{options.seed}.safetensors"
                 jobs[truth.name, steps] = partial(shared_training, file, data, one, truth.space, options.seed)
                 to = base / f"scores-{steps}-{options.seed}-{options.tune}"
-                for key, arch in drawn.items():
+                for key, arch in (drawn | {arch.key: arch for arch in others[truth.name]}).items():
                     later[truth.name, steps, key] = partial(scored, to, data, one, file, arch)
             scratch, to = replace(config, shared_steps=0), base / f"scratch-{options.steps}"
             for key, arch in drawn.items():
@@ -246,7 +290,7 @@ def main() -> None:
                 scores = {key[2]: value for key, value in done.items() if key[:2] == (truth.name, steps) and key[2:]}
                 name = f"shared, {steps:,} steps" if steps else f"from scratch, {options.steps:,} steps"
                 proxies[name] = done.get((truth.name, steps)), scores
-            table(truth, draw, proxies)
+            table(truth, draw, others[truth.name], proxies)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _advice(found: CheckedImages) -> str:
     minutes = -int(-best.budget_s // 60)
     why = f"the shortest length that reaches {ENOUGH:.0%} of the ceiling"
     if best.steps == longest:
-        why = f"no shorter length reaches {ENOUGH:.0%} of the ceiling; --steps {2 * longest} shows whether more helps"
+        why = f"no shorter length reaches {ENOUGH:.0%} of the ceiling;\n--steps {2 * longest} shows whether more helps"
     return (
         f"recommended: {best.steps:,} steps, {clock(best.seconds)} here ({why})\n"
         f"nas search takes them over for these images; give it --budget {minutes}m or more"

@@ -1,13 +1,16 @@
 """Kendall's tau between the proxy's scores and published accuracies of full trainings, among networks of equal cost.
 
     python benchmarks/proxy_rank.py --cache FOLDER [--data ARCHIVE_OR_FOLDER] [--workers 2] [--quick]
+    python benchmarks/proxy_rank.py --cache FOLDER --data generated --truth imagenet-mbconv --shared-steps
 
-Draws 40 networks of NAS-Bench-Macro with 52 to 60 million MACs, and 40 of Accel-NASBench's MBConv networks with 270 to
-330 million, twice each. The proxy is trained on CIFAR-10: each network from scratch, or by weights that all networks of
-the space share, for two lengths. The truth is CIFAR-10 accuracy for the former and ImageNet accuracy for the latter.
-Printed are seconds for all networks of a draw, with the shared training counted whole; tau for counting MACs and
-parameters; and, where the truth was trained with several seeds, tau between two of them, which no proxy can exceed by
-much. An interrupted run continues from the cache. The long version takes about an hour on two cores.
+The first command draws 40 networks of NAS-Bench-Macro with 52 to 60 million MACs, and 40 of Accel-NASBench's MBConv
+networks with 270 to 330 million, twice each. The proxy is trained on CIFAR-10: each network from scratch, or by weights
+that all networks of the space share, for two lengths; with these also by the posterior of the draw, and of the draw and
+300 further networks. The truth is CIFAR-10 accuracy for the former and ImageNet accuracy for the latter. Printed are
+seconds for all networks, with the shared training counted whole; tau for counting MACs and parameters; and, where the
+truth was trained with several seeds, tau between two of them, which no proxy can exceed by much. The second command
+shows what trainings on generated images are worth. An interrupted run continues from the cache. The long version takes
+about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ from nas.training.shared_file import read_shared, write_shared
 from nas.training.shared_training import train
 
 DRAWS = (0, 1)
+GENERATED = "generated"  # as the folder of the images
 Found = dict[str, float]
 
 
@@ -108,8 +112,10 @@ def truths(folder: Path) -> list[Truth]:
     return [*found, Truth(source.name, space, source.task, archs, source.accuracies[at], None, band)]
 
 
-def images_in(data: Path, cache: Path) -> str:
-    """The folder of the images; an archive is unpacked once."""
+def images_in(data: Path, cache: Path) -> str | None:
+    """The folder of the images; an archive is unpacked once. None is the generated set."""
+    if str(data) == GENERATED:
+        return None
     if data.is_dir():
         return str(data)
     target = cache / "images"
@@ -122,7 +128,7 @@ def images_in(data: Path, cache: Path) -> str:
 
 
 @cache
-def images_of(folder: str, side: int) -> ImageData:
+def images_of(folder: str | None, side: int) -> ImageData:
     """Read once in each process: that takes seconds."""
     return load_data(folder, side)
 
@@ -149,7 +155,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def scored(folder: Path, data: str, config: ProxyConfig, shared: Path | None, arch: Arch) -> Found:
+def scored(folder: Path, data: str | None, config: ProxyConfig, shared: Path | None, arch: Arch) -> Found:
     """Accuracy, loss and seconds of one network, from scratch or by shared weights."""
 
     def work() -> Found:
@@ -165,7 +171,7 @@ def scored(folder: Path, data: str, config: ProxyConfig, shared: Path | None, ar
     return cached(folder / f"{arch.key}.json", work)
 
 
-def shared_training(file: Path, data: str, config: ProxyConfig, space: Space, seed: int) -> Found:
+def shared_training(file: Path, data: str | None, config: ProxyConfig, space: Space, seed: int) -> Found:
     """Train shared weights, or finish their training; returns its seconds."""
     clock = file.with_suffix(".json")
     made_for = {"space": space.key, "configuration": json.dumps(config.to_dict(), sort_keys=True)}
@@ -245,7 +251,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10/cifar10_train.tar.xz"))
     parser.add_argument("--nets", type=int, default=40, help="networks of a draw")
     parser.add_argument("--steps", type=int, default=140, help="of a training from scratch")
-    parser.add_argument("--shared-steps", type=int, nargs="+", default=[4000, 16000])
+    parser.add_argument("--shared-steps", type=int, nargs="*", default=[4000, 16000])
     parser.add_argument("--more", type=int, default=300, help="further networks scored for the posterior")
     parser.add_argument("--truth", help="only this table: nas-bench-macro or imagenet-mbconv")
     parser.add_argument("--tune", type=int, default=0, help="steps of each network after its shared weights")
@@ -264,7 +270,7 @@ def main() -> None:
         jobs: dict[tuple[Any, ...], Callable[[], Found]] = {}
         later: dict[tuple[Any, ...], Callable[[], Found]] = {}
         for truth in every:
-            base = options.cache / truth.name
+            base = options.cache / truth.name if data else options.cache / GENERATED / truth.name
             config = ProxyConfig(full_resolution=max(truth.space.resolution), steps=options.steps, tune=options.tune)
             drawn = {truth.archs[at].key: truth.archs[at] for seed in DRAWS for at in truth.draw(seed, options.nets)}
             for steps in sorted(options.shared_steps, reverse=True):

@@ -70,14 +70,18 @@ class Space:
     def sample_genes(self, rng: np.random.Generator | int) -> dict[str, Scalar]:
         """The genes that `sample` draws, by name."""
         generator = np.random.default_rng(rng)
-        drawn: dict[str, Scalar] = {}
+        return self.realised(lambda gene: gene.options[int(generator.integers(len(gene.options)))])[0]
 
-        def choose(gene: Gene) -> Scalar:
-            drawn[gene.name] = gene.options[int(generator.integers(len(gene.options)))]
-            return drawn[gene.name]
+    def realised(self, choose: Choose) -> tuple[dict[str, Scalar], Arch]:
+        """The genes that `realise` meets, with the options that `choose` returned, and the network."""
+        genes: dict[str, Scalar] = {}
 
-        self.realise(choose)
-        return drawn
+        def note(gene: Gene) -> Scalar:
+            genes[gene.name] = choose(gene)
+            return genes[gene.name]
+
+        arch = self.realise(note)
+        return genes, arch
 
     def decode(self, genes: Mapping[str, Any]) -> Arch:
         """The network that these genes describe. Of inactive genes only the names are checked.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.app import Json, app, show, watcher_for
+from nas.cli.app import Json, app, show, table, watcher_for
 
 if TYPE_CHECKING:
     from nas.accuracy.prior import PriorModel, SourceFacts
@@ -269,15 +269,3 @@ def _figures(published: dict[str, float]) -> str:
 def _span(bounds: tuple[float, float], unit: float, name: str) -> str:
     low, high = (f"{bound / unit:,.3g}" if bound / unit < 1000 else f"{bound / unit:,.0f}" for bound in bounds)
     return f"{low} to {high}{name}"
-
-
-def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> str:
-    """Columns for people, those at `left` aligned to the left."""
-    widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at in left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [heads, *rows]
-    )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.accuracy import accuracy, table
-from nas.cli.app import Json, Runtime, Space, Threads, Token, show, watcher_for
+from nas.cli.accuracy import accuracy
+from nas.cli.app import Json, Runtime, Space, Threads, Token, show, table, watcher_for
 
 if TYPE_CHECKING:
     from nas.accuracy.check import Check, Length, Ranking

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.app import Json, app, show
+from nas.cli.app import Json, app, show, table
 from nas.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _count(
         if conv is not None:
             texts.append(_variants_text(conv))
     _write_csv(to_csv, rows)
-    text = "\n\n".join(texts) if by else _table(("network", "input", *_HEADS), totals)
+    text = "\n\n".join(texts) if by else table(("network", "input", *_HEADS), totals)
     show(facts, text, as_json)
 
 
@@ -138,7 +137,7 @@ def _parts_text(name: str, side: int, parts: list[Line], cost: Cost, flagged: bo
     rows.append(("", "total", "", *_cells(cost), "", *([""] * flagged)))
     shape = "channels, size" if any(line.at is not None for line in parts) else "kind"
     heads = ("", "part", shape, *_HEADS, "share", *(["flags"] * flagged))
-    text = f"{name}, {side} px\n{_table(heads, rows, left=(1, 2, 8))}"
+    text = f"{name}, {side} px\n{table(heads, rows, left=(1, 2, 8))}"
     return "\n".join([text, *_legend(parts)])
 
 
@@ -195,18 +194,7 @@ def _variants_text(conv: Convolution) -> str:
         memory = f"{variant.cost.memory_bytes / 1e6:,.2f}"
         rows.append((variant.name, product, share, f"{variant.cost.params:,}", memory, intensity, steps))
     heads = ("one convolution", "multiplications", "", "weights", "MB moved", "MACs/B", "steps")
-    return f"{conv}, stride {conv.stride}, padding {conv.padding}\n{_table(heads, rows, left=(0, 6))}"
-
-
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> str:
-    widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at in left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [heads, *rows]
-    )
+    return f"{conv}, stride {conv.stride}, padding {conv.padding}\n{table(heads, rows, left=(0, 6))}"
 
 
 def _write_csv(path: Path | None, rows: list[dict[str, Any]]) -> None:

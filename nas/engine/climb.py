@@ -104,7 +104,7 @@ class Climber:
     def _child(self, parents: Sequence[Genes]) -> tuple[Genes, Arch]:
         """A mutant of one parent or a mixture of two; without parents a random network."""
         if not parents:
-            return self._realise(lambda gene: self._any(gene))
+            return self._space.realised(lambda gene: self._any(gene))
         one, other = (parents[int(at)] for at in self._rng.integers(len(parents), size=2))
         mixed = dict(one)
         if self._rng.random() < 0.5:
@@ -116,19 +116,10 @@ class Climber:
             keep = gene.name in mixed and gene.name not in changed
             return mixed[gene.name] if keep else self._any(gene)
 
-        return self._realise(choose)
+        return self._space.realised(choose)
 
     def _any(self, gene: Gene) -> Scalar:
         return gene.options[int(self._rng.integers(len(gene.options)))]
-
-    def _realise(self, choose: Callable[[Gene], Scalar]) -> tuple[Genes, Arch]:
-        genes: dict[str, Scalar] = {}
-
-        def note(gene: Gene) -> Scalar:
-            genes[gene.name] = choose(gene)
-            return genes[gene.name]
-
-        return genes, self._space.realise(note)
 
     def _forget(self, scores: Scores) -> None:
         """Keep the best at several latencies, in turn, up to `KEPT`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -106,20 +106,10 @@ class FeasibleSampler:
 
     def _chunk(self) -> Iterator[tuple[Genes, Arch]]:
         for _ in range(CHUNK if self._left is None else max(1, min(CHUNK, self._left))):
-            yield self._realise(lambda gene: self._any(gene))
+            yield self._space.realised(lambda gene: self._any(gene))
 
     def _any(self, gene: Gene) -> Scalar:
         return gene.options[int(self._rng.integers(len(gene.options)))]
-
-    def _realise(self, choose: Callable[[Gene], Scalar]) -> tuple[Genes, Arch]:
-        genes: dict[str, Scalar] = {}
-
-        def note(gene: Gene) -> Scalar:
-            genes[gene.name] = choose(gene)
-            return genes[gene.name]
-
-        arch = self._space.realise(note)
-        return genes, arch
 
     def _latencies(self, archs: Sequence[Arch]) -> np.ndarray:
         if self._left is not None:
@@ -161,4 +151,4 @@ class FeasibleSampler:
             keep = gene.name in parent and gene.name not in changed
             return parent[gene.name] if keep else self._any(gene)
 
-        return self._realise(choose)
+        return self._space.realised(choose)

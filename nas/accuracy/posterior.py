@@ -16,7 +16,7 @@ from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from nas.accuracy.features import NAMES, features, is_capacity
 from nas.accuracy.linear import Linear, fit
@@ -151,7 +151,7 @@ class Posterior:
         self._own = max(noise**2 - (sampling_sd / self._unit) ** 2, 0.1 * noise**2) ** 0.5  # of the networks themselves
         # The noise was learned from the same few trainings: Student's t instead of the normal distribution.
         left = max(2.0, len(trainings) - self._learned(design, kinds))
-        self._widening = float(student.ppf(0.95, left)) / INTERVAL
+        self._widening = float(stdtrit(left, 0.95)) / INTERVAL
 
     def many(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the accuracies, each of shape ``(len(archs),)``."""

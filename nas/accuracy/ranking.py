@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import kendalltau
 
 GROUPS = 10  # deciles of cost
 
@@ -15,6 +14,8 @@ def tau(scores: ArrayLike, truth: ArrayLike) -> float:
     >>> round(tau([1, 2, 3, 4], [10, 20, 40, 30]), 2)
     0.67
     """
+    from scipy.stats import kendalltau  # a second to import, for figures alone
+
     value = float(kendalltau(scores, truth).statistic)
     return 0.0 if np.isnan(value) else value
 

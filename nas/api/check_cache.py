@@ -52,7 +52,7 @@ class Scores:
         Args:
             made_for: everything the training depends on, as JSON values.
         """
-        path = cache_folder(KIND) / f"{_hash(made_for)}.json"
+        path = cache_folder("check") / f"{_hash(made_for)}.json"
         data = _read(path)
         seconds, found = data.get("seconds"), data.get("found")
         if not _is_seconds(seconds) or not isinstance(found, dict) or not all(map(_is_score, found.values())):
@@ -70,7 +70,7 @@ def keep_recommendation(space: Space, data: ImageData, config: ProxyConfig, step
     if steps is None:
         path.unlink(missing_ok=True)
         return
-    cache_folder(KIND)
+    cache_folder("check")
     write_atomic(path, json.dumps({"schema": _SCHEMA, "steps": steps}))
 
 

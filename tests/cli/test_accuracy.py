@@ -149,13 +149,13 @@ def _file(path: Path, text: str) -> str:
 
 Case = tuple[Callable[[Path], list[str]], tuple[str, ...]]
 BAD: dict[str, Case] = {
-    "unknown model": (lambda t: ["show", "imagenot"], ("'imagenot'", "known: imagenet, file:PATH")),
+    "unknown model": (lambda t: ["show", "imagenot"], ("'imagenot'", "known: imagenet, file:PATH, a run folder")),
     "absent model": (lambda t: ["show", "file:absent.json"], ("absent.json", "No such file")),
     "no model": (lambda t: ["show", _file(t / "a.json", '{"kind": "latency"}')], ("a.json", "nas accuracy calibrate")),
     "broken model": (lambda t: ["predict", "mobilenet_v2", "--model", "file:" + _file(t / "a.json", "{")], ("a.json",)),
     "model of a run": (
         lambda t: ["predict", "mobilenet_v2", "--model", str(_run(t / "run"))],
-        ("run", "known: imagenet, file:PATH"),
+        ("run.json",),
     ),
     "unknown network": (lambda t: ["predict", "mobilenet_v9"], ("'mobilenet_v9'", "mobilenet_v2")),
     "library's network": (lambda t: ["predict", "torchvision:vgg16"], ("torchvision:vgg16",)),

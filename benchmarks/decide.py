@@ -126,9 +126,8 @@ def decide(
         rng = np.random.default_rng(0)
         found["largest"] = [int(under[np.argmax(macs[under])])]
         found["random at equal cost"] = rng.choice(equal, 2000).tolist()
-        print(
-            f"cap {cap} M MACs: optimum {best:.2f} of {len(under):,} networks; {np.mean(scored_nets):.0f} scored a replay"
-        )
+        count = f"{np.mean(scored_nets):.0f} scored a replay"
+        print(f"cap {cap} M MACs: optimum {best:.2f} of {len(under):,} networks; {count}")
         print(f"  {'recommended by':24} {'accuracy':>8} {'regret':>7} {'worst':>6} {'percentile':>10}")
         for name, chosen in found.items():
             regret = best - points[chosen]

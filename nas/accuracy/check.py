@@ -6,9 +6,10 @@ With `a` and `b` the networks' accuracies by the two longest trainings, which di
 - spread: sqrt((var(a) + var(b)) / 2), the standard deviation of the networks' accuracies;
 - noise: sd(a - b) / sqrt(2), that of one network's accuracy from seed to seed; a mean difference does not count.
 
-Networks are ranked by held-out loss, as in a search (`nas.accuracy.posterior`). With `a` and `b` these losses, negated:
+Networks are ranked by held-out loss, from which a search learns (`nas.accuracy.posterior`). With `a` and `b` these
+losses, negated:
 
-- ceiling: tau(a, b), Kendall's tau-b: no other training can be expected to agree with `b` better than `a`;
+- ceiling: tau(a, b), Kendall's tau-b: what the noise of `b` leaves of a ranking by a training of its length;
 - a shorter training `s`: tau(s, b), where `s` has the seed of `a`, since a seed in common with `b` would
   flatter it;
 - what needs no training (a model, MACs): its tau with (a + b) / 2.

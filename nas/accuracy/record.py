@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erf, hypot, sqrt
+from math import erf, sqrt
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -52,16 +52,6 @@ def chance_above(mean: float, sd: float) -> float:
     if sd == 0:
         return 0.5 if mean == 0 else float(mean > 0)
     return 0.5 * (1 + erf(mean / sd / sqrt(2)))
-
-
-def better(one: Accuracy, other: Accuracy) -> float:
-    """The probability that `one` is more accurate than `other`, taken as independent.
-
-    >>> here = Accuracy(0.75, 0.003, "ImageNet", "")
-    >>> round(better(here, Accuracy(0.75, 0.004, "ImageNet", "")), 2)
-    0.5
-    """
-    return chance_above(one.mean - other.mean, hypot(one.sd, other.sd))
 
 
 @runtime_checkable

@@ -274,7 +274,12 @@ def _checked(
         "parameters": [cost.params for cost in costs],
     }
     figures = check(trainings, untrained, scoring_s)
-    keep_recommendation(space, data, config, figures.recommended.steps if figures.recommended else None)
+    steps = figures.recommended.steps if figures.recommended else None
+    if (
+        steps == max(training.steps for training in trainings) and steps < ProxyConfig().shared_steps
+    ):  # more would help: no reason to train less than usual
+        steps = None
+    keep_recommendation(space, data, config, steps)
     return CheckedImages(space.name, str(data), band, figures, trainings, tuple(a.key for a in good), failed)
 
 

@@ -158,6 +158,8 @@ class Session:
             self._keep(data=None, proxy=None)
             return CustomEvaluator(self.options.evaluate)
         if self.options.estimates_only:
+            if self.options.data is not None:
+                self.watch.say("nothing is trained, so --data is not read; --accuracy auto or train would use it")
             self._keep(data=None, proxy=None)
             return CustomEvaluator(self._estimate())
         from nas.data.dataset import class_counts

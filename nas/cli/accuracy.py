@@ -26,7 +26,7 @@ Example:
   nas accuracy predict mobilenet_v3_large efficientnet_b0@resolution=192
   nas accuracy calibrate trained.csv --task flowers --out flowers.json
   nas accuracy predict mobilenet_v2 --model file:flowers.json
-  nas accuracy check --data photos/ --latency-target 66ms
+  nas accuracy check --data photos/ --latency-target 8ms
 """,
     rich_markup_mode=None,
 )

@@ -48,7 +48,7 @@ def check(
 
     \b
     Example:
-      nas accuracy check --data photos/ --latency-target 66ms
+      nas accuracy check --data photos/ --latency-target 8ms
     """
     from nas.api.accuracy_check import check_accuracy
 
@@ -111,6 +111,7 @@ def _note(length: Length, figures: Check) -> str:
 def _advice(found: CheckedImages) -> str:
     from nas.accuracy.check import ENOUGH
     from nas.system.units import clock
+    from nas.training.config import ProxyConfig
 
     figures, best = found.figures, found.figures.recommended
     longest = figures.lengths[-1].steps
@@ -124,7 +125,7 @@ def _advice(found: CheckedImages) -> str:
     why = f"the shortest length that reaches {ENOUGH:.0%} of the ceiling"
     if best.steps == longest:
         why = f"no shorter length reaches {ENOUGH:.0%} of the ceiling;\n--steps {2 * longest} shows whether more helps"
-    return (
-        f"recommended: {best.steps:,} steps, {clock(best.seconds)} here ({why})\n"
-        f"nas search takes them over for these images; give it --budget {minutes}m or more"
-    )
+    taken = f"nas search takes them over for these images; give it --budget {minutes}m or more"
+    if best.steps == longest and longest < ProxyConfig().shared_steps:
+        taken = f"until a longer check says otherwise, nas search keeps its own {ProxyConfig().shared_steps:,} steps"
+    return f"recommended: {best.steps:,} steps, {clock(best.seconds)} here ({why})\n{taken}"

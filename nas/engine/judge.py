@@ -23,7 +23,7 @@ MODEL = "accuracy_model.json"
 
 WITHOUT_DATA = (
     "the bundled ImageNet model decides, for photographs like ImageNet's; trainings on generated images count for "
-    "nothing (measured: docs/accuracy.md); --data makes trainings count"
+    "nothing; --data makes trainings count"
 )
 """What a search says if it trains, and the trainings are no evidence."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
 DEFAULT_BUDGET_S = 240.0
-OWN_IMAGES_BUDGET_S = 900.0  # with fewer than some 4,000 steps, shared weights rank worse: docs/accuracy.md
+OWN_IMAGES_BUDGET_S = 900.0  # shared weights need thousands of steps: docs/proxy.md
 MAX_SEED = 2**32 - 1
 MAX_WORKERS = 1024
 MAX_SHARED_STEPS = 10**7
@@ -143,6 +143,8 @@ class SearchOptions:
         >>> SearchOptions.parse(latency_target="0.066s", budget="10m").target_ms
         66.0
         """
+        if others.get("accuracy") == CUSTOM:  # which stands for a function in run.json alone
+            raise InputError(f"accuracy must be {', '.join(ACCURACIES)} or file:PATH, got {CUSTOM!r}")
         options = cls(
             target_ms=None if latency_target is None else milliseconds(latency_target),
             guard=None if guard is None else guard_share(guard),

@@ -71,7 +71,8 @@ class Proposals:
         # A model that does not learn scores alike in all proposals: each carries the same evolution on by a generation.
         questions = questions if self._judge.trained else min(questions, CHILDREN)
         self._climber = Climber(space, model, limit_ms, rng, questions) if isinstance(sampler, Climbing) else None
-        self._own, self._learned, self._rng = judge is None, 0, rng
+        self._own, self._rng = judge is None, rng
+        self._scored: set[str] = set()
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
             self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
@@ -99,7 +100,11 @@ class Proposals:
             for genes in found:
                 self._enqueue(genes)
             return bool(found)
-        if self._climber is not None and self._learned >= self._startup and (scores := self._judge.drawn(self._rng)):
+        if (
+            self._climber is not None
+            and len(self._scored) >= self._startup
+            and (scores := self._judge.drawn(self._rng))
+        ):
             if climbed := self._climber.propose(scores, seen):
                 self._enqueue(climbed)
             else:
@@ -109,7 +114,8 @@ class Proposals:
 
     def _learn(self, candidate: Candidate) -> None:
         """Let the climber start from what was scored."""
-        self._learned += candidate.state == "COMPLETE"
+        if candidate.state == "COMPLETE":
+            self._scored.add(candidate.key)
         if self._own:
             self._judge.learn([candidate])
         if self._climber is not None and candidate.state == "COMPLETE":

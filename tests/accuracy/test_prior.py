@@ -1,6 +1,7 @@
 """The model as a file, and what it says of networks that its data do not cover."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from nas.accuracy.calibrate import calibrate
 from nas.accuracy.effects import AT, CHANGES, effects
 from nas.accuracy.features import NAMES, SLOTS, features
 from nas.accuracy.prior import PriorModel, bundled
+from nas.accuracy.record import chance_above
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import load_space
 from nas.references.table import reference, reference_names
@@ -69,10 +71,10 @@ def test_the_chances_of_two_networks_sum_to_one(one: Arch, other: Arch) -> None:
 
 def test_a_comparison_is_surer_than_two_estimates() -> None:
     """Both share the uncertain level of their family."""
-    from nas.accuracy.record import better
-
     large, small = reference("mobilenet_v3_large"), reference("mobilenet_v3_small")
-    assert MODEL.better(large, small) > better(MODEL(large), MODEL(small)) > 0.9
+    one, other = MODEL(large), MODEL(small)
+    apart = chance_above(one.mean - other.mean, math.hypot(one.sd, other.sd))
+    assert MODEL.better(large, small) > apart > 0.9
 
 
 def with_block(arch: Arch, **cells: Any) -> Arch:

@@ -79,7 +79,7 @@ def search(
         data: folder of images, or name of a data set; None is the generated set.
         trials: number of candidates to evaluate; those that are too slow do not count.
         budget: time for evaluating, e.g. ``"10m"``. The search stops at whichever limit comes first; without either it
-            takes 4 minutes, 15 with `data`, or 300 candidates where nothing is trained.
+            takes 3 minutes, 15 with `data`, or 300 candidates where nothing is trained.
         sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
         seed: random seed of sampling, weights and batches.
         steps: length of each candidate's training from scratch in batches; given, no weights are shared. None is 140.

@@ -49,7 +49,7 @@ def search(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Time limit for training candidates: 10m, 2h.  [default: 4m; 15m with --data; none with --trials, or "
+            help="Time limit for training candidates: 10m, 2h.  [default: 3m; 15m with --data; none with --trials, or "
             "where nothing is trained]"
         ),
     ] = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 REFERENCES = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0")
-DEFAULT_BUDGET_S = 240.0
+DEFAULT_BUDGET_S = 180.0
 OWN_IMAGES_BUDGET_S = 900.0  # shared weights need thousands of steps: docs/proxy.md
 MAX_SEED = 2**32 - 1
 MAX_WORKERS = 1024
@@ -137,7 +137,7 @@ class SearchOptions:
         **others: Any,
     ) -> Self:
         """The options as people write them: ``latency_target="66ms"``, ``guard="5%"``, ``budget="10m"``; without
-        `budget` and ``trials`` the search takes four minutes, on own images fifteen, and where nothing is trained
+        `budget` and ``trials`` the search takes three minutes, on own images fifteen, and where nothing is trained
         `ESTIMATED_TRIALS`.
 
         >>> SearchOptions.parse(latency_target="0.066s", budget="10m").target_ms

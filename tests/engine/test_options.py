@@ -109,5 +109,5 @@ def test_numbers_of_numpy_are_taken_and_kept_as_plain_ones() -> None:
 def test_texts_with_units_and_the_default_budget() -> None:
     parsed = SearchOptions.parse(latency_target="0.066s", guard="5%", budget="10m")
     assert (parsed.target_ms, parsed.guard, parsed.budget_s) == (66.0, 0.05, 600.0)
-    assert SearchOptions.parse().budget_s == 240.0
+    assert SearchOptions.parse().budget_s == 180.0
     assert SearchOptions.parse(trials=5).budget_s is None

@@ -27,11 +27,11 @@ from nas.latency.remembering import Remembering
 from nas.system.errors import InputError, NasError
 from nas.system.units import clock, milliseconds
 from nas.system.validate import whole_number
+from nas.training.config import ProxyConfig
 
 if TYPE_CHECKING:
     from nas.data.dataset import ImageData
     from nas.training.accelerator import Kind
-    from nas.training.config import ProxyConfig
 
 NETWORKS, STEPS = 24, 4000
 PARTS = (8, 4, 2, 1)  # of the longest training
@@ -275,10 +275,8 @@ def _checked(
     }
     figures = check(trainings, untrained, scoring_s)
     steps = figures.recommended.steps if figures.recommended else None
-    if (
-        steps == max(training.steps for training in trainings) and steps < ProxyConfig().shared_steps
-    ):  # more would help: no reason to train less than usual
-        steps = None
+    if steps == max(training.steps for training in trainings) and steps < ProxyConfig().shared_steps:
+        steps = None  # more may help: no reason for a search to train less than usual
     keep_recommendation(space, data, config, steps)
     return CheckedImages(space.name, str(data), band, figures, trainings, tuple(a.key for a in good), failed)
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from nas.accuracy.prior import PriorModel
-from nas.api.shared import proxy_of, shared_weights, within_budget
+from nas.api.scoring import accelerator_of, executor_of, scoring_of
+from nas.api.shared import shared_weights
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import names
-from nas.engine.options import FILE, SearchOptions
+from nas.engine.options import SearchOptions
 from nas.engine.progress import SearchProgress, Watcher
-from nas.engine.run.info import DataInfo, DeviceInfo, RunInfo
+from nas.engine.run.info import DeviceInfo, RunInfo
 from nas.latency.devices import LatencyModel, device, is_agent, is_modelled
 from nas.latency.remembering import Remembering
 from nas.latency.remote.agent import Agent
@@ -23,12 +22,10 @@ from nas.system.errors import InfeasibleError, InputError
 from nas.system.machine import difference, here
 
 if TYPE_CHECKING:
-    from nas.engine.executors.base import Executor
     from nas.engine.run.record import Record
     from nas.engine.run.store import Store
     from nas.latency.margin import SafetyMargin
     from nas.latency.record import Latency
-    from nas.training.accelerator import Kind
     from nas.training.evaluate import Evaluator
 
 
@@ -57,7 +54,7 @@ class Session:
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
         from nas.engine.climb import QUESTIONS
-        from nas.engine.judge import WITHOUT_DATA, judge_of, trains_for_nothing
+        from nas.engine.judge import WITHOUT_DATA, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
         from nas.engine.samplers import make_sampler
@@ -71,8 +68,9 @@ class Session:
         stored = len(self.store.load()[0]) if self.store else 0
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(options.sampler, options.seed, parallel, stored)
-        evaluator = self._evaluator()
-        judge = judge_of(self.info, self.store.folder if self.store else None)
+        scoring = scoring_of(options, self.info, self.store.folder if self.store else None, self.watch)
+        self._keep(data=scoring.data, proxy=scoring.proxy)
+        judge = scoring.judge
         found = self._device_model()
         margin = self._safety_margin(found)
         model = Corrected(found, margin.correction)
@@ -85,8 +83,8 @@ class Session:
             model, margin, None if most is None or draws is None else most - draws
         )
         self._keep(margin=margin, admitted_ms=limit_ms, feasibility=feasible, options=options, finished=None)
-        evaluator, spent_s = self._with_shared_weights(evaluator)
-        with self._executor(evaluator) as executor:
+        evaluator, spent_s = self._with_shared_weights(scoring.evaluator)
+        with executor_of(evaluator, options) as executor:
             outcome = run_search(
                 self._space,
                 model,
@@ -128,73 +126,7 @@ class Session:
 
             check_reachable(self.options.ray)
         if self.options.evaluate is None:
-            self._choose_accelerator()
-
-    def _choose_accelerator(self) -> None:
-        """Decide what ``auto`` is here. The run keeps it: proxy accuracies of two kinds of device are not mixed."""
-        from nas.engine.executors.ray import started_here
-        from nas.training.accelerator import Accelerator, choose_for
-
-        options, ray = self.options, self.options.ray
-        elsewhere = ray is not None and not started_here(None if ray == "auto" else ray)
-        try:
-            kind = choose_for(options.accelerator, options.gpus_per_trial, ray=ray is not None, elsewhere=elsewhere)
-        except InputError:
-            if self.info.data is None:
-                raise
-            raise InputError(
-                f"this run trains on the accelerator {options.accelerator}, which is not available here; "
-                "resume it where it is, or start a new run"
-            ) from None
-        if kind != "cpu":
-            where = f"{kind} of the Ray cluster" if elsewhere else str(Accelerator.here(kind))
-            self.watch.say(f"accelerator: {where}")
-        self.options = replace(options, accelerator=kind)
-
-    def _evaluator(self) -> Evaluator:
-        from nas.training.evaluate import CustomEvaluator
-
-        if self.options.evaluate is not None:
-            self._keep(data=None, proxy=None)
-            return CustomEvaluator(self.options.evaluate)
-        if self.options.estimates_only:
-            if self.options.data is not None:
-                self.watch.say("nothing is trained, so --data is not read; --accuracy auto or train would use it")
-            self._keep(data=None, proxy=None)
-            return CustomEvaluator(self._estimate())
-        from nas.data.dataset import class_counts
-        from nas.data.load import load_data
-        from nas.data.torchvision_sets import SETS
-        from nas.training.evaluate import ProxyEvaluator
-
-        config = proxy_of(self.options, self._space, self.info.proxy)
-        where = self.options.data
-        if self.info.data is not None and where is not None and where not in SETS and not Path(str(where)).exists():
-            raise InputError(f"the images of this run are no longer at {where}; give their new folder with --data")
-        data = load_data(where, config.resolution, self.watch.step)
-        self.watch.say(f"images: {data}")
-        self.watch.say(f"  {class_counts(data.classes, data.counts)}")
-        for note in data.notes:
-            self.watch.say(f"  {note}")
-        if self.info.data is not None and self.info.data.key != data.key:
-            raise InputError(
-                f"the images have changed since this run began ({self.info.data.key} then, {data.key} now); "
-                "give the folder of the old ones with --data, or start a new run"
-            )
-        about = DataInfo(
-            name=data.name,
-            key=data.key,
-            classes=tuple(data.classes),
-            train=len(data.train_labels),
-            val=len(data.val_labels),
-            generated=data.generated,
-            notes=tuple(data.notes),
-            counts=data.counts,
-        )
-        if self.info.proxy is None:
-            config = within_budget(config, self.options, self._space, data, self.watch)
-        self._keep(data=about, proxy=config.to_dict())
-        return ProxyEvaluator(data, config, threads=None, accelerator=cast("Kind", self.options.accelerator))
+            self.options = replace(self.options, accelerator=accelerator_of(self.options, self.info, self.watch))
 
     def _with_shared_weights(self, evaluator: Evaluator) -> tuple[Evaluator, float]:
         """The evaluator with its shared weights, if it scores by such, and the seconds of their training."""
@@ -205,20 +137,6 @@ class Session:
         path = self.store.shared_path if self.store else None
         shared = shared_weights(evaluator.config, self.options, self._space, evaluator.data, path, self.watch)
         return replace(evaluator, shared=shared), shared.seconds
-
-    def _estimate(self) -> Callable[[Arch], float]:
-        """The accuracy of a network by the model or function that decides alone; a model is kept in the run folder."""
-        from nas.engine.judge import MODEL, judge_of
-
-        if callable(self.options.accuracy):
-            return self.options.accuracy
-        folder = self.store.folder if self.store else None
-        judge = judge_of(self.info, folder)
-        model = None if judge is None else judge.model
-        assert model is not None
-        if folder is not None and self.options.accuracy.startswith(FILE) and isinstance(model, PriorModel):
-            model.save(folder / MODEL)
-        return lambda arch: model(arch).mean
 
     def _device(self) -> LatencyModel:
         """The device of the options, predicted by the table that the run has kept, if it has."""
@@ -354,29 +272,6 @@ class Session:
         begun = monotonic()
         model.many([self._space.sample(seed) for seed in range(2)])
         return max(LEAST_QUESTIONS, int(2 * AFFORDED_S / max(monotonic() - begun, 1e-6)))
-
-    def _executor(self, evaluator: Evaluator) -> Executor:
-        from nas.engine.executors.base import ProcessExecutor, SerialExecutor
-
-        options = self.options
-        if options.estimates_only:  # milliseconds each
-            return SerialExecutor(evaluator)
-        if options.ray is not None:
-            from nas.engine.executors.ray import RayExecutor
-
-            address = None if options.ray == "auto" else options.ray
-            return RayExecutor(evaluator, address, options.cpus_per_trial, options.gpus_per_trial)
-        if options.workers == 1:
-            return SerialExecutor(evaluator)
-        gpus: tuple[str, ...] = ()
-        workers = options.workers
-        if options.evaluate is None and options.accelerator == "cuda":
-            from nas.training.accelerator import visible_gpus
-
-            gpus = visible_gpus()
-            if options.gpus_per_trial:
-                workers = max(1, min(workers, int(len(gpus) / options.gpus_per_trial + 1e-9)))
-        return ProcessExecutor(evaluator, workers, gpus=gpus)
 
 
 def _forget(measured: Mapping[str, Latency]) -> None:

@@ -14,7 +14,7 @@ from nas.accuracy.prior import PriorModel, bundled
 from nas.accuracy.record import Accuracy, AccuracyModel
 from nas.arch.arch import Arch
 from nas.arch.space import Space
-from nas.engine.options import FILE, SearchOptions
+from nas.engine.options import FILE, OBSERVED, SearchOptions
 from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Candidate
 
@@ -32,7 +32,8 @@ Scores = Callable[[Sequence[Arch]], NDArray[np.float64]]
 
 
 def judge_of(info: RunInfo, folder: Path | None = None) -> Judge | None:
-    """The judge of a run; None where the observed scores decide: those of a caller's own function.
+    """The judge of a run; None where the observed scores decide: those of a caller's own function, or of an
+    earlier version.
 
     Args:
         info: of the run.
@@ -42,7 +43,8 @@ def judge_of(info: RunInfo, folder: Path | None = None) -> Judge | None:
         InputError: the file of the accuracy model cannot be read.
     """
     spec = info.options.accuracy
-    if info.options.evaluate is not None or not isinstance(spec, str) or {"evaluate", "accuracy"} & set(info.custom):
+    own = info.options.evaluate is not None or {"evaluate", "accuracy"} & set(info.custom)
+    if own or not isinstance(spec, str) or spec == OBSERVED:
         return None
     if spec.startswith(FILE):
         kept = None if folder is None else folder / MODEL
@@ -56,7 +58,7 @@ def judge_of(info: RunInfo, folder: Path | None = None) -> Judge | None:
 def trains_count(options: SearchOptions) -> bool:
     """Whether trainings are evidence: on generated images, which are no photographs, they count only if nothing else
     does."""
-    return options.accuracy == "train" or (options.accuracy == "auto" and options.data is not None)
+    return options.accuracy in ("train", OBSERVED) or (options.accuracy == "auto" and options.data is not None)
 
 
 def trains_for_nothing(options: SearchOptions) -> bool:

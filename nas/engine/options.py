@@ -27,6 +27,7 @@ MAX_SHARED_STEPS = 10**7
 CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
 _WITHOUT_CUDA = ("cpu", "mps")
 ACCURACIES = ("auto", "imagenet", "train")  # or file:PATH, or a function
+OBSERVED = "observed"  # in runs of versions without accuracy models: the observed scores decide, as they did
 FILE = "file:"
 ESTIMATED_TRIALS = 300  # without trainings a candidate takes milliseconds, and a limit of time would be waited for
 _TEXTS = ("device", "data", "sampler", "ray", "runtime", "accuracy")
@@ -109,11 +110,11 @@ class SearchOptions:
     def _check_accuracy(self) -> None:
         accuracy = self.accuracy
         known_text = isinstance(accuracy, str) and (
-            accuracy in (*ACCURACIES, CUSTOM) or (accuracy.startswith(FILE) and accuracy != FILE)
+            accuracy in (*ACCURACIES, CUSTOM, OBSERVED) or (accuracy.startswith(FILE) and accuracy != FILE)
         )
         if not known_text and not callable(accuracy):
             raise InputError(f"accuracy must be {', '.join(ACCURACIES)} or file:PATH, got {accuracy!r:.60}")
-        if self.evaluate is not None and accuracy not in ("auto", "train"):
+        if self.evaluate is not None and accuracy not in ("auto", "train", OBSERVED):
             raise InputError(
                 "networks are scored by evaluate or estimated by accuracy, not both; got evaluate and "
                 f"accuracy {accuracy if isinstance(accuracy, str) else 'as a function'!r}; leave one of them out"
@@ -122,7 +123,7 @@ class SearchOptions:
     @property
     def estimates_only(self) -> bool:
         """Whether an accuracy model, or a function, scores all candidates, so that nothing is trained."""
-        return not isinstance(self.accuracy, str) or self.accuracy not in ("auto", "train")
+        return not isinstance(self.accuracy, str) or self.accuracy not in ("auto", "train", OBSERVED)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -143,8 +144,8 @@ class SearchOptions:
         >>> SearchOptions.parse(latency_target="0.066s", budget="10m").target_ms
         66.0
         """
-        if others.get("accuracy") == CUSTOM:  # which stands for a function in run.json alone
-            raise InputError(f"accuracy must be {', '.join(ACCURACIES)} or file:PATH, got {CUSTOM!r}")
+        if (accuracy := others.get("accuracy")) in (CUSTOM, OBSERVED):  # words of run.json alone
+            raise InputError(f"accuracy must be {', '.join(ACCURACIES)} or file:PATH, got {accuracy!r}")
         options = cls(
             target_ms=None if latency_target is None else milliseconds(latency_target),
             guard=None if guard is None else guard_share(guard),
@@ -194,7 +195,7 @@ class SearchOptions:
         values.pop("token", None)
         values.pop("evaluate", None)
         values.setdefault("accelerator", "cpu")  # earlier versions knew no other
-        values.setdefault("accuracy", "train")  # earlier versions judged by their own trainings alone
+        values.setdefault("accuracy", OBSERVED)
         if values["accelerator"] in _WITHOUT_CUDA:
             values["gpus_per_trial"] = 0  # reserved for the evaluation of a caller, who gives it again
         for name in _TEXTS:

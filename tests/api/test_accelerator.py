@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import nas
+from nas.api.scoring import executor_of
 from nas.api.session import Session
 from nas.engine.executors.base import ProcessExecutor, SerialExecutor
 from nas.engine.options import SearchOptions
@@ -90,7 +91,7 @@ def test_workers_share_the_gpus(
     """They are spread over all, and no more run than `gpus_per_trial` allows; without CUDA nothing changes."""
     one = session(cuda, monkeypatch, **options)
     one._check_early()
-    with one._executor(lambda arch, seed: score(arch)) as executor:  # type: ignore[arg-type, return-value]
+    with executor_of(lambda arch, seed: score(arch), one.options) as executor:  # type: ignore[arg-type, return-value]
         assert isinstance(executor, ProcessExecutor)
         assert (executor.slots, executor._gpus) == (slots, gpus)
 
@@ -98,7 +99,7 @@ def test_workers_share_the_gpus(
 def test_one_worker_stays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     one = session(True, monkeypatch, gpus_per_trial=1)
     one._check_early()
-    with one._executor(lambda arch, seed: score(arch)) as executor:  # type: ignore[arg-type, return-value]
+    with executor_of(lambda arch, seed: score(arch), one.options) as executor:  # type: ignore[arg-type, return-value]
         assert isinstance(executor, SerialExecutor)
 
 

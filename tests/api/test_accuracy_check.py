@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import nas
 from nas.accuracy.check import Training
@@ -25,6 +24,7 @@ from nas.engine.options import SearchOptions
 from nas.engine.progress import Silent
 from nas.system.cache import entries
 from nas.training import shared_training
+from tests.api.pictures import two_classes
 from tests.training.shared_child import SPACE
 
 pytestmark = pytest.mark.torch
@@ -35,13 +35,7 @@ SPACE_FILE = str(Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml")
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of twelve noisy images."""
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for label in ("a", "b"):
-        (folder / label).mkdir()
-        for at in range(12):
-            pixels = rng.integers(0, 200, (24, 24, 3)) + (20 if label == "b" else 0)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{at}.png")
-    return folder
+    return two_classes(tmp_path_factory.mktemp("photos"), noise=200, apart=20)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import nas
 from nas.api import shared as wiring
@@ -24,6 +23,7 @@ from nas.engine.progress import SearchProgress, Silent
 from nas.system.errors import InputError
 from nas.training import shared_training
 from nas.training.config import ProxyConfig
+from tests.api.pictures import two_classes
 from tests.training.shared_child import SPACE
 from tests.training.test_proxy import stripes
 
@@ -39,13 +39,7 @@ def cost_ms(arch: nas.Arch) -> float:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of twelve images."""
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for label in ("a", "b"):
-        (folder / label).mkdir()
-        for at in range(12):
-            pixels = rng.integers(0, 128, (24, 24, 3), np.uint8) + (100 if label == "b" else 0)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{at}.png")
-    return folder
+    return two_classes(tmp_path_factory.mktemp("photos"), noise=128, apart=100)
 
 
 def search(photos: Path, **options: Any) -> nas.Record:

@@ -14,6 +14,7 @@ from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Candidate
 from nas.latency.record import Latency
 from nas.references.table import reference
+from nas.system.errors import InputError
 
 LATENCY = Latency(5.0, None, None, "box", "onnxruntime", 1, 1, "predicted")
 
@@ -52,3 +53,14 @@ def test_evidence_does_not_depend_on_the_order_of_candidates() -> None:
     networks = [Candidate(arch, "COMPLETE", LATENCY, 1, 1, 1, proxy_accuracy=0.5) for arch in archs]
     for some in (networks, networks[::-1]):
         assert {one.estimate and one.estimate.evidence for one in judge.estimated(some)} == {bundled().evidence}
+
+
+def test_a_run_of_an_earlier_version_is_judged_as_it_began() -> None:
+    """Its run.json names no accuracy model: observed scores decide, and its trainings count."""
+    old = SearchOptions.from_dict({"target_ms": None, "data": None})
+    assert judge_of(RunInfo(old, load_space("efficientnet"), "old")) is None
+    assert not old.estimates_only
+    assert not trains_for_nothing(old)
+    assert SearchOptions.from_dict(old.to_dict()) == old
+    with pytest.raises(InputError, match="observed"):
+        SearchOptions.parse(accuracy=old.accuracy)

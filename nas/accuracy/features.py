@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.arch.arch import Arch
+from nas.arch.batch import Batch
 from nas.arch.block import BLOCK_OPS, PlacedBlock
-from nas.arch.cost import cost_of
+from nas.arch.cost import costs
 
 SLOTS = ("1", "2", "3", "4a", "4b", "5a", "5b")
 MAIN = ("n", "n>=1", "n>=2", "n>=3", "n>=4", "e", "e1", "k5", "k7", "se", "act", "w")
@@ -43,6 +43,8 @@ CAPACITY = {"params": 22.0, "macs": 28.0, "memory": 25.0, "side": 7.8}  # typica
 _SQUARES = ("params*params", "macs*macs", "memory*memory", "side*side", "params*macs", "macs*side")
 _KNOWN_OPS = ("dwsep", "mbconv", "fused_mbconv", "uib")
 _SMOOTH = ("h_swish", "swish", "gelu")
+
+Floats = NDArray[np.float64]
 
 _SLOT_NAMES = tuple(f"{slot}.{name}" for slot in SLOTS for name in MAIN + PRODUCTS)
 NAMES: tuple[str, ...] = (*_SLOT_NAMES, *CAPACITY, *_SQUARES, "depth", "other")
@@ -92,49 +94,60 @@ def features(archs: Sequence[Arch]) -> NDArray[np.float64]:
     >>> row["4a.n"], row["4b.n"], row["5a.k5"], row["4b.se"]
     (np.float64(4.0), np.float64(2.0), np.float64(1.0), np.float64(1.0))
     """
-    if not archs:
+    batch = Batch.of(archs)
+    if not len(batch):
         return np.zeros((0, len(NAMES)))
-    base = np.array([_base(arch) for arch in archs])
-    slots, capacity, rest = np.split(base, [len(_SLOT_NAMES), len(_SLOT_NAMES) + len(CAPACITY)], axis=1)
+    slots, depth, others = _slots(batch)
+    sizes = np.hstack([costs(batch), batch.resolution[:, None]])
+    capacity = np.log2(sizes) - np.array(list(CAPACITY.values()))
     at = {name: index for index, name in enumerate(CAPACITY)}
     pairs = (name.split("*") for name in _SQUARES)
     squares = np.stack([capacity[:, at[one]] * capacity[:, at[other]] for one, other in pairs], axis=1)
+    rest = np.stack([depth, others / np.maximum(1, depth)], axis=1)
     return np.hstack([slots, capacity, squares, rest])
 
 
-@lru_cache(maxsize=1 << 16)
-def _base(arch: Arch) -> tuple[float, ...]:
-    """All features but the products with capacity."""
-    slots: dict[str, list[PlacedBlock]] = {slot: [] for slot in SLOTS}
-    first: dict[int, int] = {}
-    for placed in arch.places():
-        if placed.row.op in BLOCK_OPS:
-            halvings = min(5, max(1, round(math.log2(arch.resolution / placed.out_size))))
-            narrow = first.setdefault(halvings, placed.out_channels)
-            part = "" if halvings < 4 else "b" if placed.out_channels > narrow else "a"
-            slots[f"{halvings}{part}"].append(placed)
-    blocks = [placed for slot in slots.values() for placed in slot]
-    others = sum(placed.row.op not in _KNOWN_OPS for placed in blocks)
-    cost = cost_of(arch)
-    sizes = (cost.params, cost.macs, cost.memory_bytes, arch.resolution)
-    capacity = [math.log2(size) - usual for size, usual in zip(sizes, CAPACITY.values(), strict=True)]
-    numbers = [number for slot in SLOTS for number in _slot(slots[slot])]
-    return (*numbers, *capacity, float(len(blocks)), others / max(1, len(blocks)))
+_QUANTITIES = ("n", "e", "e1", "k5", "k7", "se", "act", "w", "other")
+"""What is added up over the blocks of a slot; all but the first are turned into means."""
 
 
-def _slot(blocks: list[PlacedBlock]) -> list[float]:
-    """The features of one slot, in the order of `MAIN` and `PRODUCTS`."""
-    n = len(blocks)
-    if n == 0:
-        return [0.0] * (len(MAIN) + len(PRODUCTS))
-    ratios = [max(1.0, placed.expanded / placed.in_channels) for placed in blocks]
-    kernels = [max(placed.row.kernel, placed.row.kernel_start) for placed in blocks]
-    e = sum(map(math.log2, ratios)) / n
-    e1 = sum(ratio < 1.01 for ratio in ratios) / n
-    k5, k7 = sum(kernel == 5 for kernel in kernels) / n, sum(kernel >= 7 for kernel in kernels) / n
-    se = sum(placed.row.se > 0 for placed in blocks) / n
-    act = sum(placed.row.act in _SMOOTH for placed in blocks) / n
-    w = sum(math.log2(placed.out_channels) for placed in blocks) / n
-    d = n - 1
-    main = [n, *(float(n >= least) for least in (1, 2, 3, 4)), e, e1, k5, k7, se, act, w]
-    return [*map(float, main), k5 * e, k7 * e, se * e, k5 * se, d * e, d * k5, d * k7, d * se, d * e1]
+def _quantities(placed: PlacedBlock) -> tuple[float, ...]:
+    """Of one row: `_QUANTITIES`, its output size and channels; zero for a row that is no block."""
+    row = placed.row
+    if row.op not in BLOCK_OPS:
+        return (0.0,) * (len(_QUANTITIES) + 2)
+    ratio = max(1.0, placed.expanded / placed.in_channels)
+    kernel = max(row.kernel, row.kernel_start)
+    flags = (ratio < 1.01, kernel == 5, kernel >= 7, row.se > 0, row.act in _SMOOTH)
+    width = math.log2(placed.out_channels)
+    return (
+        *(1.0, math.log2(ratio), *map(float, flags), width, float(row.op not in _KNOWN_OPS)),
+        *(placed.out_size, placed.out_channels),
+    )
+
+
+def _slots(batch: Batch) -> tuple[Floats, Floats, Floats]:
+    """The features of all slots, shape (n, slots x features); the number of blocks, and that of other operators."""
+    count, at = len(batch), np.arange(len(batch))
+    sums = np.zeros((count, len(SLOTS), len(_QUANTITIES)))
+    narrow = np.zeros((count, 6))  # channels of the first block after so many halvings
+    for position in range(batch.ids.shape[1]):
+        found = batch.values_at(position, _quantities)
+        blocks = found[:, 0] > 0
+        size, channels = np.where(blocks, found[:, -2], 1), found[:, -1]
+        halvings = np.clip(np.rint(np.log2(batch.resolution / size)), 1, 5).astype(int)
+        first = narrow[at, halvings]
+        narrow[at, halvings] = np.where(blocks & (first == 0), channels, first)
+        wider = (halvings >= 4) & (first > 0) & (channels > first)
+        sums[at, _SLOT_AT[halvings] + wider] += found[:, : len(_QUANTITIES)]
+    n = sums[:, :, 0]
+    means = sums / np.maximum(n, 1)[:, :, None]
+    value = dict(zip(_QUANTITIES, np.moveaxis(means, 2, 0), strict=True))
+    value |= {"n": n, "d": np.maximum(n - 1, 0)} | {f"n>={least}": (n >= least).astype(float) for least in (1, 2, 3, 4)}
+    columns = [value[name] for name in MAIN]
+    columns += [value[one] * value[other] for one, other in (name.split("*") for name in PRODUCTS)]
+    slots = np.stack(columns, axis=2).reshape(count, -1)
+    return slots, n.sum(axis=1), sums[:, :, -1].sum(axis=1)
+
+
+_SLOT_AT = np.array([0, 0, 1, 2, 3, 5])  # index of the first slot after so many halvings

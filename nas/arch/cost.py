@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.arch.arch import Arch
+from nas.arch.batch import Batch
 from nas.arch.block import PlacedBlock
 from nas.arch.layers import Layer, layers_of, linear
 
@@ -76,3 +80,27 @@ def cost_of(arch: Arch, num_classes: int = 1000) -> Cost:
     places = list(arch.places())
     layers = [layer for placed in places for layer in layers_of(placed)]
     return _sum([*layers, _head(places, num_classes)])
+
+
+def costs(archs: Sequence[Arch], num_classes: int = 1000) -> NDArray[np.float64]:
+    """`cost_of` of many networks: params, MACs and bytes of memory access, float64 of shape ``(len(archs), 3)``.
+
+    >>> from nas.references.table import reference
+    >>> costs([reference("mobilenet_v2")])[0, 0]
+    np.float64(3504872.0)
+    """
+    batch = Batch.of(archs)
+    if not len(batch):
+        return np.zeros((0, 3))
+    channels, which = np.unique(batch.out_channels, return_inverse=True)
+    heads = np.array([_numbers(_sum([linear(int(width), num_classes, "none", num_classes)])) for width in channels])
+    found: NDArray[np.float64] = batch.sums(_row_numbers) + heads[which]
+    return found
+
+
+def _row_numbers(placed: PlacedBlock) -> tuple[float, ...]:
+    return _numbers(row_cost(placed))
+
+
+def _numbers(cost: Cost) -> tuple[float, ...]:
+    return cost.params, cost.macs, cost.memory_bytes

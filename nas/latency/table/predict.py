@@ -1,38 +1,20 @@
-"""Predicts with a fitted table, tens of thousands of networks a second, by adding up the costs of their rows.
+"""Predicts with a fitted table, hundreds of thousands of networks a second, by adding up the costs of their rows.
 
 The cost of a row at its place in the network is a few numbers, computed when the row is first seen: milliseconds,
-floats touched, and the cost of its weights at each step of the network's size. So predicting many networks is one walk
-over their rows and one sum.
+floats touched, and the cost of its weights at each step of the network's size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from nas.arch.arch import IMAGE_CHANNELS, Arch
-from nas.arch.block import Block, PlacedBlock
+from nas.arch.arch import Arch
+from nas.arch.batch import Batch
+from nas.arch.block import PlacedBlock
 from nas.latency.table.columns import CLASSIFIER, Columns, Part, group_of, parts_of_row, steps
 from nas.latency.table.residuals import Residuals, point_of
-
-AT_ONCE = 4096  # networks in one sum
-MAX_SEEN = 1 << 20  # row objects; beyond, all are forgotten
-
-
-@dataclass(slots=True)
-class _Place:
-    """A width and size that reach a row, and the rows seen there.
-
-    Rows are found by identity, because hashing a row takes as long as everything else, and a space shares its rows
-    (`nas.arch.stage`). The row objects are kept alive, so that no other object gets the same identity.
-    """
-
-    channels: int
-    size: int
-    known: dict[Block, int] = field(default_factory=dict)
-    seen: dict[int, tuple[int, _Place, Block]] = field(default_factory=dict)
 
 
 class Predictor:
@@ -48,56 +30,19 @@ class Predictor:
         self._columns, self._residuals = columns, residuals
         self._coefficients = columns.unit_costs(coefficients)
         self._ms = [0, *range(2, self._coefficients.shape[1])]  # all entries but the floats touched
-        self._forget()
-
-    def _forget(self) -> None:
-        self._places: dict[tuple[int, int], _Place] = {}
         self._parts: dict[Part, np.ndarray] = {}
-        self._costs = np.zeros((1024, self._coefficients.shape[1]))
-        self._count = self._seen = 0
+        self._describe = self._row_cost  # one object: batches remember the costs of rows by it
 
     def many(self, archs: Sequence[Arch]) -> np.ndarray:
         """Predicted ms, float64 of shape ``(len(archs),)``."""
-        parts = [self._together(archs[at : at + AT_ONCE]) for at in range(0, len(archs), AT_ONCE)]
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-    def _together(self, archs: Sequence[Arch]) -> np.ndarray:
-        if self._seen > MAX_SEEN:
-            self._forget()
-        rows: list[int] = []
-        starts: list[int] = []
-        note = rows.append
-        for arch in archs:
-            starts.append(len(rows))
-            place = self._place(IMAGE_CHANNELS, arch.resolution)
-            for row in arch.rows:
-                at, place, _ = place.seen.get(id(row)) or self._add(place, row)
-                note(at)
-            note((place.seen.get(id(CLASSIFIER)) or self._add(place, CLASSIFIER))[0])
-        sums = np.add.reduceat(self._costs[rows], starts, axis=0)
+        batch = Batch.of(archs)
+        if not len(batch):
+            return np.zeros(0)
+        channels, which = np.unique(batch.out_channels, return_inverse=True)
+        heads = [self._row_cost(PlacedBlock(CLASSIFIER, int(width), 1)) for width in channels]
+        sums = batch.sums(self._describe) + np.array(heads)[which]
         up = steps(sums[:, 1])
         return np.asarray(sums[:, 0] + np.einsum("ij,ij->i", sums[:, 2:], up))
-
-    def _place(self, channels: int, size: int) -> _Place:
-        place = self._places.get((channels, size))
-        if place is None:
-            place = self._places[channels, size] = _Place(channels, size)
-        return place
-
-    def _add(self, place: _Place, row: Block) -> tuple[int, _Place, Block]:
-        """Add a row object that was not seen here before: the index of its cost, and the place after it."""
-        placed = PlacedBlock(row, place.channels, place.size)
-        at = place.known.get(row)
-        if at is None:
-            at = self._count
-            if at == len(self._costs):
-                self._costs = np.vstack([self._costs, np.zeros_like(self._costs)])
-            self._costs[at] = self._row_cost(placed)
-            place.known[row] = at
-            self._count += 1
-        self._seen += 1
-        place.seen[id(row)] = at, self._place(placed.out_channels, placed.out_size), row
-        return place.seen[id(row)]
 
     def _row_cost(self, placed: PlacedBlock) -> np.ndarray:
         """The cost of a row, in the entries of `Columns.unit_costs`."""

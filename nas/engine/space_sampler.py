@@ -1,0 +1,86 @@
+"""Optuna samplers that propose whole networks of a space, for any Optuna study."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.arch.genes import Scalar
+from nas.arch.space import Space
+
+if TYPE_CHECKING:
+    from nas.latency.limits import Limits
+
+_FIXED = "fixed_params"  # system attribute of a trial that was enqueued
+
+
+class SpaceSampler(BaseSampler):
+    """Chooses all genes of a network before the first of them is suggested.
+
+    The objective of the study builds the network with `Space.realise`, and ``trial.suggest_categorical`` for each gene
+    it meets. Parameters that are no genes of the space, or have other choices, are sampled at random.
+
+    Args:
+        space: to search.
+        limits: what networks must clear; None is no limit.
+        seed: random seed; None is a random one.
+    """
+
+    def __init__(self, space: Space, limits: Limits | None = None, seed: int | None = None) -> None:
+        self.space, self.limits = space, limits
+        self.rng = np.random.default_rng(seed)
+        self._options = {gene.name: gene.options for gene in space.genes}
+        self._other = RandomSampler(seed)
+        self._chosen: dict[int, Mapping[str, Scalar]] = {}
+
+    @abstractmethod
+    def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:
+        """Genes of the next network; None if there is none that is unknown and clears the limits."""
+
+    def reseed_rng(self) -> None:
+        """Go on with other random numbers."""
+        self.rng = np.random.default_rng()
+        self._other.reseed_rng()
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Choose the network of the trial, unless its parameters were enqueued."""
+        if _FIXED not in trial.system_attrs:
+            self._chosen[trial.number] = self.propose(study, trial) or {}
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Forget the choice."""
+        self._chosen.pop(trial.number, None)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Empty: which genes there are depends on others."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing, see `infer_relative_search_space`."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The gene of the chosen network, or a random value of a parameter that is no gene of it."""
+        genes = self._chosen.get(trial.number, {})
+        if param_name in genes and _is_gene(param_distribution, self._options.get(param_name)):
+            return genes[param_name]
+        return self._other.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _is_gene(distribution: BaseDistribution, options: Sequence[Scalar] | None) -> bool:
+    return (
+        options is not None
+        and isinstance(distribution, CategoricalDistribution)
+        and tuple(cast(Sequence[Scalar], distribution.choices)) == tuple(options)
+    )

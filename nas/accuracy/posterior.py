@@ -26,24 +26,27 @@ from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.system.errors import InputError
 
-PRIOR, CAPACITY, GENES = 0, 1, 2  # groups of effects
+PRIOR, CAPACITY, GENES = 0, 1, 2  # groups of effects; those of other tasks are -1, -2, ...
 FEWEST = 4  # trainings below which only their mean and spread are known
 
 Floats = NDArray[np.float64]
 
 _CAPACITY = [at for at, name in enumerate(NAMES) if is_capacity(name)]
+_CHOICES = [at for at, name in enumerate(NAMES) if not is_capacity(name)]
 
 
 class Effects:
     """The numbers of a network that a posterior has effects of; remembered, for they are asked for again and again.
 
     Args:
-        space: whose genes have effects; those of a network outside it, such as a reference, are unknown.
+        space: whose genes have effects; those of a network outside it, such as a reference, are unknown. None: the
+            features that all networks have take the place of genes.
         prior: a model fitted elsewhere, or None.
+        others: what trainings of other tasks say: one effect each, of the accuracy that they expect.
     """
 
-    def __init__(self, space: Space, prior: PriorModel | None) -> None:
-        self._space, self._prior = space, prior
+    def __init__(self, space: Space | None, prior: PriorModel | None, others: Sequence[Posterior] = ()) -> None:
+        self._space, self._prior, self._others = space, prior, others
         self._known: dict[str, Floats] = {}
 
     def of(self, archs: Sequence[Arch]) -> Floats:
@@ -51,25 +54,28 @@ class Effects:
         new = list({arch.key: arch for arch in archs if arch.key not in self._known}.values())
         if new:
             values = features(new)
-            columns = [values[:, _CAPACITY], self._genes(new)]
-            if self._prior is not None:
-                columns.insert(0, self._prior.logits(values)[:, None])
+            prior = [] if self._prior is None else [self._prior.logits(values)[:, None]]
+            others = [other.means(new)[:, None] for other in self._others]
+            genes = values[:, _CHOICES] if self._space is None else self._genes(new, self._space)
+            columns = [*prior, *others, values[:, _CAPACITY], genes]
             self._known |= dict(zip([arch.key for arch in new], np.hstack(columns), strict=True))
         width = len(self.groups())
         return np.array([self._known[arch.key] for arch in archs]).reshape(len(archs), width)
 
     def groups(self) -> list[int]:
-        """The group of each effect: the other model, capacity, genes."""
+        """The group of each effect: the other models, capacity, genes."""
         prior = [] if self._prior is None else [PRIOR]
-        return prior + [CAPACITY] * len(_CAPACITY) + [GENES] * len(self._space.feature_names)
+        others = [PRIOR - at for at in range(1, 1 + len(self._others))]
+        genes = len(_CHOICES) if self._space is None else len(self._space.feature_names)
+        return prior + others + [CAPACITY] * len(_CAPACITY) + [GENES] * genes
 
-    def _genes(self, archs: Sequence[Arch]) -> Floats:
+    def _genes(self, archs: Sequence[Arch], space: Space) -> Floats:
         rows = []
         for arch in archs:
             try:
-                rows.append(self._space.features(arch))
+                rows.append(space.features(arch))
             except InputError:  # not in the space
-                rows.append(np.full(len(self._space.feature_names), np.nan))
+                rows.append(np.full(len(space.feature_names), np.nan))
         return np.array(rows)
 
 
@@ -94,11 +100,14 @@ class Training:
 class Posterior:
     """The accuracy that networks of a space are expected to reach in the training that the search gives them.
 
+    What a network does better or worse than the sum of its effects counts as noise, unless it was trained several times
+    at the largest length, with several seeds: how much these agree says how much of it is the network's own.
+
     Args:
         effects: numbers of the networks.
         trainings: what was observed; those of the largest length set the level of the estimates.
         task: what the accuracies are of.
-        prior: name of the other model, or None.
+        prior: what else the estimates rest on, in words, or None.
         sampling_sd: standard deviation of what chance adds to the accuracy of one training, if it is known: it is no
             part of what a network can do, and intervals leave it out.
 
@@ -123,10 +132,13 @@ class Posterior:
             raise InputError("a posterior needs at least one training")
         self.task = task
         self._effects, self._prior, self._count = effects, prior, len(trainings)
-        x = effects.of([training.arch for training in trainings])
         lengths = sorted({training.length for training in trainings}, reverse=True)
-        kinds = np.array([lengths.index(training.length) for training in trainings])
-        scores, self._offset, self._unit = _scores(trainings, kinds)
+        every = np.array([lengths.index(training.length) for training in trainings])
+        single, self._offset, self._unit = _scores(trainings, every)
+        first, which = _distinct([(training.arch.key, training.length) for training in trainings])
+        times = np.bincount(which)
+        scores, kinds, trainings = np.bincount(which, single) / times, every[first], [trainings[at] for at in first]
+        x = effects.of([training.arch for training in trainings])
         with np.errstate(invalid="ignore"):
             self._centre = np.nan_to_num(_nanmean(x))
             spread = np.nan_to_num(np.sqrt(_nanmean((x - self._centre) ** 2)))
@@ -148,23 +160,37 @@ class Posterior:
         self._unknown_sd = 0.0 if gene_group is None else self._size * float(self._linear.sds[gene_group])
         self._levels = np.eye(len(lengths))[0]
         noise = float(self._linear.noise[0])
-        self._own = max(noise**2 - (sampling_sd / self._unit) ** 2, 0.1 * noise**2) ** 0.5  # of the networks themselves
+        chance = (sampling_sd / self._unit) ** 2
+        again = times[which] > 1
+        if not chance and again.any():
+            chance = _chance((single - scores[which])[again], int(np.sum(times[times > 1] - 1)), noise)
+        self._own = max(noise**2 - chance, 0.1 * noise**2) ** 0.5  # of the networks themselves
+        self._repeated = {
+            trainings[at].arch.key: (self._own**2 / (self._own**2 + chance / times[at]), float(scores[at]))
+            for at in np.flatnonzero((times > 1) & (kinds == 0))
+        }
         # The noise was learned from the same few trainings: Student's t instead of the normal distribution.
         left = max(2.0, len(trainings) - self._learned(design, kinds))
         self._widening = float(stdtrit(left, 0.95)) / INTERVAL
 
     def many(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the accuracies, each of shape ``(len(archs),)``."""
-        return self._estimates(self._rows(self._effects.of(archs), archs), self._unknown(archs))
+        return self._estimates(self._rows(self._effects.of(archs), archs), self._unknown(archs), *self._seen(archs))
 
     def of_effects(self, values: Floats) -> tuple[Floats, Floats]:
-        """`many` for networks of the space whose `Effects` are known already, shape (n, number of effects)."""
-        return self._estimates(self._rows(values), np.zeros(len(values)))
+        """`many` for networks of the space whose `Effects` are known already, shape (n, number of effects); trainings
+        with several seeds, of one of them, are not looked up."""
+        zeros = np.zeros(len(values))
+        return self._estimates(self._rows(values), zeros, zeros, zeros)
 
-    def _estimates(self, rows: Floats, unknown_sd: Floats) -> tuple[Floats, Floats]:
-        mean, sd = self._linear.predict(rows)
-        sd = np.sqrt(sd**2 + self._own**2 + unknown_sd**2) * self._widening
-        return self._offset + self._unit * mean, self._unit * sd
+    def _estimates(self, rows: Floats, unknown_sd: Floats, share: Floats, seen: Floats) -> tuple[Floats, Floats]:
+        mean, sd = self._linear.predict((1 - share)[:, None] * rows)
+        sd = np.sqrt(sd**2 + (1 - share) * self._own**2 + unknown_sd**2) * self._widening
+        return self._offset + self._unit * (mean + share * seen), self._unit * sd
+
+    def means(self, archs: Sequence[Arch]) -> Floats:
+        """Expected accuracies by the sum of effects alone, shape ``(len(archs),)``."""
+        return self.scores(archs, self._linear.weights)
 
     def __call__(self, arch: Arch) -> Accuracy:
         means, sds = self.many([arch])
@@ -174,7 +200,7 @@ class Posterior:
     def evidence(self) -> str:
         """What the estimates rest on, one line."""
         trained = f"{self._count} proxy scores"
-        return trained if self._prior is None else f"{trained} and the {self._prior} model"
+        return trained if self._prior is None else f"{trained} and {self._prior}"
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """Effects drawn from their distribution, for `scores`."""
@@ -194,10 +220,19 @@ class Posterior:
     def better(self, one: Arch, other: Arch) -> float:
         """The probability that `one` is more accurate than `other`: effects that both share cancel."""
         pair = [one, other]
-        rows = self._rows(self._effects.of(pair), pair)
+        share, seen = self._seen(pair)
+        rows = (1 - share)[:, None] * self._rows(self._effects.of(pair), pair)
         mean, sd = self._linear.predict((rows[0] - rows[1])[None])
-        left = hypot(float(sd[0]), 2**0.5 * self._own, *self._unknown(pair).tolist())
-        return chance_above(float(mean[0]), left * self._widening)
+        gain = float(mean[0] + share[0] * seen[0] - share[1] * seen[1])
+        left = hypot(float(sd[0]), *(self._own * (1 - share) ** 0.5).tolist(), *self._unknown(pair).tolist())
+        return chance_above(gain, left * self._widening)
+
+    def _seen(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
+        """For each network, which share of its estimate is its own mean score, and that score (best linear unbiased
+        prediction of random effects; Robinson, Statistical Science 1991). Networks trained once have no share."""
+        found = [self._repeated.get(arch.key, (0.0, 0.0)) for arch in archs] if self._repeated else []
+        pairs = np.array(found, dtype=float).reshape(-1, 2) if found else np.zeros((len(archs), 2))
+        return pairs[:, 0], pairs[:, 1]
 
     def _learned(self, design: Floats, kinds: NDArray[np.int_]) -> float:
         """The number of effects that the trainings determined (Bishop, equation 3.91)."""
@@ -228,6 +263,19 @@ class Posterior:
 
 
 _LEAST_NOISE = 0.05  # of the spread of the scores: no short training is more exact
+_GUESSED = 4  # networks trained twice that the guess is worth, half of the noise were chance
+
+
+def _chance(residuals: Floats, freedom: int, noise: float) -> float:
+    """Variance of what chance adds to a score, from scores of the same networks with several seeds."""
+    return min((float(residuals @ residuals) + _GUESSED * noise**2 / 2) / (freedom + _GUESSED), noise**2)
+
+
+def _distinct(items: Sequence[object]) -> tuple[list[int], NDArray[np.int_]]:
+    """Where each distinct item is first, and which of them each item is."""
+    order: dict[object, int] = {}
+    which = np.array([order.setdefault(item, len(order)) for item in items])
+    return np.unique(which, return_index=True)[1].tolist(), which
 
 
 def _nanmean(x: Floats) -> Floats:

@@ -95,7 +95,7 @@ class Judge:
         if not self.trained:
             return self._prior
         if self._posterior is None and self._trainings:
-            name = None if self._prior is None else self._prior.name
+            name = None if self._prior is None else f"the {self._prior.name} model"
             self._posterior = Posterior(self._effects, list(self._trainings.values()), self._task, name)
         return self._posterior
 

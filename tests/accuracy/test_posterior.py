@@ -125,3 +125,38 @@ def test_few_trainings_give_their_mean_and_none_gives_nothing() -> None:
 def test_equal_scores_are_no_fault() -> None:
     model = Posterior(Effects(SPACE, None), [Training(arch, 0.5, 1.0) for arch in ARCHS[:20]], "toy")
     assert model(ARCHS[30]).mean == pytest.approx(0.5)
+
+
+def test_networks_trained_with_several_seeds_are_told_apart() -> None:
+    """Repeats show what networks are beyond the sum of their effects; the estimates of others hardly change."""
+    rng = np.random.default_rng(0)
+    own = dict(zip(ARCHS, 0.02 * rng.normal(size=len(ARCHS)), strict=True))
+
+    def trained(arch: Arch) -> Training:
+        return Training(arch, truth(arch) + own[arch] + 0.01 * rng.normal())
+
+    once, some = [trained(arch) for arch in ARCHS[:120]], ARCHS[:12]
+    before = Posterior(Effects(SPACE, None), once, "toy")
+    after = Posterior(Effects(SPACE, None), [*once, *(trained(arch) for arch in some for _ in range(4))], "toy")
+    true = np.array([truth(arch) + own[arch] for arch in some])
+    (means, sds), (means_before, sds_before) = after.many(some), before.many(some)
+    assert np.sqrt(np.mean((means - true) ** 2)) < 0.5 * np.sqrt(np.mean((means_before - true) ** 2))
+    assert np.all(sds < 0.5 * sds_before)
+    assert np.mean(np.abs(means - true) <= INTERVAL * sds) >= 0.8
+    worst, *_, best = sorted(some, key=lambda arch: truth(arch) + own[arch])
+    assert after.better(best, worst) > 0.95
+    assert after.better(best, worst) + after.better(worst, best) == pytest.approx(1)
+    assert after.many(ARCHS[150:])[0] == pytest.approx(before.many(ARCHS[150:])[0], abs=0.01)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_another_task_counts_for_what_it_is_worth(sign: float) -> None:
+    """With few trainings, a posterior of a related task improves the ranking; of an inverted one does not spoil it."""
+    rng = np.random.default_rng(0)
+    other = Posterior(Effects(None, None), [Training(arch, 0.5 + sign * truth(arch)) for arch in ARCHS[:120]], "other")
+    seen = [Training(arch, truth(arch) + 0.01 * rng.normal()) for arch in ARCHS[120:145]]
+    true = [truth(arch) for arch in ARCHS[150:]]
+    with_it, without = (
+        tau(Posterior(Effects(SPACE, None, others), seen, "toy").many(ARCHS[150:])[0], true) for others in ([other], [])
+    )
+    assert with_it > without + 0.1

@@ -14,13 +14,14 @@ from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
 
+TABULAR = "tabular"  # folder of search_spaces/ with the spaces of tabular benchmarks
 MACRO_FILE = Path("nas-bench-macro") / "nas-bench-macro_cifar10.json"
 
 
 @cache
 def macro_space() -> Space:
     """The space of NAS-Bench-Macro. Its 6,561 codes are 3,969 networks: an identity may be before or after a block."""
-    return load_space(Path(__file__).parents[1] / "tests" / "spaces" / "nas_bench_macro.yaml")
+    return load_space("nas_bench_macro", TABULAR)
 
 
 def macro_network(code: str) -> Arch:

@@ -19,6 +19,7 @@ from nas.accuracy.check import Training
 from nas.api.accuracy_check import FEWEST_STEPS, CheckedImages, check_accuracy
 from nas.api.check_cache import keep_recommendation, recommended_steps
 from nas.api.shared import proxy_of, within_budget
+from nas.arch.space_yaml import space_path
 from nas.data.load import load_data
 from nas.engine.options import SearchOptions
 from nas.engine.progress import Silent
@@ -29,7 +30,7 @@ from tests.training.shared_child import SPACE
 
 pytestmark = pytest.mark.torch
 
-SPACE_FILE = str(Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml")
+SPACE_FILE = str(space_path("nas_bench_macro", "tabular"))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 import nas
 from nas.api import shared as wiring
 from nas.api.shared import proxy_of, shared_weights, within_budget
+from nas.arch.space_yaml import space_path
 from nas.data.load import load_data
 from nas.engine.options import SearchOptions
 from nas.engine.progress import SearchProgress, Silent
@@ -29,7 +30,7 @@ from tests.training.test_proxy import stripes
 
 pytestmark = pytest.mark.torch
 
-SPACE_FILE = str(Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml")
+SPACE_FILE = str(space_path("nas_bench_macro", "tabular"))
 
 
 def cost_ms(arch: nas.Arch) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
-from nas.arch.space_yaml import load_space, names
+from nas.arch.space_yaml import load_space, names, space_path
 from nas.engine.options import REFERENCES
 from nas.latency.table.columns import Columns
 from nas.latency.table.sample_networks import HELD_OUT, LARGE_NETS, PLAIN_NETS, draw_sets, informative, strange
@@ -64,7 +64,7 @@ def test_a_table_predicts_published_networks(name: str, inside: list[str]) -> No
     assert (columns.of_networks([reference(one) for one in (*inside, *REFERENCES)]) @ coefficients > 0).all()
 
 
-@pytest.mark.parametrize("space", [*names(), Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml"])
+@pytest.mark.parametrize("space", [*names(), space_path("nas_bench_macro", "tabular")])
 def test_large_maps_are_fitted_to(space: str | Path) -> None:
     """A few networks have larger images than any of the space, but not much more work than the others, whether the
     images of the space are large or small."""

@@ -21,7 +21,7 @@ from nas.training.shared_file import read_shared, write_shared
 from nas.training.shared_training import train
 from tests.training.test_proxy import stripes
 
-SPACE = load_space(str(Path(__file__).parents[1] / "spaces" / "nas_bench_macro.yaml"))
+SPACE = load_space("nas_bench_macro", "tabular")
 CONFIG = ProxyConfig(batch=8, val_images=64, resolution=16, full_resolution=32, width=0.125)
 STEPS = 40
 MADE_FOR = {"space": "s", "images": "i"}

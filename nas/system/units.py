@@ -1,4 +1,4 @@
-"""Text to numbers and back: milliseconds and seconds. The only parser of units in the program."""
+"""Text to numbers and back: milliseconds, seconds, counts and bytes. The only parser of units in the program."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _MS_PER = {"": 1.0, "ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3}
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*")
 MAX_GUARD = 0.5  # "50%" in error texts
 _S_PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "ms": 1e-3}
+_PER_COUNT = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_BYTES_PER = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 
 
 def _parse(value: object, scale: dict[str, float], what: str, forms: str) -> float:
@@ -80,6 +82,36 @@ def guard_share(value: str | float) -> float:
     if not is_number(number) or not 0 <= number <= MAX_GUARD:
         raise InputError(f"a guard must be 0 to 50%, got {value!r}; accepted: 5%, 0.05, 0")
     return float(number)
+
+
+def amount(value: str | float, what: str, in_bytes: bool = False) -> float:
+    """A count, or a number of bytes. A bare number is the count itself; MB is a million bytes, MiB 1024².
+
+    Args:
+        value: number, or text with a unit.
+        what: what is counted, for the error.
+        in_bytes: whether bytes are counted.
+
+    >>> amount("4M", "params"), amount(3e8, "macs"), amount("8MB", "memory", in_bytes=True)
+    (4000000.0, 300000000.0, 8000000.0)
+
+    Raises:
+        InputError: anything else, zero, negative or not finite.
+    """
+    if in_bytes:
+        return _parse(value, _BYTES_PER, what, "8MB, 500kB, 8MiB, 8e6")
+    return _parse(value, _PER_COUNT, what, "4M, 500k, 1.2G, 4e6")
+
+
+def with_prefix(value: float, in_bytes: bool = False, limit: float | None = None) -> str:
+    """A count or a number of bytes with three digits, or as many more as show that it is above `limit`.
+
+    >>> with_prefix(5_483_032), with_prefix(5e6, in_bytes=True), with_prefix(4_000_001, limit=4e6)
+    ('5.48M', '5 MB', '4.000001M')
+    """
+    scale, prefix = next((pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1.0, ""))
+    digits = above(value / scale, -math.inf if limit is None else limit / scale)
+    return f"{digits} {prefix}B" if in_bytes else f"{digits}{prefix}"
 
 
 def clock(duration_s: float) -> str:

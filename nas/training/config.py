@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from nas.arch.arch import Arch
 from nas.system.errors import InputError, known
 from nas.system.validate import is_number, whole_number
 
+MAX_RUNGS = 20
 _BOUNDS: dict[str, tuple[float, float]] = {
     "steps": (1, 10**7),
     "batch": (2, 4096),
@@ -43,13 +45,16 @@ class ProxyConfig:
         weight_decay: decay of convolution and linear weights per step, as a multiple of the learning rate.
         label_smoothing: share of the target that is spread over all classes.
         warmup: share of the steps, at the start, over which the learning rate rises linearly.
-        decay: share of the steps, at the end, over which the learning rate falls linearly to a tenth.
+        decay: share of the steps, at the end, over which the learning rate falls linearly to a tenth. With `rungs` it
+            does not fall.
         average: share of the steps, at the end, whose weights are averaged.
         clip: largest norm of the gradient.
         val_images: largest number of held-out images to score.
         shared_steps: training steps of the weights that the networks of a space share (`nas.training.shared`); 0 trains
             each candidate from scratch.
         tune: steps for which a candidate is trained further from the shared weights.
+        rungs: lengths below `steps`, in ascending order, at which a training from scratch may end: there it is scored
+            by the weights averaged up to there, and from there it goes on as if it had not stopped.
 
     Raises:
         InputError: a value is out of bounds.
@@ -70,15 +75,36 @@ class ProxyConfig:
     val_images: int = 2000
     shared_steps: int = 4000
     tune: int = 0
+    rungs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
+            if field.name == "rungs":
+                continue
             value, (low, high) = getattr(self, field.name), _BOUNDS[field.name]
             name = f"{field.name} of the proxy"
             if field.type == "int":
                 object.__setattr__(self, field.name, whole_number(name, value, int(low), int(high)))
             elif not is_number(value) or not low <= value <= high:
                 raise InputError(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.60}")
+        self._check_rungs()
+
+    def _check_rungs(self) -> None:
+        if not isinstance(self.rungs, (tuple, list)) or len(self.rungs) > MAX_RUNGS:
+            raise InputError(f"rungs of the proxy must be a list of at most {MAX_RUNGS}, got {self.rungs!r:.60}")
+        rungs = tuple(whole_number("a rung of the proxy", rung, 1, self.steps) for rung in self.rungs)
+        object.__setattr__(self, "rungs", rungs)
+        for before, after in pairwise(self.lengths):
+            if before > after * (1 - self.average) or before == after:  # averages must not reach beyond a rung
+                raise InputError(
+                    f"each rung must be at least {1 / (1 - min(self.average, 0.99)):.3g} times as long as the one "
+                    f"before, up to the {self.steps} steps of the whole training; got {before} before {after}"
+                )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths at which a training may end: the rungs and `steps`."""
+        return (*self.rungs, self.steps)
 
     def candidate(self, arch: Arch) -> Arch:
         """The network that is trained in place of `arch`: thinner, with a smaller input, and without dropout and
@@ -94,7 +120,7 @@ class ProxyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"rungs": list(self.rungs)}
 
     @staticmethod
     def from_dict(data: Any) -> ProxyConfig:
@@ -109,4 +135,5 @@ class ProxyConfig:
             raise InputError(f"the proxy's options must be an object, got {data!r:.80}")
         if unknown := set(data) - set(names):
             raise InputError(f"the proxy's options have no {sorted(unknown)[0]!r}; {known(names)}")
-        return ProxyConfig(**{"shared_steps": 0} | data)
+        values: dict[str, Any] = {"shared_steps": 0} | data
+        return ProxyConfig(**values)

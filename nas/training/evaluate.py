@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
@@ -106,11 +107,27 @@ class Evaluator(Protocol):
     def __call__(self, arch: Arch, seed: int) -> Evaluation: ...
 
 
-def guarded(evaluator: Evaluator, arch: Arch, seed: int, num_classes: int = 1000) -> Evaluation:
-    """Evaluate; an exception is an outcome (``FAILED``), not a fault of the search. Interruptions pass through."""
+class RungEvaluator(Protocol):
+    """An `Evaluator` whose trainings may also end at a rung, that is after `stop` steps."""
+
+    def __call__(self, arch: Arch, seed: int, stop: int | None = None) -> Evaluation: ...
+
+
+def guarded(
+    evaluator: Evaluator, arch: Arch, seed: int, stop: int | None = None, num_classes: int = 1000
+) -> Evaluation:
+    """Evaluate; an exception is an outcome (``FAILED``), not a fault of the search. Interruptions pass through.
+
+    Args:
+        evaluator: what to run; with `stop` a `RungEvaluator`.
+        arch: the network.
+        seed: of the evaluation.
+        stop: rung to train to, in steps; None trains to the end.
+        num_classes: size of the classifier that params and MACs of a failure are counted with.
+    """
     start = time.monotonic()
     try:
-        return evaluator(arch, seed)
+        return evaluator(arch, seed) if stop is None else cast(RungEvaluator, evaluator)(arch, seed, stop)
     except Exception as error:
         reason = one_line(f"{type(error).__name__}: {error}", MAX_REASON)
         return failed(arch, reason, time.monotonic() - start, num_classes)
@@ -154,6 +171,8 @@ class ProxyEvaluator:
         num_classes: size of the classifier that params and MACs are counted with.
         accelerator: kind of device to train on; the first one that the worker sees is used.
         shared: trained weights that candidates take; None trains each from scratch. They pickle by value.
+        checkpoints: folder for the trainings of rungs (`nas.training.checkpoint`); None, or a folder that the worker
+            does not see, trains to each rung from scratch.
     """
 
     data: ImageData
@@ -162,11 +181,12 @@ class ProxyEvaluator:
     num_classes: int = 1000
     accelerator: Kind = "cpu"
     shared: SharedWeights | None = None
+    checkpoints: Path | None = None
 
-    def __call__(self, arch: Arch, seed: int) -> Evaluation:
-        return guarded(self._train, arch, seed, self.num_classes)
+    def __call__(self, arch: Arch, seed: int, stop: int | None = None) -> Evaluation:
+        return guarded(self._train, arch, seed, stop, self.num_classes)
 
-    def _train(self, arch: Arch, seed: int) -> Evaluation:
+    def _train(self, arch: Arch, seed: int, stop: int | None = None) -> Evaluation:
         begun = time.monotonic()
         import torch
 
@@ -177,7 +197,9 @@ class ProxyEvaluator:
             torch.set_num_threads(self.threads)
         accelerator = Accelerator.here(choose(self.accelerator))
         try:
-            score = train_proxy(arch, self.data, self.config, seed, accelerator, self.shared)
+            score = train_proxy(
+                arch, self.data, self.config, seed, accelerator, self.shared, stop=stop, checkpoints=self.checkpoints
+            )
             return _evaluation(arch, self.num_classes, time.monotonic() - begun, score.accuracy, score.loss)
         except RuntimeError as error:
             if not accelerator.ran_out(error):
@@ -215,7 +237,7 @@ class CustomEvaluator:
     num_classes: int = 1000
 
     def __call__(self, arch: Arch, seed: int) -> Evaluation:
-        return guarded(self._score, arch, seed, self.num_classes)
+        return guarded(self._score, arch, seed, num_classes=self.num_classes)
 
     def _score(self, arch: Arch, seed: int) -> Evaluation:
         begun = time.monotonic()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from nas.training.images import DeviceImages
 
 BETA1, BETA2 = 0.9, 0.99  # of AdamW
 _EVAL_BATCH = 250
+_STATE = ("value", "mean", "square")
 
 
 class DivergedError(NasError):
@@ -77,6 +79,16 @@ class Weights:
         self.averaged += 1
         self.average.lerp_(self.value, 1 / self.averaged)
 
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of the weights and of the moments of AdamW, on the CPU."""
+        return {name: getattr(self, name).cpu().numpy().copy() for name in _STATE}
+
+    def restore(self, steps: int, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Go on from a `state` after that many steps."""
+        self.steps = steps
+        for name in _STATE:
+            getattr(self, name).copy_(torch.from_numpy(state[name]))
+
     def use_average(self) -> None:
         """Replace the weights by their average, if there is one."""
         if self.averaged:
@@ -89,28 +101,50 @@ def train(
     images: DeviceImages,
     config: ProxyConfig,
     resolution: int,
-    rng: np.random.Generator,
+    seed: int,
     accelerator: Accelerator,
+    stop: int | None = None,
 ) -> list[float]:
-    """Train for `config.steps` steps; returns their losses.
+    """Train from step `weights.steps` up to step `stop`, and average the weights of the last `config.average` of the
+    steps up to there.
+
+    Each step depends on the weights, the seed and its number alone. A training that goes on from the weights and the
+    moments of a shorter one is therefore the longer training, bit for bit (on the CPU).
+
+    Args:
+        network: to train.
+        weights: its weights, with the state of the optimizer.
+        images: to train on.
+        config: how to train.
+        resolution: side of the input in pixels.
+        seed: of the order of the images and of the augmentation.
+        accelerator: device of `network`.
+        stop: number of steps after which to stop: one of `config.lengths`; None is the last.
+
+    Returns:
+        The losses of the steps that were done.
 
     Raises:
         DivergedError: a loss is not finite.
     """
     losses: list[float] = []
     unread: list[Tensor] = []
+    order = Order(images.train_count, config.batch, seed)
+    start, stop = weights.steps, config.steps if stop is None else stop
+    weights.averaged = 0
     network.train()
-    for step, batch in enumerate(batches(images.train_count, config.batch, config.steps, rng)):
-        x, labels = images.augmented(batch, resolution, rng)
+    for step in range(start, stop):
+        rng = np.random.default_rng((seed, step))
+        x, labels = images.augmented(order.batch(step), resolution, rng)
         with accelerator.autocast():
             loss = F.cross_entropy(network(x), labels, label_smoothing=config.label_smoothing)
         unread.append(loss.detach())
-        if len(unread) == accelerator.check_every or step == config.steps - 1:
-            losses += _finite(torch.stack(unread).tolist(), len(losses), config.steps)
+        if len(unread) == accelerator.check_every or step == stop - 1:
+            losses += _finite(torch.stack(unread).tolist(), start + len(losses), config.steps)
             unread.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         weights.step(_rate(step, config), config)
-        if step >= config.steps * (1 - config.average):
+        if step >= stop * (1 - config.average):
             weights.keep()
     return losses
 
@@ -124,10 +158,34 @@ def _finite(losses: list[float], before: int, steps: int) -> list[float]:
 
 
 def _rate(step: int, config: ProxyConfig) -> float:
-    """Learning rate: rises linearly, stays constant, falls linearly."""
-    up = (step + 1) / max(1.0, config.warmup * config.steps)
-    down = (config.steps - step) / max(1.0, config.decay * config.steps)
-    return config.lr * min(1.0, up, max(0.1, down))
+    """Learning rate: rises linearly, stays constant and, if the training has one length alone, falls linearly."""
+    rate = config.lr * min(1.0, (step + 1) / max(1.0, config.warmup * config.steps))
+    if config.rungs:
+        return rate
+    return min(rate, config.lr * max(0.1, (config.steps - step) / max(1.0, config.decay * config.steps)))
+
+
+@dataclass
+class Order:
+    """Which images each step takes: every image is used once before any is used twice."""
+
+    count: int
+    size: int
+    seed: int
+    _epochs: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Indices of the images of a step."""
+        at = np.arange(step * self.size, (step + 1) * self.size)
+        epochs = at // self.count
+        first, last = int(epochs[0]), int(epochs[-1])
+        self._epochs = {number: self._epoch(number) for number in range(first, last + 1)}
+        return np.concatenate([self._epochs[n][at[epochs == n] - n * self.count] for n in range(first, last + 1)])
+
+    def _epoch(self, number: int) -> NDArray[np.int64]:
+        if number in self._epochs:
+            return self._epochs[number]
+        return np.random.default_rng((self.seed, number, 1)).permutation(self.count)
 
 
 def batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

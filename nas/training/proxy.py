@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from nas.arch.arch import Arch
 from nas.data.dataset import ImageData
 from nas.network.build import build
 from nas.training.accelerator import CPU, Accelerator
+from nas.training.checkpoint import Checkpoint, path_of, read_checkpoint, write_checkpoint
 from nas.training.config import ProxyConfig
 from nas.training.images import DeviceImages
 from nas.training.loop import DivergedError, Weights, refresh_norms, score, train, zero_init_residual
@@ -34,8 +38,8 @@ class ProxyScore:
     Args:
         accuracy: share of held-out images that the averaged weights classify correctly.
         loss: their mean cross-entropy on these images in nats, without label smoothing.
-        train_loss: mean training loss over the second half of the steps (smoothed labels, augmented images); None
-            without any.
+        train_loss: mean training loss over the second half of the steps since the last rung (smoothed labels, augmented
+            images); None without any.
         width: multiplier of all channels in training.
         resolution: input side in training, in pixels.
         steps: training steps of its own.
@@ -58,11 +62,24 @@ def train_proxy(
     seed: int,
     accelerator: Accelerator = CPU,
     shared: SharedWeights | None = None,
+    stop: int | None = None,
+    checkpoints: Path | None = None,
 ) -> ProxyScore:
     """Score a candidate on held-out images after a short training from scratch or, with `shared`, by the weights it
     takes from there, trained for another `config.tune` steps. On one machine with one number of threads, equal
     arguments give equal scores; on a GPU, nearly equal ones. The global random state is neither read nor changed, nor
     is `shared`.
+
+    Args:
+        arch: the full network.
+        data: images to train on and to score.
+        config: how.
+        seed: of weights, batches and augmentation.
+        accelerator: device to train on.
+        shared: trained weights to start from.
+        stop: steps after which a training from scratch is scored: one of `config.lengths`; None is the last.
+        checkpoints: folder in which trainings of rungs are kept. A training goes on from the longest that is there.
+            The score does not depend on that (bit for bit on the CPU).
 
     Raises:
         DivergedError: the loss is not finite.
@@ -81,20 +98,46 @@ def train_proxy(
         schedule = _tuning(config) if config.tune else None
     network.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = DeviceImages.of(data, accelerator.device)
-    rng = np.random.default_rng(seed)
     losses: list[float] = []
+    steps = 0
     if schedule is not None:
         weights = Weights(network)
-        losses = train(network, weights, images, schedule, small.resolution, rng, accelerator)
+        stop = schedule.steps if shared is not None or stop is None else stop
+        kept, path = None, None if shared is not None or checkpoints is None else path_of(checkpoints, arch)
+        made_for = _made_for(data, config, seed, accelerator)
+        if path is not None and (kept := read_checkpoint(path, arch, made_for, weights.value.numel())):
+            if stop in kept.scores:
+                return _score(config, small, stop, kept.scores[stop])
+            if kept.step < stop:
+                weights.restore(kept.step, kept.vectors)
+        losses = train(network, weights, images, schedule, small.resolution, seed, accelerator, stop)
+        steps = weights.steps
+        vectors = weights.state() if path is not None and steps < config.steps else None
         weights.use_average()
-    refresh_norms(network, images, small.resolution, rng)
+    refresh_norms(network, images, small.resolution, np.random.default_rng(seed))
     accuracy, loss = score(network, images, small.resolution, config.val_images)
     if not math.isfinite(loss):
         raise DivergedError("the held-out loss is not finite")
     late = losses[len(losses) // 2 :]
-    mean = sum(late) / len(late) if late else None
-    seconds = time.perf_counter() - begun
-    return ProxyScore(accuracy, loss, mean, config.width, small.resolution, len(losses), seconds)
+    found = {
+        "accuracy": accuracy,
+        "loss": loss,
+        "train_loss": sum(late) / len(late) if late else None,
+        "seconds": time.perf_counter() - begun,
+    }
+    if schedule is not None and path is not None and vectors is not None:
+        scores = {**(kept.scores if kept else {}), steps: found}
+        write_checkpoint(path, Checkpoint(arch, steps, scores, vectors), made_for)
+    return _score(config, small, steps, found)
+
+
+def _score(config: ProxyConfig, small: Arch, steps: int, found: Mapping[str, Any]) -> ProxyScore:
+    return ProxyScore(**found, width=config.width, resolution=small.resolution, steps=steps)
+
+
+def _made_for(data: ImageData, config: ProxyConfig, seed: int, accelerator: Accelerator) -> dict[str, Any]:
+    """What a training depends on besides the network."""
+    return {"images": data.key, "proxy": config.to_dict(), "seed": seed, "accelerator": accelerator.kind}
 
 
 def _tuning(config: ProxyConfig) -> ProxyConfig:

@@ -6,12 +6,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.arch.arch import Arch
@@ -25,7 +24,7 @@ from nas.system.progress import Step, no_step
 from nas.training.accelerator import CPU, Accelerator
 from nas.training.config import ProxyConfig
 from nas.training.images import DeviceImages
-from nas.training.loop import BETA1, BETA2, DivergedError
+from nas.training.loop import BETA1, BETA2, DivergedError, Order
 from nas.training.shared import SharedParameter, SharedWeights, at_places, named
 from nas.training.small_maps import adapt
 
@@ -69,7 +68,7 @@ def train(
         MemoryError, RuntimeError: raised by PyTorch when memory runs out.
     """
     images = DeviceImages.of(data, accelerator.device)
-    order = _Order(images.train_count, config.batch, shared.seed)
+    order = Order(images.train_count, config.batch, shared.seed)
     networks = _Networks(len(data.classes), accelerator)
     shared.move(accelerator.device)
     began, before = time.monotonic(), shared.seconds
@@ -168,28 +167,6 @@ def _check(shared: SharedWeights) -> None:
             f"the shared training diverges: {shared.skipped} of {shared.step} steps were not finite; "
             "--shared-steps 0 trains each candidate from scratch"
         )
-
-
-@dataclass
-class _Order:
-    """Which images each step takes: every image is used once before any is used twice."""
-
-    count: int
-    size: int
-    seed: int
-    _epochs: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-
-    def batch(self, step: int) -> NDArray[np.int64]:
-        at = np.arange(step * self.size, (step + 1) * self.size)
-        epochs = at // self.count
-        first, last = int(epochs[0]), int(epochs[-1])
-        self._epochs = {number: self._epoch(number) for number in range(first, last + 1)}
-        return np.concatenate([self._epochs[n][at[epochs == n] - n * self.count] for n in range(first, last + 1)])
-
-    def _epoch(self, number: int) -> NDArray[np.int64]:
-        if number in self._epochs:
-            return self._epochs[number]
-        return np.random.default_rng((self.seed, number, 1)).permutation(self.count)
 
 
 @dataclass(frozen=True)

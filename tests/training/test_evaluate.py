@@ -110,7 +110,7 @@ def test_a_full_gpu_is_an_outcome_and_the_next_candidate_starts_clean(
     tensors: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **named: object) -> None:
         tensor = torch.zeros(3)
         tensors.append(weakref.ref(tensor))
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried") if full else RuntimeError("wrong\nshape")

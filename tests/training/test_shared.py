@@ -30,7 +30,7 @@ from nas.system.errors import InputError
 from nas.training import shared_training
 from nas.training.config import ProxyConfig
 from nas.training.evaluate import ProxyEvaluator
-from nas.training.loop import DivergedError, zero_init_residual
+from nas.training.loop import DivergedError, Order, zero_init_residual
 from nas.training.proxy import train_proxy
 from nas.training.shared import SharedWeights, inside, parameters_of
 from nas.training.shared_file import read_shared, write_shared
@@ -220,7 +220,7 @@ def test_a_step_is_adamw() -> None:
         {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, betas=(0.9, 0.99))
-    order = shared_training._Order(len(data.train_labels), config.batch, 0)
+    order = Order(len(data.train_labels), config.batch, 0)
     images = shared_training.DeviceImages.of(data, torch.device("cpu"))
     for step in range(4):
         x, labels = images.augmented(order.batch(step), candidate.resolution, np.random.default_rng((0, step)))
@@ -395,11 +395,11 @@ def test_steps_that_are_not_finite_change_nothing_and_are_counted(monkeypatch: p
 
 def test_every_image_is_used_once_before_any_twice() -> None:
     """Whatever the batch; each step's images depend on its number alone."""
-    order, other = shared_training._Order(10, 4, 0), shared_training._Order(10, 4, 0)
+    order, other = Order(10, 4, 0), Order(10, 4, 0)
     seen = np.concatenate([order.batch(step) for step in range(5)])
     assert sorted(seen[:10]) == list(range(10)) == sorted(seen[10:])
     assert np.array_equal(other.batch(4), seen[16:])
-    assert len(shared_training._Order(3, 8, 0).batch(0)) == 8
+    assert len(Order(3, 8, 0).batch(0)) == 8
 
 
 def test_every_tensor_of_a_shared_training_is_on_the_device() -> None:

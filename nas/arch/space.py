@@ -128,6 +128,13 @@ class Space:
             genes["resolution"] = arch.resolution
         return {gene.name: genes[gene.name] for gene in self.genes if gene.name in genes}
 
+    def __contains__(self, arch: Arch) -> bool:
+        try:
+            self.encode(arch)
+        except InputError:
+            return False
+        return True
+
     @cached_property
     def size(self) -> int:
         """The exact number of distinct networks.

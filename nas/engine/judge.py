@@ -17,6 +17,7 @@ from nas.arch.space import Space
 from nas.engine.options import FILE, OBSERVED, SearchOptions
 from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Candidate
+from nas.engine.warm_start import NOTHING, EarlierRun, WarmStart, is_custom, trainings_of
 
 MODEL = "accuracy_model.json"
 """File of a run folder with the accuracy model that the run estimates with, if it was read from a file."""
@@ -27,24 +28,27 @@ WITHOUT_DATA = (
 )
 """What a search says if it trains, and the trainings are no evidence."""
 
+OWN_TRAININGS = 8  # of a run, from which they alone decide what trainings of other tasks count for
+FEWEST_OF_A_TASK = 8  # trainings of another task, or of other networks, below which they say too little
+
 Scores = Callable[[Sequence[Arch]], NDArray[np.float64]]
 """Networks to numbers, higher is better."""
 
 
-def judge_of(info: RunInfo, folder: Path | None = None) -> Judge | None:
+def judge_of(info: RunInfo, folder: Path | None = None, warm: WarmStart | None = None) -> Judge | None:
     """The judge of a run; None where the observed scores decide: those of a caller's own function, or of an
     earlier version.
 
     Args:
         info: of the run.
-        folder: of the run, where a model that was read from a file is kept.
+        folder: of the run, where a model that was read from a file is kept, and what the run knew when it began.
+        warm: what the run knew when it began; None: what its folder says.
 
     Raises:
-        InputError: the file of the accuracy model cannot be read.
+        InputError: a file of the run, or the file of the accuracy model, cannot be read.
     """
     spec = info.options.accuracy
-    own = info.options.evaluate is not None or {"evaluate", "accuracy"} & set(info.custom)
-    if own or not isinstance(spec, str) or spec == OBSERVED:
+    if is_custom(info) or "accuracy" in info.custom or not isinstance(spec, str) or spec == OBSERVED:
         return None
     if spec.startswith(FILE):
         kept = None if folder is None else folder / MODEL
@@ -52,7 +56,16 @@ def judge_of(info: RunInfo, folder: Path | None = None) -> Judge | None:
         return Judge(info.space, PriorModel.load(found), trained=False)
     prior = None if spec == "train" else bundled()
     name = info.data.name if info.data else "own images"
-    return Judge(info.space, prior, trains_count(info.options), f"{name}, proxy")
+    if not trains_count(info.options):
+        return Judge(info.space, prior, trained=False)
+    if warm is None:
+        warm = NOTHING if folder is None else WarmStart.load(folder)
+    return Judge(info.space, prior, True, f"{name}, proxy", [(run, run.same_task(info)) for run in warm.runs])
+
+
+def proposer_of(info: RunInfo, warm: WarmStart) -> Judge:
+    """What a search proposes by where observed scores decide: their posterior."""
+    return Judge(info.space, None, True, "own score", [(run, run.same_task(info)) for run in warm.runs])
 
 
 def trains_count(options: SearchOptions) -> bool:
@@ -74,29 +87,59 @@ class Judge:
         prior: a model fitted elsewhere, or None.
         trained: whether trainings of the run count; without, `prior` decides alone.
         task: what the trainings are of.
+        earlier: runs whose trainings are evidence, and whether they are of the same task.
     """
 
-    def __init__(self, space: Space, prior: PriorModel | None, trained: bool, task: str = "") -> None:
+    def __init__(
+        self,
+        space: Space,
+        prior: PriorModel | None,
+        trained: bool,
+        task: str = "",
+        earlier: Sequence[tuple[EarlierRun, bool]] = (),
+    ) -> None:
         self._prior, self.trained, self._task = prior, trained, task
-        self._effects = Effects(space, prior)
-        self._trainings: dict[str, Training] = {}
+        self._earlier: dict[str, Training] = {}  # of the same task
+        self._other: list[Training] = []  # of other tasks; each has a length of its own, below that of any training
+        words = [] if prior is None else [f"the {prior.name} model"]
+        others = []
+        for run, same in earlier:
+            within = [one for one in run.trainings if same and one.arch in space]
+            self._earlier |= {one.arch.key: one for one in within}
+            rest = [one for one in run.trainings if not same or one.arch not in space]
+            if len(rest) >= FEWEST_OF_A_TASK:
+                others.append(_model_of(rest, space, prior, run.name))
+                self._other += [replace(one, length=-len(others)) for one in rest]
+                words.append(f"{len(rest)} scores of {run.name}")
+        self._effects = Effects(space, prior, others)
+        self._words = " and ".join(words) or None
+        self._trainings: dict[str, list[Training]] = {}
         self._posterior: Posterior | None = None
 
     def learn(self, candidates: Sequence[Candidate]) -> None:
         """Take finished candidates and references into account."""
         for one in candidates:
-            if self.trained and one.state == "COMPLETE" and one.proxy_accuracy is not None:
-                self._trainings[one.key] = Training(one.arch, one.proxy_accuracy, one.proxy_loss)
+            if self.trained and (trainings := trainings_of(one)):
+                self._trainings[one.key] = trainings
                 self._posterior = None
+
+    @property
+    def warm(self) -> bool:
+        """Whether networks can be told apart before the first training of the run."""
+        return not self.trained or bool(self._earlier or self._other)
 
     @property
     def model(self) -> AccuracyModel | None:
         """The model by which networks are judged now; None before the first training where trainings decide."""
         if not self.trained:
             return self._prior
-        if self._posterior is None and self._trainings:
-            name = None if self._prior is None else f"the {self._prior.name} model"
-            self._posterior = Posterior(self._effects, list(self._trainings.values()), self._task, name)
+        if self._posterior is None:
+            # A network that was trained again had perhaps the same seed before, which says nothing more.
+            known = [one for key, one in self._earlier.items() if key not in self._trainings]
+            own = [*known, *(one for trainings in self._trainings.values() for one in trainings)]
+            other = self._other if len(own) < OWN_TRAININGS else []
+            if own or other:
+                self._posterior = Posterior(self._effects, [*own, *other], self._task, self._words)
         return self._posterior
 
     def estimated(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -121,3 +164,10 @@ class Judge:
             weights = model.draw(rng)
             return lambda archs: model.scores(archs, weights)
         return None if model is None else (lambda archs: model.many(archs)[0])
+
+
+def _model_of(trainings: Sequence[Training], space: Space, prior: PriorModel | None, name: str) -> Posterior:
+    """What trainings of another task, or of networks outside the space, say about networks of the space: by its genes
+    if they are all in it, else by features that all networks have."""
+    genes = space if all(one.arch in space for one in trainings) else None
+    return Posterior(Effects(genes, prior), trainings, name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -69,6 +69,8 @@ def run_search(
     references: Mapping[str, Arch] | None = None,
     limit_ms: float | None = None,
     judge: Judge | None = None,
+    proposer: Judge | None = None,
+    start: Sequence[Arch] = (),
     questions: int = QUESTIONS,
     first_draws: int | None = None,
     fastest: Arch | None = None,
@@ -93,6 +95,8 @@ def run_search(
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
         limit_ms: slowest prediction that is evaluated: at most the target, less the safety margin. None is the target.
         judge: estimates accuracies; None: the observed scores decide.
+        proposer: proposes where there is no judge, as `nas.engine.proposals.Proposals` says.
+        start: networks of the space that are evaluated before any proposal.
         questions: networks that `model` may be asked about for one proposal.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, evaluated first where those draws find none.
@@ -115,6 +119,8 @@ def run_search(
         options.seed,
         earlier[0],
         judge=judge,
+        proposer=proposer,
+        start=start,
         questions=questions,
         target_ms=options.target_ms,
         first_draws=first_draws,

@@ -43,6 +43,8 @@ class Proposals:
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
         judge: estimates accuracies; with sampler `Climbing` it also proposes.
+        proposer: proposes where there is no judge; None: one that knows nothing yet.
+        start: networks of the space that are proposed first.
         questions: networks that `model` may be asked about for each proposal of `Climbing`.
         target_ms: the target, which measured candidates of earlier calls must meet.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
@@ -59,6 +61,8 @@ class Proposals:
         candidates: Sequence[Candidate],
         *,
         judge: Judge | None = None,
+        proposer: Judge | None = None,
+        start: Sequence[Arch] = (),
         questions: int = QUESTIONS,
         target_ms: float | None = None,
         first_draws: int | None = None,
@@ -67,7 +71,7 @@ class Proposals:
         self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
         self._misses = 0
         rng = np.random.default_rng([seed, len(candidates)])
-        self._judge = Judge(space, None, trained=True) if judge is None else judge
+        self._judge = judge or proposer or Judge(space, None, trained=True)
         # A model that does not learn scores alike in all proposals: each carries the same evolution on by a generation.
         questions = questions if self._judge.trained else min(questions, CHILDREN)
         self._climber = Climber(space, model, limit_ms, rng, questions) if isinstance(sampler, Climbing) else None
@@ -77,12 +81,16 @@ class Proposals:
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
             self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
         self._draws = FeasibleSampler(space, model, limit_ms, rng)
-        self._startup = STARTUP if self._judge.trained else FIRST
-        missing = self._startup - sum(candidate.state == "COMPLETE" for candidate in candidates)
+        seen = {candidate.key for candidate in candidates}
+        first = [arch for arch in start if arch.key not in seen]
+        self._startup = max(FIRST if self._judge.warm else STARTUP, len(first))
+        missing = self._startup - sum(candidate.state == "COMPLETE" for candidate in candidates) - len(first)
+        for arch in first:
+            self._enqueue(space.encode(arch))
         for one in candidates:
             self._learn(one)
         if limit_ms is not None and missing > 0:
-            drawn = self._draws.unseen({candidate.key for candidate in candidates}, missing, first_draws)
+            drawn = self._draws.unseen({*seen, *(arch.key for arch in first)}, missing, first_draws)
             if not drawn and fastest is not None:
                 drawn = [space.encode(fastest)]
             for genes in drawn:

@@ -350,3 +350,9 @@ def test_every_runs_each_way_once() -> None:
         return (first, choose(Gene("b", (5, 6, 7)))) if first else (first,)  # type: ignore[operator]
 
     assert [outcome for _, _, outcome in every(procedure)] == [(0,), (1, 5), (1, 6), (1, 7)]
+
+
+def test_a_network_is_in_its_space_alone() -> None:
+    arch = shipped("mbconv").sample(0)
+    assert arch in shipped("mbconv")
+    assert arch not in shipped("efficientnet")

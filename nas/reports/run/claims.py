@@ -16,7 +16,6 @@ from nas.reports.names import reference_name
 from nas.reports.run.headline import noise_of
 from nas.reports.run.similarity import NearestReference
 from nas.reports.run.tables import Counts, Entry, distinct_conditions, number, score_of
-from nas.system.errors import InputError
 from nas.system.units import clock
 
 SURE = 0.9  # chances below are named
@@ -260,7 +259,7 @@ def _size_alone(record: Record) -> list[str]:
     if not isinstance(record.model, Posterior):
         return []
     scored = [c for c in record.references if c.score is not None]
-    foreign = [reference_name(c.name or c.key) for c in scored if _foreign(record, c)]
+    foreign = [reference_name(c.name or c.key) for c in scored if c.arch not in record.space]
     if not foreign:
         return []
     alone = "their size alone" if record.info.options.accuracy == "train" else "their size and the bundled model alone"
@@ -268,14 +267,6 @@ def _size_alone(record: Record) -> list[str]:
         f"Not in the space: {and_list(foreign)}. Their estimates rest on {alone}, for trainings show what choices of "
         "the space are worth; the chances of beating them are rough."
     ]
-
-
-def _foreign(record: Record, candidate: Candidate) -> bool:
-    try:
-        record.space.encode(candidate.arch)
-    except InputError:
-        return True
-    return False
 
 
 def _seed(record: Record) -> list[str]:

@@ -59,6 +59,55 @@ def count_words(automaton: Automaton) -> int:
     return total
 
 
+class Completions:
+    """The determinised automaton, and how many words go on from each of its states. State 0 is the start."""
+
+    def __init__(self, automaton: Automaton) -> None:
+        self._automaton = automaton
+        start = _closure(automaton, {automaton.start})
+        self._numbers: dict[frozenset[State], int] = {start: 0}
+        self._moves: list[list[tuple[Hashable, int]]] = []
+        todo = [start]
+        while todo:
+            states = todo.pop(0)
+            moves = []
+            for symbol, reached in self._targets(states).items():
+                if reached not in self._numbers:
+                    self._numbers[reached] = len(self._numbers)
+                    todo.append(reached)
+                moves.append((symbol, self._numbers[reached]))
+            self._moves.append(moves)
+        self._ends = [automaton.end in states for states in self._numbers]
+        self._words: dict[int, int] = {}
+        self._choices: dict[int, tuple[list[Hashable], list[int], list[float]]] = {}
+
+    def of(self, state: int) -> tuple[list[Hashable], list[int], list[float]]:
+        """The symbols that may follow a state, the states after them, and the shares of the words that go on so. The
+        end of a word is the symbol None and leads to state -1."""
+        if state not in self._choices:
+            ways = [(symbol, target, self._count(target)) for symbol, target in self._moves[state]]
+            if self._ends[state]:
+                ways.append((None, -1, 1))
+            symbols, targets, counts = zip(*ways, strict=True)
+            total = sum(counts)
+            self._choices[state] = list(symbols), list(targets), [count / total for count in counts]
+        return self._choices[state]
+
+    def _targets(self, states: frozenset[State]) -> dict[Hashable, frozenset[State]]:
+        targets: dict[Hashable, set[State]] = {}
+        for state in states:
+            for symbol, (target, _) in self._automaton.step(state).items():
+                targets.setdefault(symbol, set()).add(target)
+        return {symbol: _closure(self._automaton, reached) for symbol, reached in targets.items()}
+
+    def _count(self, state: int) -> int:
+        """The number of words that go on from a state."""
+        if state not in self._words:
+            further = sum(self._count(target) for _, target in self._moves[state])
+            self._words[state] = further + int(self._ends[state])
+        return self._words[state]
+
+
 def read_word(automaton: Automaton, word: Sequence[Hashable]) -> tuple[Genes | None, int]:
     """The genes along the first accepting path for `word`, and the largest number of its symbols that could be read.
 

@@ -120,7 +120,7 @@ class Space:
             raise InputError(
                 f"dropout or batch norm differ from space {self.name}, which has {dict(self.arch_options)}"
             )
-        genes, read = read_word(self._automaton, arch.rows)
+        genes, read = read_word(self.automaton, arch.rows)
         if genes is None:
             row = f"row {read} ({arch.rows[read]})" if read < len(arch.rows) else f"the end after row {read - 1}"
             raise InputError(f"the network is not in space {self.name}: {row} does not fit")
@@ -143,7 +143,7 @@ class Space:
         >>> f"{load_space('mbconv').size:.1e}"
         '1.3e+40'
         """
-        return len(self.resolution) * count_words(self._automaton)
+        return len(self.resolution) * count_words(self.automaton)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -201,7 +201,8 @@ class Space:
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     @cached_property
-    def _automaton(self) -> RowAutomaton:
+    def automaton(self) -> RowAutomaton:
+        """Whose words are the rows of the space's networks."""
         return RowAutomaton(self.stages, self.width)
 
 

@@ -13,6 +13,7 @@ from nas.arch.arch import Arch
 from nas.engine.options import FILE, SearchOptions
 from nas.engine.progress import Watcher
 from nas.engine.run.info import DataInfo, RunInfo
+from nas.engine.warm_start import NOTHING, WarmStart
 from nas.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Scoring:
     proxy: Mapping[str, Any] | None = None
 
 
-def scoring_of(options: SearchOptions, info: RunInfo, folder: Path | None, watch: Watcher) -> Scoring:
+def scoring_of(
+    options: SearchOptions, info: RunInfo, folder: Path | None, watch: Watcher, warm: WarmStart = NOTHING
+) -> Scoring:
     """Read the images, or the accuracy model that decides alone, which the run folder then keeps.
 
     Args:
@@ -48,6 +51,7 @@ def scoring_of(options: SearchOptions, info: RunInfo, folder: Path | None, watch
         info: of the run: a resumed one continues on the same images, as it began.
         folder: of the run; None keeps nothing.
         watch: sees what is found.
+        warm: what the run knows when it begins.
 
     Raises:
         InputError: the images or the model cannot be used, or the images are not those the run began with.
@@ -67,7 +71,8 @@ def scoring_of(options: SearchOptions, info: RunInfo, folder: Path | None, watch
     if info.proxy is None:
         config = within_budget(config, options, info.space, data, watch)
     evaluator = ProxyEvaluator(data, config, threads=None, accelerator=cast("Kind", options.accelerator))
-    return Scoring(evaluator, judge_of(replace(info, data=about), folder), about, config.to_dict())
+    info = replace(info, data=about, proxy=config.to_dict())
+    return Scoring(evaluator, judge_of(info, folder, warm), about, config.to_dict())
 
 
 def _images(options: SearchOptions, info: RunInfo, side: int, watch: Watcher) -> tuple[ImageData, DataInfo]:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.scoring import accelerator_of, executor_of, scoring_of
 from nas.api.shared import shared_weights
+from nas.api.warm import announce
 from nas.arch.arch import Arch
 from nas.arch.space_yaml import names
 from nas.engine.options import SearchOptions
 from nas.engine.progress import SearchProgress, Watcher
 from nas.engine.run.info import DeviceInfo, RunInfo
+from nas.engine.warm_start import NOTHING, WarmStart
 from nas.latency.devices import LatencyModel, device, is_agent, is_modelled
+from nas.latency.limits import Limits
 from nas.latency.remembering import Remembering
 from nas.latency.remote.agent import Agent
 from nas.references.table import reference
@@ -44,17 +47,21 @@ class Session:
         info: of the run, as far as it is known; without `store` it is kept here alone.
         store: the run folder; None keeps everything in memory.
         watch: sees it happen.
+        warm: what the run knows when it begins; with `store`, its folder says it.
     """
 
-    def __init__(self, options: SearchOptions, info: RunInfo, store: Store | None, watch: Watcher) -> None:
+    def __init__(
+        self, options: SearchOptions, info: RunInfo, store: Store | None, watch: Watcher, warm: WarmStart = NOTHING
+    ) -> None:
         self.options, self.info, self.store, self.watch = options, info, store, watch
+        self._warm = store.warm_start() if store else warm
         self._space = info.space
         self._remembering: Remembering | None = None
 
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
         from nas.engine.climb import QUESTIONS
-        from nas.engine.judge import WITHOUT_DATA, trains_for_nothing
+        from nas.engine.judge import WITHOUT_DATA, proposer_of, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
         from nas.engine.samplers import make_sampler
@@ -68,8 +75,9 @@ class Session:
         stored = len(self.store.load()[0]) if self.store else 0
         parallel = options.workers > 1 or options.ray is not None
         sampler = make_sampler(options.sampler, options.seed, parallel, stored)
-        scoring = scoring_of(options, self.info, self.store.folder if self.store else None, self.watch)
+        scoring = scoring_of(options, self.info, self.store.folder if self.store else None, self.watch, self._warm)
         self._keep(data=scoring.data, proxy=scoring.proxy)
+        announce(self._warm, self.info, self.watch)
         judge = scoring.judge
         found = self._device_model()
         margin = self._safety_margin(found)
@@ -94,6 +102,8 @@ class Session:
                 references=references,
                 limit_ms=limit_ms,
                 judge=judge,
+                proposer=proposer_of(self.info, self._warm) if judge is None else None,
+                start=self._start(model, limit_ms),
                 questions=questions,
                 first_draws=draws,
                 fastest=fastest,
@@ -234,6 +244,18 @@ class Session:
                 self.watch.say(f"  {name} is left out: {error}")
             else:
                 found[name] = arch
+        return found | {name: arch for name, arch in self._warm.networks.items() if arch not in self._space}
+
+    def _start(self, model: LatencyModel, limit_ms: float | None) -> list[Arch]:
+        """The networks to begin with that are in the space and clear the limits."""
+        limits, found = Limits(model, limit_ms), []
+        for name, arch in self._warm.networks.items():
+            if arch not in self._space:
+                continue
+            if (broken := limits.broken_by(arch)) is None:
+                found.append(arch)
+            else:
+                self.watch.say(f"{name} is not evaluated: {broken}")
         return found
 
     def _check_target(

@@ -14,10 +14,10 @@ from typing import Any
 
 from nas.accuracy.posterior import Training
 from nas.arch.arch import Arch
+from nas.engine.options import MAX_START, MAX_WARM_STARTS
 from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Candidate
 from nas.system.errors import InputError
-from nas.system.files import write_atomic
 from nas.system.validate import is_number, is_whole
 from nas.training.config import ProxyConfig
 
@@ -25,8 +25,6 @@ FILE_NAME = "warm_start.json"
 SCHEMA = 1
 MAX_BYTES = 256 << 20
 MAX_TRAININGS = 20_000
-MAX_NETWORKS = 1000
-MAX_RUNS = 20
 _REMEDY = "start a new run"
 
 
@@ -101,15 +99,14 @@ class WarmStart:
     def __bool__(self) -> bool:
         return bool(self.networks or self.runs)
 
-    def save(self, folder: Path) -> None:
-        """Write it to a run folder, whole or not at all."""
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
         networks = [{"name": name, "arch": json.loads(arch.to_json())} for name, arch in self.networks.items()]
-        content = {"schema": SCHEMA, "networks": networks, "runs": [run.to_dict() for run in self.runs]}
-        write_atomic(folder / FILE_NAME, json.dumps(content) + "\n")
+        return {"schema": SCHEMA, "networks": networks, "runs": [run.to_dict() for run in self.runs]}
 
     @staticmethod
     def load(folder: Path) -> WarmStart:
-        """Read what `save` wrote; nothing is known if there is no file.
+        """Read `FILE_NAME` of a run folder; nothing is known if there is no such file.
 
         Raises:
             InputError: the file is broken.
@@ -131,9 +128,11 @@ NOTHING = WarmStart({})
 
 
 def trainings_of(candidate: Candidate) -> list[Training]:
-    """What was observed of a candidate; nothing if it was not scored."""
-    if candidate.state != "COMPLETE" or candidate.proxy_accuracy is None:
+    """What was observed of a candidate, at each rung if it was trained in rungs; nothing if it was not trained."""
+    if not candidate.trained or candidate.proxy_accuracy is None:
         return []
+    if candidate.rungs:
+        return [Training(candidate.arch, rung.accuracy, rung.loss, rung.steps) for rung in candidate.rungs]
     return [Training(candidate.arch, candidate.proxy_accuracy, candidate.proxy_loss)]
 
 
@@ -152,10 +151,10 @@ def _read(data: Any) -> WarmStart:
         found = data.get("schema") if isinstance(data, dict) else None
         raise InputError(f"this program reads schema {SCHEMA}, got {found!r:.40}")
     networks, runs = data.get("networks"), data.get("runs")
-    if not isinstance(networks, list) or len(networks) > MAX_NETWORKS:
-        raise InputError(f"networks must be a list of at most {MAX_NETWORKS:,}")
-    if not isinstance(runs, list) or len(runs) > MAX_RUNS:
-        raise InputError(f"runs must be a list of at most {MAX_RUNS}")
+    if not isinstance(networks, list) or len(networks) > MAX_START:
+        raise InputError(f"networks must be a list of at most {MAX_START}")
+    if not isinstance(runs, list) or len(runs) > MAX_WARM_STARTS:
+        raise InputError(f"runs must be a list of at most {MAX_WARM_STARTS}")
     named = {}
     for one in networks:
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):

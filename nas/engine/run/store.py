@@ -7,6 +7,7 @@
 ``measured.json``       latencies measured after the search, by architecture key; replaced atomically
 ``latency_table.json``  the latency table that the run predicts with
 ``shared.safetensors``  weights that the run's networks share (`nas.training.shared`); replaced atomically
+``warm_start.json``     networks to begin with and trainings of earlier runs (`nas.engine.warm_start`), if any
 ``accuracy_model.json`` the accuracy model that the run estimates with, if it was read from a file
 ``nas.lock``            locked (flock) by the one process that works on the run; holds its process id
 ======================  ===================================================================================
@@ -30,6 +31,8 @@ from nas.engine.run.lock import NAME as LOCK
 from nas.engine.run.lock import acquire
 from nas.engine.run.record import Candidate, Record, with_measured
 from nas.engine.run.trials import frozen, reference_from_dict, reference_to_dict
+from nas.engine.warm_start import FILE_NAME as WARM_START
+from nas.engine.warm_start import WarmStart
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
 from nas.system.files import write_atomic
@@ -38,7 +41,7 @@ MAX_JSON_BYTES = 64 << 20
 TABLE = "latency_table.json"
 SHARED = "shared.safetensors"
 _FILE_SCHEMA = 1  # of references.json and measured.json
-_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE, MODEL, SHARED)
+_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE, MODEL, SHARED, WARM_START)
 
 
 class Store:
@@ -214,6 +217,19 @@ class Store:
         except InputError as error:
             raise InputError(f"{path}: {error}; {remedy}") from None
 
+    def write_warm_start(self, warm: WarmStart) -> None:
+        """Keep what the run knows when it begins, if it knows anything."""
+        if warm:
+            self._write(WARM_START, warm.to_dict())
+
+    def warm_start(self) -> WarmStart:
+        """What the run knew when it began.
+
+        Raises:
+            InputError: ``warm_start.json`` is broken.
+        """
+        return WarmStart.load(self.folder)
+
     def update(self, **changes: Any) -> None:
         """Change fields of `info`, on disk when this returns."""
         self.info = replace(self.info, **changes)
@@ -236,7 +252,7 @@ class Store:
     def scored(self) -> bool:
         """Whether any candidate or reference was scored: then the run is worth keeping."""
         every = [*self._candidates, *(reference for reference, _ in self._references)]
-        return any(candidate.state == "COMPLETE" for candidate in every)
+        return any(candidate.trained for candidate in every)
 
     def discard(self) -> None:
         """Delete the files of a run that came to nothing, and the folder if that leaves it empty."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.api.session import Session
+from nas.api.warm import read_warm_start
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
@@ -34,9 +35,10 @@ _VERSIONS = ("torch", "optuna", "onnxruntime", "ray", "numpy", "pandas")
 def search(
     space: Space | str | Path,
     *,
-    latency_target: str | float | None = None,
+    latency_target: str | float | Mapping[str, str | float] | None = None,
+    limits: Mapping[str, str | float] | None = None,
     guard: str | float | None = None,
-    device: str | Callable[[Arch], float] = "host",
+    device: str | Callable[[Arch], float] | Sequence[str] = "host",
     token: str | None = None,
     evaluate: Callable[[Arch], float] | None = None,
     accuracy: str | Callable[[Arch], float] = "auto",
@@ -55,6 +57,8 @@ def search(
     runtime: str = "onnxruntime",
     threads: int = 1,
     references: Sequence[str] | None = None,
+    start: Sequence[str | Path | Arch] = (),
+    warm_start: Sequence[str | Path] = (),
     run: str | Path | None = None,
     watch: Watcher | None = None,
 ) -> Record:
@@ -64,12 +68,16 @@ def search(
         space: a `Space`, a name, or a path to a space file.
         latency_target: milliseconds, or text with a unit. A candidate is trained only if its predicted latency clears
             the target by a safety margin; at the end the front is measured, and what misses the target then is left
-            out.
+            out. With several devices a mapping, or text such as ``"pixel1=66ms,host=8ms"``.
+        limits: further bounds, as hard as the target, e.g. ``{"params": 4e6, "memory": "8MB"}``: ``params``, ``macs``,
+            ``memory`` (peak of the feature maps alive at once, for one image) and ``size`` (of the exported ONNX file),
+            the latter two in float32, or in int8 as ``memory_int8`` and ``size_int8``. All are for 1000 classes.
         guard: the safety margin as a share of the predicted latency, e.g. ``"5%"`` or 0.05; 0 is none. None: learned
             from the error of the device's latency model and, where the device can be measured, from networks measured
             around the target before the first training.
         device: target device, as `nas.device` takes it, or a function from `Arch` to milliseconds (or another cost to
-            cap). How often a function is asked before the first evaluation is bounded: for about a minute.
+            cap). How often a function is asked before the first evaluation is bounded: for about a minute. Of several
+            names, the first one's latency is the objective; the targets of the others are hard limits on predictions.
         token: token of a device that is an agent; None is ``NAS_AGENT_TOKEN``. It is never written down.
         evaluate: function from `Arch` to a score, higher is better; None trains the proxy on `data`.
         accuracy: what decides how accurate a network is taken to be. ``auto``: with `data`, short trainings and the
@@ -96,6 +104,11 @@ def search(
         runtime: runtime that the host's latency is measured with.
         threads: number of threads of the timed network.
         references: names of fixed networks to compare with; None: the default four, or none with `evaluate`.
+        start: networks to evaluate first: names of references, ``arch.json`` files, run folders (their best), or `Arch`
+            objects. Those of the space are candidates if they clear the limits; others are evaluated as references are.
+        warm_start: folders of earlier runs, whose trainings are evidence: the same as new ones if they are on the same
+            images with the same proxy; else for what the new trainings show them to be worth. With an own `evaluate`,
+            scores of runs that had one, too, are taken to be of the same function.
         run: folder for everything, resumable; None keeps the run in memory.
         watch: sees progress; None is silent.
 
@@ -120,6 +133,7 @@ def search(
     """
     options = SearchOptions.parse(
         latency_target=latency_target,
+        limits=limits or {},
         guard=guard,
         budget=budget,
         device=device,
@@ -140,6 +154,8 @@ def search(
         runtime=runtime,
         threads=threads,
         references=references,
+        start=start,
+        warm_start=warm_start,
     )
     return search_with(space, options, run, watch)
 
@@ -153,14 +169,15 @@ def search_with(
         from nas.latency.remote.client import check_address
 
         check_address(options.device)  # before anything is written that must not hold a password
-    watcher = watch or Silent()
+    watcher, warm = watch or Silent(), read_warm_start(options)
     folder = None if run is None else Path(run).expanduser()
     name = searched.name if folder is None else folder.name
     info = RunInfo(options, searched, name, custom=options.custom, versions=_versions())
     if folder is None:
-        return Session(options, info, None, watcher).run()
+        return Session(options, info, None, watcher, warm).run()
     with Store.create(folder, info) as store:
         try:
+            store.write_warm_start(warm)
             return _run(store, options, watcher)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) and store.shared_path.exists()

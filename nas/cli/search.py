@@ -22,7 +22,17 @@ def search(
     space: Space = "mbconv",
     latency_target: Annotated[
         str | None,
-        typer.Option(help="Latency budget of one inference: 66ms, 66, 0.066s or 66000us.  [default: none]"),
+        typer.Option(
+            help="Latency budget of one inference: 66ms, 66, 0.066s or 66000us; with several devices "
+            "pixel1=66ms,host=8ms.  [default: none]"
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hard limit besides latency, for example params=4M; may be repeated. Quantities: params, macs, memory "
+            "(peak of the feature maps), size (of the ONNX file), memory_int8 and size_int8, all for 1000 classes."
+        ),
     ] = None,
     guard: Annotated[
         str | None,
@@ -44,7 +54,13 @@ def search(
             "imagenet (nothing is trained), train (trainings alone) or file:PATH."
         ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="Target device: host, pixel1, table:PATH or http://HOST:PORT.")] = "host",
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Target device: host, pixel1, table:PATH or http://HOST:PORT. May be repeated: the latency of the "
+            "first is the objective, the targets of the others are hard limits."
+        ),
+    ] = ["host"],  # noqa: B006
     token: Token = None,
     budget: Annotated[
         str | None,
@@ -93,6 +109,20 @@ def search(
         str | None,
         typer.Option(help="Published networks to compare with, separated by commas, or none.  [default: four]"),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks to evaluate first, separated by commas: references, arch.json files or run folders (their "
+            "best networks)."
+        ),
+    ] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of an earlier run whose trainings are evidence: as new ones on the same images with the same "
+            "proxy, else for what they turn out to be worth. May be given several times."
+        ),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder.  [default: results/SPACE-TIME]")] = None,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +137,7 @@ def search(
       nas search --space mbconv --latency-target 66ms --data photos/ --budget 30m
     """
     from nas.api import search as api
+    from nas.engine.limit_options import read_limits
     from nas.engine.options import SearchOptions
     from nas.system.machine import usable_cores
 
@@ -115,6 +146,7 @@ def search(
         watch.run = folder
         options = SearchOptions.parse(
             latency_target=latency_target,
+            limits=read_limits(limit or ()),
             guard=guard,
             device=device,
             token=token,
@@ -134,6 +166,8 @@ def search(
             runtime=runtime,
             threads=threads,
             references=None if references is None else split_names(references),
+            start=() if start is None else split_names(start),
+            warm_start=warm_start or (),
         )
         record = api.search_with(space, options, folder, watch)
     _show_run(record, folder, as_json)

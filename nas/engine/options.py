@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from nas.arch.arch import Arch
+from nas.engine.limit_options import Device, Target, checked_limits, read_devices
 from nas.references.table import reference
 from nas.system.errors import InputError
 from nas.system.units import guard_share, milliseconds, seconds
@@ -24,6 +25,8 @@ OWN_IMAGES_BUDGET_S = 900.0  # shared weights need thousands of steps: docs/prox
 MAX_SEED = 2**32 - 1
 MAX_WORKERS = 1024
 MAX_SHARED_STEPS = 10**7
+MAX_START = 1000
+MAX_WARM_STARTS = 20
 CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
 _WITHOUT_CUDA = ("cpu", "mps")
 ACCURACIES = ("auto", "imagenet", "train")  # or file:PATH, or a function
@@ -40,6 +43,8 @@ class SearchOptions:
 
     Attributes:
         references: names of the fixed networks; None stands for `REFERENCES`, or for none with an own `evaluate`.
+        limits: bounds by quantity, in numbers and bytes.
+        further: latency targets in ms of further devices, by name.
 
     Raises:
         InputError: a value is of the wrong kind or out of bounds, or a reference is unknown.
@@ -69,6 +74,10 @@ class SearchOptions:
     runtime: str = "onnxruntime"
     threads: int = 1
     references: Sequence[str] | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    further: Mapping[str, float] = field(default_factory=dict)
+    start: Sequence[str | Path | Arch] = ()
+    warm_start: Sequence[str | Path] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -106,6 +115,17 @@ class SearchOptions:
         for name in names:
             reference(name)
         self._set("references", tuple(names))
+        self._set("limits", checked_limits(self.limits))
+        self._set("further", {str(name): milliseconds(target) for name, target in self.further.items()})
+        self._check_warm_start()
+
+    def _check_warm_start(self) -> None:
+        for name, kinds in (("start", (str, Path, Arch)), ("warm_start", (str, Path))):
+            given, most = getattr(self, name), {"start": MAX_START, "warm_start": MAX_WARM_STARTS}[name]
+            listed = isinstance(given, Sequence) and not isinstance(given, str)
+            if not listed or len(given) > most or not all(isinstance(one, kinds) for one in given):
+                raise InputError(f"{name} must be a list of at most {most} names or paths, got {given!r:.60}")
+            self._set(name, tuple(given))
 
     def _check_accuracy(self) -> None:
         accuracy = self.accuracy
@@ -132,7 +152,8 @@ class SearchOptions:
     def parse(
         cls,
         *,
-        latency_target: str | float | None = None,
+        latency_target: Target | None = None,
+        device: Device | Sequence[Device] = "host",
         guard: str | float | None = None,
         budget: str | float | None = None,
         **others: Any,
@@ -146,8 +167,11 @@ class SearchOptions:
         """
         if (accuracy := others.get("accuracy")) in (CUSTOM, OBSERVED):  # words of run.json alone
             raise InputError(f"accuracy must be {', '.join(ACCURACIES)} or file:PATH, got {accuracy!r}")
+        first, target_ms, further = read_devices(device, latency_target)
         options = cls(
-            target_ms=None if latency_target is None else milliseconds(latency_target),
+            device=first,
+            target_ms=target_ms,
+            further=further,
             guard=None if guard is None else guard_share(guard),
             budget_s=None if budget is None else seconds(budget),
             **others,
@@ -181,7 +205,10 @@ class SearchOptions:
         device = self.device if isinstance(self.device, str) else CUSTOM
         accuracy = self.accuracy if isinstance(self.accuracy, str) else CUSTOM
         sampler = self.sampler if isinstance(self.sampler, str) else type(self.sampler).__name__
+        values |= {"limits": dict(self.limits), "further": dict(self.further)}
         names = list(self.reference_names)
+        values |= {"start": [one.key if isinstance(one, Arch) else str(one) for one in self.start]}
+        values |= {"warm_start": [str(one) for one in self.warm_start]}
         return values | {"accuracy": accuracy, "device": device, "sampler": sampler, "references": names}
 
     @classmethod
@@ -207,13 +234,17 @@ class SearchOptions:
                 raise InputError(f"option {name} must be null or a positive number, got {values[name]!r:.40}")
         if values.get("guard") is not None:
             guard_share(values["guard"])
-        names = values.get("references", [])
-        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"option references must be a list of names, got {names!r:.40}")
+        for name in ("limits", "further"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise InputError(f"option {name} must be an object, got {values[name]!r:.40}")
+        for name in ("references", "start", "warm_start"):
+            names = values.get(name, [])
+            if not isinstance(names, (list, tuple)) or not all(isinstance(one, str) for one in names):
+                raise InputError(f"option {name} must be a list of names, got {names!r:.40}")
         for name in ("trials", "steps"):
             if values.get(name) is not None and not is_whole(values[name]):
                 raise InputError(f"option {name} must be null or a whole number from 1, got {values[name]!r:.40}")
         shared = values.get("shared_steps")
         if shared is not None and not is_whole(shared, 0):
             raise InputError(f"option shared_steps must be null or a whole number from 0, got {shared!r:.40}")
-        return cls(**values | {"references": tuple(names)})
+        return cls(**values | {"references": tuple(values.get("references", []))})

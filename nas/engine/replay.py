@@ -1,0 +1,122 @@
+"""Replays of searches on tables of known accuracies: the real search, with a look-up in place of each training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.samplers import BaseSampler
+
+from nas.accuracy.posterior import Effects, Posterior, Training
+from nas.accuracy.ranking import equal_cost_tau
+from nas.arch.arch import Arch
+from nas.engine.executors.base import SerialExecutor
+from nas.engine.loop import run_search
+from nas.engine.options import SearchOptions
+from nas.engine.pool import InPool
+from nas.engine.samplers import make_sampler
+from nas.engine.tables import Table
+from nas.system.errors import InputError
+from nas.training.evaluate import CustomEvaluator
+
+DRAWS = 4  # of noise, over which a tau is averaged
+HALVINGS = 20
+
+Floats = NDArray[np.float64]
+Sampler = str | Callable[[int], BaseSampler]
+"""Name of a sampler, or a function from a seed to an Optuna sampler."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """One replayed search.
+
+    Args:
+        keys: of the networks that were evaluated, in order.
+        observed: the scores that the search observed, shape (n,).
+        accuracies: the accuracies that the networks are judged by, shape (n,).
+        costs: of the networks, in the unit of the table, shape (n,).
+        chosen: index of the network that the posterior over all observed scores holds to be the best.
+    """
+
+    keys: tuple[str, ...]
+    observed: Floats
+    accuracies: Floats
+    costs: Floats
+    chosen: int
+
+
+def replay(
+    table: Table, sampler: Sampler, seed: int, evaluations: int, cap: float | None = None, noise_sd: float = 0.0
+) -> Replay:
+    """Search a table.
+
+    Args:
+        table: what is searched.
+        sampler: proposes.
+        seed: of the sampler and the noise.
+        evaluations: networks to evaluate; fewer are if no more are within the cap.
+        cap: largest cost, in the unit of the table; None is no cap.
+        noise_sd: standard deviation of the normal noise of each observed score.
+
+    Raises:
+        InputError: there is no such sampler, or it cannot search this space.
+        InfeasibleError: no network of the table is within the cap.
+    """
+    within = table.under(cap)
+    trials = evaluations if table.models else min(evaluations, len(within))
+
+    def observe(arch: Arch) -> float:
+        return table.observed(arch) + noise_sd * _noise(arch, seed)
+
+    proposing = make_sampler(sampler, seed) if isinstance(sampler, str) else sampler(seed)
+    if table.codes is not None:
+        proposing = InPool(proposing, table.space, table.codes[within], seed)
+    options = SearchOptions(target_ms=cap, trials=trials, evaluate=observe, seed=seed, references=())
+    evaluator = CustomEvaluator(observe)
+    with SerialExecutor(evaluator) as executor:
+        outcome = run_search(table.space, table.model, options, executor, proposing)
+    scored = [one for one in outcome.candidates if one.state == "COMPLETE"]
+    archs = [one.arch for one in scored]
+    observed = np.array([one.proxy_accuracy for one in scored], dtype=float)
+    return Replay(
+        keys=tuple(arch.key for arch in archs),
+        observed=observed,
+        accuracies=table.judged(archs),
+        costs=np.array([one.predicted.ms for one in scored]),
+        chosen=_chosen(table, archs, observed) if noise_sd else int(np.argmax(observed)),
+    )
+
+
+def noise_sd_of(table: Table, tau: float) -> float:
+    """The standard deviation of noise with which one observation of each network ranks the networks of a table with
+    this equal-cost tau.
+
+    Raises:
+        InputError: tau is not between 0 and 1.
+    """
+    if not 0 < tau < 1:
+        raise InputError(f"the tau of noisy scores must be between 0 and 1, got {tau:g}")
+    draws = np.random.default_rng(0).normal(size=(DRAWS, len(table.archs)))
+    unit = float(table.accuracies.std())
+    low, high = np.log(1e-3 * unit), np.log(1e3 * unit)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        noisy = table.accuracies + np.exp(middle) * draws
+        found = np.mean([equal_cost_tau(scores, table.accuracies, table.costs) for scores in noisy])
+        low, high = (middle, high) if found > tau else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def _noise(arch: Arch, seed: int) -> float:
+    """Standard normal, a function of the network and the seed alone."""
+    return float(np.random.default_rng([seed, int(arch.key, 16)]).normal())
+
+
+def _chosen(table: Table, archs: list[Arch], observed: Floats) -> int:
+    """As a search judges its candidates: `nas.engine.judge.Judge`."""
+    trainings = [Training(arch, float(score)) for arch, score in zip(archs, observed, strict=True)]
+    means, _ = Posterior(Effects(table.space, None), trainings, table.name).many(archs)
+    return int(np.argmax(means))

@@ -95,7 +95,8 @@ def score_text(candidate: Candidate) -> str:
     if candidate.state == "FAILED":
         return f"failed: {candidate.reason}"
     if candidate.estimate is not None:
-        return f"estimated {candidate.estimate}"
+        stopped = f", stopped after {candidate.steps:,} steps" if candidate.state == "STOPPED" else ""
+        return f"estimated {candidate.estimate}{stopped}"
     return f"score {candidate.proxy_accuracy:.4f}"
 
 
@@ -104,6 +105,8 @@ def status(progress: SearchProgress) -> str:
     parts = [f"{progress.evaluated} {progress.scored_word}" + (f" of {progress.trials}" if progress.trials else "")]
     if progress.too_slow:
         parts.append(f"{progress.too_slow} too slow")
+    if progress.stopped:
+        parts.append(f"{progress.stopped} stopped early")
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.best is not None:

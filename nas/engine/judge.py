@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.accuracy.curves import extrapolated
 from nas.accuracy.posterior import Effects, Posterior, Training
 from nas.accuracy.prior import PriorModel, bundled
 from nas.accuracy.record import Accuracy, AccuracyModel
@@ -139,13 +140,13 @@ class Judge:
             own = [*known, *(one for trainings in self._trainings.values() for one in trainings)]
             other = self._other if len(own) < OWN_TRAININGS else []
             if own or other:
-                self._posterior = Posterior(self._effects, [*own, *other], self._task, self._words)
+                self._posterior = Posterior(self._effects, [*extrapolated(own), *other], self._task, self._words)
         return self._posterior
 
     def estimated(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The same candidates; those that completed with their estimates."""
+        """The same candidates; those that were trained with their estimates."""
         model = self.model
-        scored = [one for one in candidates if one.state == "COMPLETE"]
+        scored = [one for one in candidates if one.trained]
         if model is None or not scored:
             return list(candidates)
         means, sds = model.many([one.arch for one in scored])
@@ -153,7 +154,7 @@ class Judge:
             one.key: Accuracy(float(mean), float(sd), model.task, model.evidence)
             for one, mean, sd in zip(scored, means, sds, strict=True)
         }
-        return [replace(one, estimate=found.get(one.key)) if one.state == "COMPLETE" else one for one in candidates]
+        return [replace(one, estimate=found.get(one.key)) if one.trained else one for one in candidates]
 
     def drawn(self, rng: np.random.Generator) -> Scores | None:
         """Scores to propose by. Where trainings decide, they are of one draw from the posterior (Thompson sampling,

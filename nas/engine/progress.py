@@ -15,9 +15,10 @@ class SearchProgress:
     """How far a search is.
 
     Args:
-        evaluated: candidates scored or failed, those of earlier calls included, references not.
+        evaluated: candidates scored, stopped or failed, those of earlier calls included, references not.
         too_slow: proposals that were too slow and never evaluated.
         failed: of `evaluated`, those that failed.
+        stopped: of `evaluated`, those whose training was stopped at a rung.
         running: candidates and references under evaluation.
         trials: `evaluated` at which the search ends, or None.
         budget_s: search time at which it ends, or None.
@@ -43,13 +44,14 @@ class SearchProgress:
     phase: str
     latency_word: str = "predicted"
     scored_word: str = "trained"
+    stopped: int = 0
 
 
 class RunningStats:
     """Counts, best and front of what finished so far."""
 
     def __init__(self, target_ms: float | None) -> None:
-        self.counts: dict[State, int] = {"COMPLETE": 0, "FAILED": 0, "TOO_SLOW": 0}
+        self.counts: dict[State, int] = {"COMPLETE": 0, "FAILED": 0, "TOO_SLOW": 0, "STOPPED": 0}
         self.best: Candidate | None = None
         self._target_ms = target_ms
         self._slowest_ms = 0.0
@@ -57,8 +59,8 @@ class RunningStats:
 
     @property
     def evaluated(self) -> int:
-        """Candidates scored or failed."""
-        return self.counts["COMPLETE"] + self.counts["FAILED"]
+        """Candidates scored, stopped or failed."""
+        return self.counts["COMPLETE"] + self.counts["STOPPED"] + self.counts["FAILED"]
 
     def add(self, candidate: Candidate) -> None:
         """Take a finished candidate into account."""

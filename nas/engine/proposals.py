@@ -19,7 +19,7 @@ from nas.engine.judge import Judge
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
-from nas.engine.run.trials import CONSTRAINT, STATES, excess_ms, frozen, scores_of
+from nas.engine.run.trials import CONSTRAINT, excess_ms, frozen, scores_of, told_state
 from nas.engine.samplers import STARTUP, Climbing
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
@@ -79,7 +79,7 @@ class Proposals:
         self._scored: set[str] = set()
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
-            self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms) for one in candidates])
+            self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms, told=True) for one in candidates])
         self._draws = FeasibleSampler(space, model, limit_ms, rng)
         seen = {candidate.key for candidate in candidates}
         first = [arch for arch in start if arch.key not in seen]
@@ -165,7 +165,7 @@ class Proposals:
                 trial.set_constraint(CONSTRAINT, excess_ms(candidate, self._limit_ms, self._target_ms))
             try:
                 with self._named_faults():
-                    self._study.tell(trial, scores_of(candidate), STATES[candidate.state])
+                    self._study.tell(trial, scores_of(candidate), told_state(candidate))
             except RuntimeError as error:
                 if "Study.stop" not in str(error):
                     raise

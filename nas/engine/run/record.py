@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nas.accuracy.record import Accuracy, AccuracyModel
 from nas.arch.arch import Arch
@@ -17,7 +17,7 @@ from nas.latency.record import Latency
 if TYPE_CHECKING:
     import pandas as pd
 
-State = Literal["COMPLETE", "FAILED", "TOO_SLOW"]
+State = Literal["COMPLETE", "FAILED", "TOO_SLOW", "STOPPED"]
 
 COLUMNS = (
     "key",
@@ -31,9 +31,24 @@ COLUMNS = (
     "memory_bytes",
     "state",
     "seconds",
+    "steps",
     "proxy_loss",
     "reason",
 )  # then the genes
+
+
+class Rung(NamedTuple):
+    """What a candidate scored when its training reached a rung.
+
+    Args:
+        steps: length of the training up to there.
+        accuracy: held-out accuracy, 0..1.
+        loss: held-out loss in nats.
+    """
+
+    steps: int
+    accuracy: float
+    loss: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +58,22 @@ class Candidate:
     Args:
         arch: the network.
         state: ``COMPLETE``: scored; ``FAILED``: its training failed, see `reason`; ``TOO_SLOW``: its prediction does
-            not clear the target by the safety margin, so it was never trained.
+            not clear the target by the safety margin, so it was never trained; ``STOPPED``: its training ended at a
+            rung, since others promised more: it has an estimate, but is never on the front.
         predicted: latency by the device's model, as the search saw it.
         params: trainable parameters at 1000 classes.
         macs: multiply-accumulates at 1000 classes.
         memory_bytes: memory access of one forward pass.
         genes: active genes; empty for a reference.
         name: of a reference.
-        proxy_accuracy: held-out accuracy of the short training, 0..1, or the score of a custom evaluation.
+        proxy_accuracy: held-out accuracy of the short training, 0..1, or the score of a custom evaluation. Of a stopped
+            candidate, that at its last rung.
         proxy_loss: held-out loss of the short training.
         seconds: what its evaluation took.
         reason: of a failure.
         measured: latency on the quiet device after the search.
         estimate: accuracy by the run's model, which is the score; None where `proxy_accuracy` itself is.
+        rungs: scores by length, in ascending order, if it was trained in rungs.
     """
 
     arch: Arch
@@ -72,11 +90,24 @@ class Candidate:
     reason: str | None = None
     measured: Latency | None = None
     estimate: Accuracy | None = None
+    rungs: tuple[Rung, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether its training, however long, says something about it."""
+        return self.state in ("COMPLETE", "STOPPED")
+
+    @property
+    def steps(self) -> int | None:
+        """Length of its training, if it was trained in rungs."""
+        return self.rungs[-1].steps if self.rungs else None
 
     @property
     def score(self) -> float | None:
         """What networks are compared by, higher is better: the estimated accuracy, else the observed score; None if the
-        network was not scored."""
+        network was not scored, or its training was stopped at a rung."""
+        if self.state == "STOPPED":
+            return None
         return self.proxy_accuracy if self.estimate is None else self.estimate.mean
 
     @property
@@ -97,7 +128,8 @@ class Candidate:
         """One line of ``trials.csv``; `latency_ms` is the predicted one there."""
         values = {name: getattr(self, name, None) for name in COLUMNS}
         values |= {"latency_ms": self.predicted.ms, "measured_ms": self.measured.ms if self.measured else None}
-        values |= {"accuracy": self.score, "accuracy_sd": None if self.estimate is None else self.estimate.sd}
+        accuracy = self.score if self.estimate is None else self.estimate.mean
+        values |= {"accuracy": accuracy, "accuracy_sd": None if self.estimate is None else self.estimate.sd}
         return values | dict(self.genes)
 
 

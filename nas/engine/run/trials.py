@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, cast
 
 from optuna.distributions import CategoricalDistribution, json_to_distribution
@@ -14,16 +15,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
-from nas.engine.run.record import Candidate, State
+from nas.engine.run.record import Candidate, Rung, State
 from nas.latency.record import Latency
 from nas.system.errors import InputError, known
-from nas.system.validate import is_number, whole_number
+from nas.system.validate import is_number, is_whole, whole_number
 
 CONSTRAINT = "latency"  # ms above what is admitted; positive is infeasible
 STATES: Mapping[State, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
     "FAILED": TrialState.FAIL,
     "TOO_SLOW": TrialState.PRUNED,
+    "STOPPED": TrialState.PRUNED,
 }
 _COUNTS = ("params", "macs", "memory_bytes")
 
@@ -36,9 +38,16 @@ def values_of(candidate: Candidate) -> list[float] | None:
 
 
 def scores_of(candidate: Candidate) -> list[float] | None:
-    """`values_of` with the estimated accuracy in place of the observed one: what a sampler learns from."""
-    values = values_of(candidate)
-    return values if values is None or candidate.score is None else [candidate.score, values[1]]
+    """`values_of` with the estimated accuracy in place of the observed one: what a sampler learns from, also of a
+    candidate that was stopped at a rung."""
+    if candidate.trained and candidate.estimate is not None:
+        return [candidate.estimate.mean, candidate.predicted.ms]
+    return values_of(candidate)
+
+
+def told_state(candidate: Candidate) -> TrialState:
+    """What a sampler is told has become of a candidate: Optuna takes no values of a pruned trial."""
+    return TrialState.COMPLETE if scores_of(candidate) is not None else STATES[candidate.state]
 
 
 def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = None) -> float:
@@ -56,8 +65,10 @@ def frozen(
     limit_ms: float | None,
     elapsed_s: float = 0.0,
     target_ms: float | None = None,
+    told: bool = False,
 ) -> FrozenTrial:
-    """The finished trial that stands for `candidate`.
+    """The finished trial that stands for `candidate`. Its scores at rungs are intermediate values, which
+    optuna-dashboard draws.
 
     Args:
         candidate: found by the search, with its genes.
@@ -65,11 +76,13 @@ def frozen(
         limit_ms: the slowest prediction that is admitted, or None.
         elapsed_s: search time spent when it finished.
         target_ms: target that a measured candidate must meet.
+        told: whether it is as a sampler is told of it (`scores_of`, `told_state`), not as the journal keeps it.
     """
     options = {gene.name: gene.options for gene in space.genes}
     trial = create_trial(
-        state=STATES[candidate.state],
-        values=values_of(candidate),
+        state=told_state(candidate) if told else STATES[candidate.state],
+        values=scores_of(candidate) if told else values_of(candidate),
+        intermediate_values={} if told else {rung.steps: rung.accuracy for rung in candidate.rungs},
         params=dict(candidate.genes),
         distributions={name: CategoricalDistribution(options[name]) for name in candidate.genes},
         user_attrs=_facts(candidate) | {"elapsed_s": elapsed_s},
@@ -96,11 +109,14 @@ def candidate_of(log: Mapping[str, Any], space: Space) -> tuple[Candidate, float
     facts = _mapping(log, "user_attrs")
     if facts.get("key") != arch.key:
         raise InputError(f"its genes decode to network {arch.key}, not to {facts.get('key')!r:.40}")
-    states: dict[int, State] = {int(number): state for state, number in STATES.items()}
+    states: dict[int, State] = {int(number): state for state, number in STATES.items() if state != "STOPPED"}
     if not isinstance(log.get("state"), int) or log["state"] not in states:
         raise InputError(f"a finished trial has state {known(states)}; got {log.get('state')!r:.40}")
     values = log.get("values") or [None]
-    candidate = _candidate(facts, arch, states[log["state"]], genes, values[0] if isinstance(values, list) else None)
+    state, accuracy = states[log["state"]], values[0] if isinstance(values, list) else None
+    if state == "TOO_SLOW" and (rungs := _rungs(facts)):
+        state, accuracy = "STOPPED", rungs[-1].accuracy
+    candidate = _candidate(facts, arch, state, genes, accuracy)
     return candidate, _number(facts, "elapsed_s") or 0.0
 
 
@@ -141,6 +157,7 @@ def _facts(candidate: Candidate) -> dict[str, Any]:
         "proxy_loss": candidate.proxy_loss,
         "seconds": candidate.seconds,
         "reason": candidate.reason,
+        **({"rungs": [list(rung) for rung in candidate.rungs]} if candidate.rungs else {}),
     }
 
 
@@ -152,8 +169,10 @@ def _candidate(
     accuracy: Any,
     name: str | None = None,
 ) -> Candidate:
-    if (state == "COMPLETE") != is_number(accuracy):
-        raise InputError(f"a COMPLETE network, and no other, has a finite accuracy; got {state} and {accuracy!r:.40}")
+    if (state in ("COMPLETE", "STOPPED")) != is_number(accuracy):
+        raise InputError(
+            f"a COMPLETE network, and one STOPPED at a rung, has a finite accuracy; got {state} and {accuracy!r:.40}"
+        )
     for count in _COUNTS:
         whole_number(count, facts.get(count), 0)
     return Candidate(
@@ -167,7 +186,20 @@ def _candidate(
         proxy_loss=_number(facts, "proxy_loss"),
         seconds=_number(facts, "seconds") or 0.0,
         reason=None if facts.get("reason") is None else str(facts["reason"]),
+        rungs=_rungs(facts),
     )
+
+
+def _rungs(facts: Mapping[str, Any]) -> tuple[Rung, ...]:
+    found = facts.get("rungs") or []
+    good = isinstance(found, list) and all(isinstance(rung, list) and len(rung) == 3 for rung in found)
+    if not good or not all(is_whole(rung[0]) and is_number(rung[1]) for rung in found):
+        raise InputError(f"rungs must be a list of [steps, accuracy, loss], got {found!r:.60}")
+    if not all(rung[2] is None or is_number(rung[2]) for rung in found):
+        raise InputError(f"the loss at a rung must be a finite number or null, got {found!r:.60}")
+    if not all(one[0] < other[0] for one, other in pairwise(found)):
+        raise InputError(f"rungs must be in ascending order, got {found!r:.60}")
+    return tuple(Rung(*rung) for rung in found)
 
 
 def _mapping(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -289,6 +289,7 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
     facts = [
         ("Candidates", f"{counts.total:,}"),
         ("Scored", f"{counts.complete:,}"),
+        *([("Stopped early, at a rung", f"{counts.stopped:,}")] if counts.stopped else []),
         (f"Too slow{', never trained' if info.trains else ''}", f"{counts.too_slow:,}"),
         *([("Measured over the target", _of_measured(record))] if record.measured and record.target_ms else []),
         ("Failed", f"{counts.failed:,}{_reasons(record.candidates)}"),

@@ -56,7 +56,7 @@ def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
         "references": [_facts(record, entry.candidate) | _comparison(entry) for entry in references],
         "candidates": {
             state.lower(): sum(c.state == state for c in record.candidates)
-            for state in ("COMPLETE", "FAILED", "TOO_SLOW")
+            for state in ("COMPLETE", "STOPPED", "FAILED", "TOO_SLOW")
         },
         "hypervolume": record.hypervolume(),
         "feasibility": record.info.feasibility,

@@ -89,10 +89,11 @@ class Counts:
     failed: int
     too_slow: int
     seconds: float
+    stopped: int = 0
 
     @property
     def total(self) -> int:
-        return self.complete + self.failed + self.too_slow
+        return self.complete + self.stopped + self.failed + self.too_slow
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def counts_of(record: Record) -> Counts:
         failed=states.count("FAILED"),
         too_slow=states.count("TOO_SLOW"),
         seconds=sum(c.seconds for c in record.candidates),
+        stopped=states.count("STOPPED"),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.arch.genes import Gene, Scalar
+from nas.arch.codes import Coder
 from nas.arch.space import Space
+from nas.latency.descent import Costs, SpentError
 from nas.system.errors import InfeasibleError, InputError
 from nas.system.units import above
 from nas.system.validate import whole_number
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 STARTS = 3
-SWEEPS = 30
 
 
 @dataclass(frozen=True)
@@ -129,84 +128,33 @@ def feasibility(
         raise InputError(f"a latency target must be a positive number of ms, got {target_ms!r}")
     samples = samples if most is None else max(1, min(samples, most // 4))
     rng = np.random.default_rng(seed)
-    genes = [space.sample_genes(rng) for _ in range(samples)]
-    known: dict[Arch, float] = {}
-
-    def cost_ms(archs: list[Arch]) -> np.ndarray:
-        fresh = list(dict.fromkeys(arch for arch in archs if arch not in known))
-        if most is not None and len(known) + len(fresh) > most:
-            raise _SpentError
-        if fresh:
-            known.update(zip(fresh, model.many(fresh).tolist(), strict=True))
-        return np.array([known[arch] for arch in archs])
-
-    drawn_ms = cost_ms([space.decode(one) for one in genes])
+    costs = Costs(Coder(space), model.many, most)
+    drawn = np.array([costs.coder.codes(space.sample_genes(rng)) for _ in range(samples)])
+    drawn_ms = costs(drawn)
     order = np.argsort(drawn_ms, kind="stable")
-    with suppress(_SpentError):
+    with suppress(SpentError):
         for low, high in zip(order[:STARTS], order[::-1][:STARTS], strict=True):  # in turn: a bound may end either
-            _descend(space, genes[low], cost_ms)
-            _descend(space, genes[high], lambda archs: -cost_ms(archs))
-    fastest, slowest = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-    if target_ms is not None and known[fastest] > target_ms:
+            costs.descend(drawn[low])
+            costs.descend(drawn[high], sign=-1)
+    (fastest, fastest_ms), (slowest, slowest_ms) = costs.least, costs.most
+    if target_ms is not None and fastest_ms > target_ms:
         raise InfeasibleError(
             f"no network of space {space.name} can meet {target_ms:g} ms: the fastest found, {fastest.key}, takes "
-            f"{above(known[fastest], target_ms)} ms ({word}): {fastest}"
+            f"{above(fastest_ms, target_ms)} ms ({word}): {fastest}"
         )
-    kept = 0.0 if target_ms is None or known[fastest] * (1 + guard) > target_ms else guard
+    kept = 0.0 if target_ms is None or fastest_ms * (1 + guard) > target_ms else guard
     limit_ms = None if target_ms is None else target_ms / (1 + kept)
     return Feasibility(
         fastest=fastest,
-        fastest_ms=known[fastest],
+        fastest_ms=fastest_ms,
         slowest=slowest,
-        slowest_ms=known[slowest],
+        slowest_ms=slowest_ms,
         share=None if limit_ms is None else float(np.mean(drawn_ms <= limit_ms)),
         quantiles_ms={q: float(np.quantile(drawn_ms, q)) for q in QUANTILES},
         samples=samples,
         target_ms=target_ms,
-        binds=None if limit_ms is None else bool(known[slowest] > limit_ms),
+        binds=None if limit_ms is None else bool(slowest_ms > limit_ms),
         guard=kept,
         dropped_guard=None if target_ms is None or kept == guard else guard,
         word=word,
     )
-
-
-class _SpentError(Exception):
-    """The model may not be asked about any more networks."""
-
-
-def _descend(space: Space, start: dict[str, Scalar], cost: Callable[[list[Arch]], np.ndarray]) -> None:
-    """Change every gene at once to what improves the cost alone, or only the best of them if that is better, until
-    nothing improves it. Every network on the way is known to `cost` afterwards."""
-    chosen = dict(start)
-    here, active = _realise(space, chosen)
-    now = float(cost([here])[0])
-    for _ in range(SWEEPS):
-        moves = [(gene.name, o) for gene in active for o in gene.options if o != chosen[gene.name]]
-        if not moves:
-            return
-        costs = cost([_realise(space, chosen | {name: option})[0] for name, option in moves])
-        order = np.argsort(costs, kind="stable")
-        better: dict[str, Scalar] = {}
-        for at in order:
-            if costs[at] < now:
-                better.setdefault(*moves[at])
-        if not better:
-            return
-        single = dict([moves[order[0]]])
-        together = float(cost([_realise(space, chosen | better)[0]])[0])
-        chosen |= better if together <= costs[order[0]] else single
-        here, active = _realise(space, chosen)
-        now = float(cost([here])[0])
-
-
-def _realise(space: Space, chosen: dict[str, Scalar]) -> tuple[Arch, list[Gene]]:
-    """The network of these genes, and the genes that were met. Those without a value get their first option."""
-    met: list[Gene] = []
-
-    def choose(gene: Gene) -> Scalar:
-        met.append(gene)
-        if chosen.get(gene.name) not in gene.options:
-            chosen[gene.name] = gene.options[0]
-        return chosen[gene.name]
-
-    return space.realise(choose), met

@@ -4,16 +4,17 @@ Knows neither torch nor Ray.
 Every proposal takes this way::
 
     ask -> seen before? tell the sampler the known result -> predicted latency -> too slow? tell it, never evaluate
-        -> submit -> wait for the first to finish -> tell the sampler -> store -> report progress
+        -> submit -> wait for the first to finish -> at a rung? submit again, unless it is stopped there
+        -> tell the sampler -> store -> report progress
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optuna.samplers import BaseSampler
@@ -21,10 +22,11 @@ from optuna.trial import Trial
 
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
-from nas.arch.genes import Scalar
 from nas.arch.space import Space
 from nas.engine.climb import QUESTIONS
 from nas.engine.executors.base import Executor, Finished
+from nas.engine.fidelity import Halving
+from nas.engine.jobs import Job
 from nas.engine.judge import Judge
 from nas.engine.options import SearchOptions
 from nas.engine.progress import RunningStats, SearchProgress
@@ -32,9 +34,9 @@ from nas.engine.proposals import Proposals
 from nas.engine.run.info import Stop
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
-from nas.latency.record import Latency
+from nas.latency.limits import Limits
 from nas.system.errors import NasError
-from nas.training.evaluate import Evaluation, failed
+from nas.training.evaluate import failed
 
 if TYPE_CHECKING:
     from nas.latency.devices import LatencyModel
@@ -67,7 +69,7 @@ def run_search(
     sampler: BaseSampler,
     *,
     references: Mapping[str, Arch] | None = None,
-    limit_ms: float | None = None,
+    limits: Limits | None = None,
     judge: Judge | None = None,
     proposer: Judge | None = None,
     start: Sequence[Arch] = (),
@@ -75,6 +77,7 @@ def run_search(
     first_draws: int | None = None,
     fastest: Arch | None = None,
     spent_s: float = 0.0,
+    halving: Halving | None = None,
     store: Store | None = None,
     watch: Callable[[SearchProgress], None] | None = None,
 ) -> Outcome:
@@ -93,7 +96,8 @@ def run_search(
         executor: where evaluations run; the caller closes it.
         sampler: proposes; see `nas.engine.samplers.make_sampler`.
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
-        limit_ms: slowest prediction that is evaluated: at most the target, less the safety margin. None is the target.
+        limits: what a network must clear to be evaluated: predictions up to the target, less the safety margin, and all
+            other limits. None is the target alone.
         judge: estimates accuracies; None: the observed scores decide.
         proposer: proposes where there is no judge, as `nas.engine.proposals.Proposals` says.
         start: networks of the space that are evaluated before any proposal.
@@ -101,6 +105,7 @@ def run_search(
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, evaluated first where those draws find none.
         spent_s: search time used before the first proposal, in this call or an earlier one.
+        halving: the rungs of the trainings, and who is trained on; needs `judge`. None trains each in one piece.
         store: keeps everything finished at once; what it holds already is not evaluated again.
         watch: sees every step, from this thread.
 
@@ -109,12 +114,12 @@ def run_search(
         NasError: the first evaluations all failed, with the same cause.
         KeyboardInterrupt: passed on; running work was cancelled, everything finished is in `store`.
     """
-    limit_ms = options.target_ms if limit_ms is None else limit_ms
+    limits = limits or Limits(model, options.target_ms)
     earlier = store.load() if store else ([], [])
     proposals = Proposals(
         space,
         model,
-        limit_ms,
+        limits.limit_ms,
         sampler,
         options.seed,
         earlier[0],
@@ -127,13 +132,26 @@ def run_search(
         fastest=fastest,
     )
     search = _Search(
-        space, model, options, limit_ms, executor, proposals, references or {}, earlier, judge, store, watch, spent_s
+        space,
+        model,
+        options,
+        limits,
+        executor,
+        proposals,
+        references or {},
+        earlier,
+        judge,
+        store,
+        watch,
+        spent_s,
+        halving,
     )
     try:
         search.loop()
     except BaseException as error:
         try:
             if isinstance(error, KeyboardInterrupt):
+                search.ending = True
                 with suppress(Exception):  # the interrupt may have come in the middle of a message
                     search.rescue()
         finally:
@@ -143,26 +161,13 @@ def run_search(
     return Outcome(candidates, fixed_ones, search.why_stop() or "trials")
 
 
-@dataclass
-class _Job:
-    """An evaluation under way: of a candidate, with its trial, or of a reference, with its name."""
-
-    arch: Arch
-    predicted: Latency
-    genes: Mapping[str, Scalar] = field(default_factory=dict)
-    trial: Trial | None = None
-    name: str | None = None
-    attempts: int = 1
-    twins: list[Trial] = field(default_factory=list)  # the same network, proposed again meanwhile
-
-
 class _Search:
     def __init__(
         self,
         space: Space,
         model: LatencyModel,
         options: SearchOptions,
-        limit_ms: float | None,
+        limits: Limits,
         executor: Executor,
         proposals: Proposals,
         references: Mapping[str, Arch],
@@ -171,11 +176,13 @@ class _Search:
         store: Store | None,
         watch: Callable[[SearchProgress], None] | None,
         spent_s: float,
+        halving: Halving | None,
     ) -> None:
-        self._space, self._model, self._options, self._limit_ms = space, model, options, limit_ms
+        self._space, self._model, self._options, self._limits = space, model, options, limits
         self._executor, self._proposals, self._store, self._watch = executor, proposals, store, watch
         self.candidates, self.references = earlier
-        self._judge = judge
+        self._judge, self._halving = judge, halving
+        self.ending = False  # nothing more is submitted
         self._began = time.monotonic() - max(spent_s, store.spent_s if store else 0.0)  # the latter includes the former
         self._seen = {candidate.key: candidate for candidate in self.candidates}
         self._stats = RunningStats(options.target_ms)
@@ -183,12 +190,16 @@ class _Search:
             judge.learn([*self.references, *self.candidates])
         for candidate in self.estimated(self.candidates):
             self._stats.add(candidate)
-        self._running: dict[int, _Job] = {}
+        self._running: dict[int, Job] = {}
         self._next_ticket = 0
         self._exhausted = False
         self._causes: list[str | None] | None = []  # of this call's failures, until something is scored
         done = {reference.name for reference in self.references}
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
+        self._unfinished = deque[Arch]()
+        if halving is not None:
+            halving.learn(self.candidates)
+            self._sort_out({arch.key for arch in references.values()}, halving)
 
     def loop(self) -> None:
         """Until nothing may start and nothing runs."""
@@ -237,14 +248,26 @@ class _Search:
     def _start_one(self) -> None:
         if self._waiting:
             name, arch = self._waiting.popleft()
-            self._submit(_Job(arch, self._model(arch), name=name))
+            self._submit(Job(arch, self._model(arch), name=name))
             self._report(None)
+        elif self._unfinished:
+            arch = self._unfinished.popleft()
+            self._submit(Job(arch, self._model(arch), self._space.encode(arch)))
         elif self._proposals.ready({*self._seen, *self._under_way()}):
             self._propose()
         else:
             self._exhausted = True
 
-    def _under_way(self) -> dict[str, _Job]:
+    def _sort_out(self, fixed: Collection[str], halving: Halving) -> None:
+        """Go on with what was in training when an earlier call ended; it counts as started. References are evaluated
+        anyway, by the checkpoints that they have."""
+        for arch in halving.unfinished():
+            if arch.key in self._seen or (arch.key not in fixed and arch not in self._space):
+                halving.forget(arch)
+            elif arch.key not in fixed:
+                self._unfinished.append(arch)
+
+    def _under_way(self) -> dict[str, Job]:
         """Candidates that run, by key."""
         return {job.arch.key: job for job in self._running.values() if job.name is None}
 
@@ -259,22 +282,25 @@ class _Search:
             self._proposals.missed()
             twin.twins.append(trial)
             return
-        job = _Job(arch, self._model(arch), dict(trial.params), trial)
-        if self._limit_ms is not None and job.predicted.ms > self._limit_ms:
+        job = Job(arch, self._model(arch), dict(trial.params), trial)
+        if broken := self._limits.broken_by(arch):
             self._proposals.missed()
             cost = cost_of(arch)
             too_slow = Candidate(
-                arch, "TOO_SLOW", job.predicted, cost.params, cost.macs, cost.memory_bytes, genes=job.genes
+                *(arch, "TOO_SLOW", job.predicted, cost.params, cost.macs, cost.memory_bytes),
+                genes=job.genes,
+                reason=None if broken.startswith("latency:") else broken,
             )
             self._finish(job, too_slow)
         else:
             self._proposals.accepted()
             self._submit(job)
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         self._running[ticket] = job
-        self._executor.submit(ticket, job.arch, self._options.seed)
+        stop = None if self._halving is None else self._halving.lengths[len(job.rungs)]
+        self._executor.submit(ticket, job.arch, self._options.seed, stop)
 
     def _settle(self, finished: Finished) -> None:
         job = self._running.pop(finished.ticket)
@@ -285,35 +311,60 @@ class _Search:
                 self._submit(job)
                 return
             evaluation = failed(job.arch, f"its worker died {job.attempts} times: {finished.died}")
-        candidate = _candidate(job, evaluation)
+        if self._halving is not None:
+            job.reached(self._halving.lengths, evaluation)
+        candidate = job.candidate(evaluation)
+        if candidate.state == "STOPPED" and self._goes_on(job, candidate):
+            return
         if job.name is None:
             self._finish(job, candidate)
         else:
             self.references.append(candidate)
             if self._store:
                 self._store.append_reference(candidate, self._elapsed())
+            self._forget_rungs(candidate)
             self._learn(candidate)
             self._report(self.estimated([candidate])[0])
         self._check_causes(candidate)
+
+    def _goes_on(self, job: Job, candidate: Candidate) -> bool:
+        """Train on after a rung, if that is decided; references always."""
+        assert self._halving is not None
+        if self.ending:
+            return True  # in a later call, from its checkpoint
+        if not self._halving.goes_on(candidate):
+            return False
+        job.attempts = 1
+        self._submit(job)
+        self._report(None)
+        return True
+
+    def _forget_rungs(self, candidate: Candidate) -> None:
+        if self._halving is not None:
+            self._halving.learn([candidate])
+            self._halving.forget(candidate.arch)
 
     def _check_causes(self, candidate: Candidate) -> None:
         """Raise if everything so far failed for one reason, which is then the evaluation's and not the networks'."""
         if self._causes is None:
             return
-        if candidate.state == "COMPLETE":
+        if candidate.trained:
             self._causes = None
             return
         self._causes.append(candidate.reason)
         if len(self._causes) >= ALIKE and len(set(self._causes)) == 1:
             raise NasError(f"the first {len(self._causes)} evaluations all failed: {candidate.reason}")
 
-    def _finish(self, job: _Job, candidate: Candidate) -> None:
+    def _finish(self, job: Job, candidate: Candidate) -> None:
         if self._store:  # first: an interrupt from here on costs nothing
             self._store.append(candidate, self._elapsed())
+        self._forget_rungs(candidate)
         self.candidates.append(candidate)
         self._stats.add(candidate)
         self._learn(candidate)
         candidate = self.estimated([candidate])[0]
+        if job.trial is None:
+            self._proposals.add(candidate)
         for trial in [job.trial, *job.twins]:
             if trial is not None:
                 self._tell(trial, candidate)
@@ -322,7 +373,7 @@ class _Search:
 
     def _learn(self, candidate: Candidate) -> None:
         """A training may change the estimates of all."""
-        if self._judge is not None and candidate.state == "COMPLETE":
+        if self._judge is not None and candidate.trained:
             self._judge.learn([candidate])
             self._stats.estimated(self.estimated(self.candidates))
 
@@ -337,6 +388,7 @@ class _Search:
             evaluated=stats.evaluated,
             too_slow=stats.counts["TOO_SLOW"],
             failed=stats.counts["FAILED"],
+            stopped=stats.counts["STOPPED"],
             running=len(self._running),
             trials=self._options.trials,
             budget_s=self._options.budget_s,
@@ -355,20 +407,3 @@ class _Search:
         if self._running and self.why_stop() is not None:
             return f"last {len(self._running)} running"
         return "search"
-
-
-def _candidate(job: _Job, evaluation: Evaluation) -> Candidate:
-    return Candidate(
-        arch=job.arch,
-        state=evaluation.state,
-        predicted=job.predicted,
-        params=evaluation.params,
-        macs=evaluation.macs,
-        memory_bytes=evaluation.memory_bytes,
-        genes=job.genes,
-        name=job.name,
-        proxy_accuracy=evaluation.proxy_accuracy,
-        proxy_loss=evaluation.proxy_loss,
-        seconds=evaluation.seconds,
-        reason=evaluation.reason,
-    )

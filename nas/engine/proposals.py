@@ -172,6 +172,12 @@ class Proposals:
                 return True  # an exhaustive sampler (brute force, grid)
         return False
 
+    def add(self, candidate: Candidate) -> None:
+        """Let the sampler learn from a candidate that an earlier call proposed."""
+        self._learn(candidate)
+        with quiet_optuna():
+            self._study.add_trial(frozen(candidate, self._space, self._limit_ms, target_ms=self._target_ms, told=True))
+
     def _enqueue(self, genes: Mapping[str, Scalar]) -> None:
         with quiet_optuna():
             self._study.enqueue_trial(dict(genes))

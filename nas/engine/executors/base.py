@@ -47,8 +47,9 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, ticket: int, arch: Arch, seed: int) -> None:
-        """Begin to evaluate `arch`; `ticket` names it in `Finished`."""
+    def submit(self, ticket: int, arch: Arch, seed: int, stop: int | None = None) -> None:
+        """Begin to evaluate `arch`, up to the rung of `stop` steps if it is trained in rungs; `ticket` names it in
+        `Finished`."""
 
     def wait(self, timeout_s: float | None = None) -> Finished | None:
         """The first candidate to finish. None if there is none within `timeout_s` (None: for ever) or none runs."""
@@ -88,16 +89,16 @@ class SerialExecutor(_Closing):
     def __init__(self, evaluator: Evaluator) -> None:
         self.slots = 1
         self._evaluator = evaluator
-        self._queue: deque[tuple[int, Arch, int]] = deque()
+        self._queue: deque[tuple[int, Arch, int, int | None]] = deque()
 
-    def submit(self, ticket: int, arch: Arch, seed: int) -> None:
-        self._queue.append((ticket, arch, seed))
+    def submit(self, ticket: int, arch: Arch, seed: int, stop: int | None = None) -> None:
+        self._queue.append((ticket, arch, seed, stop))
 
     def wait(self, timeout_s: float | None = None) -> Finished | None:
         if not self._queue or timeout_s == 0:
             return None
-        ticket, arch, seed = self._queue.popleft()
-        return Finished(ticket, guarded(self._evaluator, arch, seed))
+        ticket, arch, seed, stop = self._queue.popleft()
+        return Finished(ticket, guarded(self._evaluator, arch, seed, stop))
 
     def cancel(self) -> None:
         self._queue.clear()
@@ -181,8 +182,8 @@ class ProcessExecutor(_Closing):
         self._workers: list[_Worker] = []
         self._gpus = tuple(gpus)
 
-    def submit(self, ticket: int, arch: Arch, seed: int) -> None:
-        task = pickle.dumps((arch, seed))
+    def submit(self, ticket: int, arch: Arch, seed: int, stop: int | None = None) -> None:
+        task = pickle.dumps((arch, seed, stop))
         for worker in [worker for worker in self._workers if worker.ticket is None]:
             if worker.send(task):
                 worker.ticket = ticket

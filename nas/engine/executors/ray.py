@@ -20,8 +20,8 @@ from nas.training.evaluate import Evaluation, Evaluator, guarded
 CONNECT_SECONDS = 10
 
 
-def _evaluate(evaluator: Evaluator, arch: Arch, seed: int) -> Evaluation:
-    return guarded(evaluator, arch, seed)
+def _evaluate(evaluator: Evaluator, arch: Arch, seed: int, stop: int | None) -> Evaluation:
+    return guarded(evaluator, arch, seed, stop)
 
 
 def started_here(address: str | None) -> bool:
@@ -136,8 +136,8 @@ class RayExecutor(_Closing):
         now = min(free.get("CPU", 0) / cpus, free.get("GPU", 0) / gpus if gpus else float("inf"))
         return max(1, min(sum(fits), int(now + 1e-9)))
 
-    def submit(self, ticket: int, arch: Arch, seed: int) -> None:
-        self._tickets[self._task.remote(self._evaluator, arch, seed)] = ticket
+    def submit(self, ticket: int, arch: Arch, seed: int, stop: int | None = None) -> None:
+        self._tickets[self._task.remote(self._evaluator, arch, seed, stop)] = ticket
 
     def wait(self, timeout_s: float | None = None) -> Finished | None:
         if not self._tickets:

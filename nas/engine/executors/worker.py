@@ -14,7 +14,8 @@ from nas.training.evaluate import guarded
 def serve(descriptor: int) -> None:
     """Answer on the inherited socket until it closes.
 
-    Messages are pickles from and to the process that started this one: first the evaluator, then ``(arch, seed)`` each;
+    Messages are pickles from and to the process that started this one: first the evaluator, then ``(arch, seed, stop)``
+    each;
     back go ``("ready", None)`` or ``("broken", text)``, then ``("done", Evaluation)`` each.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -27,10 +28,10 @@ def serve(descriptor: int) -> None:
     channel.send_bytes(pickle.dumps(("ready", None)))
     while True:
         try:
-            arch, seed = pickle.loads(channel.recv_bytes())
+            task = pickle.loads(channel.recv_bytes())
         except EOFError:
             return
-        channel.send_bytes(pickle.dumps(("done", guarded(evaluator, arch, seed))))
+        channel.send_bytes(pickle.dumps(("done", guarded(evaluator, *task))))
 
 
 def _die_with_parent() -> None:

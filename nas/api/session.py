@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from nas.api.limits import check_limits, clear_all, further_devices, limits_of
 from nas.api.scoring import accelerator_of, executor_of, scoring_of
 from nas.api.shared import shared_weights
 from nas.api.warm import announce
@@ -87,10 +88,10 @@ class Session:
         references = self._references(model)
         most = None if most is None or self._remembering is None else max(2, most - self._remembering.asked)
         draws = None if most is None else max(1, int(FIRST_DRAWS * most))
-        feasible, limit_ms, fastest = self._check_target(
-            model, margin, None if most is None or draws is None else most - draws
-        )
+        left = None if most is None or draws is None else most - draws
+        feasible, limit_ms, fastest = self._check_target(model, margin, left)
         self._keep(margin=margin, admitted_ms=limit_ms, feasibility=feasible, options=options, finished=None)
+        limits, admitted = self._all_limits(model, limit_ms, left)
         evaluator, spent_s = self._with_shared_weights(scoring.evaluator)
         with executor_of(evaluator, options) as executor:
             outcome = run_search(
@@ -100,13 +101,13 @@ class Session:
                 executor,
                 sampler,
                 references=references,
-                limit_ms=limit_ms,
+                limits=limits,
                 judge=judge,
                 proposer=proposer_of(self.info, self._warm) if judge is None else None,
-                start=self._start(model, limit_ms),
+                start=self._start(limits),
                 questions=questions,
                 first_draws=draws,
-                fastest=fastest,
+                fastest=admitted or fastest,
                 spent_s=spent_s,
                 store=self.store,
                 watch=self._see,
@@ -131,6 +132,8 @@ class Session:
     def _check_early(self) -> None:
         """Find what is wrong before images are read and networks are timed."""
         self._check_machine(self._device())
+        folder, resumed = self.store.folder if self.store else None, self.info.clearance is not None
+        self._early = check_limits(self.options, self._space, folder, resumed, self.watch)
         if self.options.ray not in (None, "auto"):
             from nas.engine.executors.ray import check_reachable
 
@@ -246,9 +249,9 @@ class Session:
                 found[name] = arch
         return found | {name: arch for name, arch in self._warm.networks.items() if arch not in self._space}
 
-    def _start(self, model: LatencyModel, limit_ms: float | None) -> list[Arch]:
+    def _start(self, limits: Limits) -> list[Arch]:
         """The networks to begin with that are in the space and clear the limits."""
-        limits, found = Limits(model, limit_ms), []
+        found = []
         for name, arch in self._warm.networks.items():
             if arch not in self._space:
                 continue
@@ -285,6 +288,18 @@ class Session:
             asked = self._remembering.asked
             self.watch.say(f"{model.device} was asked about {asked:,} networks; at most {most:,} before the search")
         return found.to_dict(), found.admitted_ms, found.fastest
+
+    def _all_limits(self, model: LatencyModel, limit_ms: float | None, most: int | None) -> tuple[Limits, Arch | None]:
+        """What candidates must clear, kept in the run folder; and a network that does, unless only the first device's
+        latency is limited or an earlier call found one."""
+        options, early = self.options, self._early
+        further = further_devices(options, self._space, early, self.info.further, self.watch)
+        limits = limits_of(options, model, limit_ms, further, early)
+        if self.info.clearance is not None or not (limits.bounds or limits.devices):
+            return limits, None
+        facts, admitted = clear_all(self._space, limits, early, options.seed, most, self.watch)
+        self._keep(further=further, clearance=facts)
+        return limits, admitted
 
     def _affordable(self, model: LatencyModel) -> int | None:
         """How many networks a caller's function, or a device that answers itself, is asked about before the first

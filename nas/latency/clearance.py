@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.arch.arch import Arch
-from nas.arch.codes import Coder
+from nas.arch.codes import Coder, Codes
 from nas.arch.space import Space
 from nas.latency.descent import Costs, SpentError
 from nas.latency.limits import QUANTITIES, Limits, shown
 from nas.system.errors import InfeasibleError
 
 STARTS = 3
+SAMPLES = 2000
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +33,7 @@ class Bound:
         smallest: smallest value found in the space.
         largest: largest value found in the space; up to the bound, the limit does not bind.
         share: share of uniformly sampled networks within the bound.
+        least: network of the smallest value.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Bound:
     smallest: float
     largest: float
     share: float
+    least: Arch
 
     def __str__(self) -> str:
         limit = f"{self.name} up to {shown(self.name, self.bound)}"
@@ -64,7 +68,8 @@ class Clearance:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the network by key."""
-        return asdict(self) | {"admitted": self.admitted.key}
+        bounds = [asdict(bound) | {"least": bound.least.key} for bound in self.bounds]
+        return {"bounds": bounds, "share": self.share, "samples": self.samples, "admitted": self.admitted.key}
 
     def __str__(self) -> str:
         """Two lines for people."""
@@ -73,26 +78,23 @@ class Clearance:
         return "\n".join([*([f"limits: {named}"] if named else []), f"{few} of the space clears all limits together"])
 
 
-def clearance(space: Space, limits: Limits, seed: int = 0, samples: int = 2000, most: int | None = None) -> Clearance:
-    """Sample the space uniformly, and descend to the smallest value of each limited quantity, and of all together.
+def bounds_of(space: Space, bounds: Mapping[str, float], seed: int = 0, samples: int = SAMPLES) -> tuple[Bound, ...]:
+    """Sample the space uniformly, then descend and climb to the smallest and the largest value of each quantity.
 
     Args:
         space: to explore.
-        limits: at least one.
-        seed: random seed of the samples, which are those of `nas.latency.feasibility.feasibility`.
+        bounds: limits by quantity.
+        seed: random seed of the samples.
         samples: number of networks drawn.
-        most: number of networks whose latency is asked for at most; None is no bound.
 
     Raises:
-        InfeasibleError: no network was found within one limit, or within all together.
+        InfeasibleError: not even the smallest network found is within a bound.
     """
-    rng = np.random.default_rng(seed)
-    coder = Coder(space)
-    excess = Costs(coder, lambda archs: np.maximum(limits.shares(archs) - 1, 0).sum(axis=1), most)
-    samples = samples if most is None else max(1, min(samples, most))
-    drawn = np.array([coder.codes(space.sample_genes(rng)) for _ in range(samples)])
-    bounds, starts = [], []
-    for name, bound in limits.bounds.items():
+    if not bounds:
+        return ()
+    coder, found = Coder(space), []
+    drawn = _drawn(space, coder, samples, seed)
+    for name, bound in bounds.items():
         values = Costs(coder, QUANTITIES[name])
         of_drawn = values(drawn)
         values.descend(drawn[np.argmin(of_drawn)])
@@ -103,12 +105,38 @@ def clearance(space: Space, limits: Limits, seed: int = 0, samples: int = 2000, 
                 f"no network of space {space.name} can meet the limit {name} {shown(name, bound)}: the smallest found, "
                 f"{least.key}, needs {shown(name, smallest, bound)}: {least}"
             )
-        starts.append(coder.codes(space.encode(least)))
-        bounds.append(Bound(name, bound, smallest, values.most[1], float(np.mean(of_drawn <= bound))))
+        found.append(Bound(name, bound, smallest, values.most[1], float(np.mean(of_drawn <= bound)), least))
+    return tuple(found)
+
+
+def clearance(
+    space: Space,
+    limits: Limits,
+    bounds: Sequence[Bound],
+    seed: int = 0,
+    samples: int = SAMPLES,
+    most: int | None = None,
+) -> Clearance:
+    """Find a network that clears all limits: in a uniform sample, else by descents from what comes closest.
+
+    Args:
+        space: to explore.
+        limits: at least one.
+        bounds: what `bounds_of` found for them.
+        seed: random seed of the samples, which are those of `nas.latency.feasibility.feasibility`.
+        samples: number of networks drawn.
+        most: number of networks whose latency is asked for at most; None is no bound.
+
+    Raises:
+        InfeasibleError: none was found.
+    """
+    coder = Coder(space)
+    excess = Costs(coder, lambda archs: np.maximum(limits.shares(archs) - 1, 0).sum(axis=1), most)
+    drawn = _drawn(space, coder, samples if most is None else max(1, min(samples, most // 4)), seed)
     of_drawn = excess(drawn)
     nearest = drawn[np.argsort(of_drawn, kind="stable")[:STARTS]]
     with suppress(SpentError):
-        for start in [*nearest, *starts]:
+        for start in [*nearest, *(coder.codes(space.encode(bound.least)) for bound in bounds)]:
             if excess.least[1] > 0:
                 excess.descend(start, until=0.0)
     closest, beyond = excess.least
@@ -118,3 +146,8 @@ def clearance(space: Space, limits: Limits, seed: int = 0, samples: int = 2000, 
             f"met; the closest, {closest.key}, has {limits.broken_by(closest)}; raise a limit"
         )
     return Clearance(tuple(bounds), float(np.mean(of_drawn <= 0)), len(drawn), closest)
+
+
+def _drawn(space: Space, coder: Coder, count: int, seed: int) -> Codes:
+    rng = np.random.default_rng(seed)
+    return np.array([coder.codes(space.sample_genes(rng)) for _ in range(count)])

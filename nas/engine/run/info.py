@@ -15,6 +15,7 @@ from nas.data.torchvision_sets import SETS
 from nas.engine.options import SearchOptions
 from nas.latency.margin import SafetyMargin
 from nas.system.errors import InputError
+from nas.system.units import milliseconds
 from nas.system.validate import is_number, is_whole
 
 SCHEMA = 2  # 1: one flat dictionary of options and facts; still read
@@ -80,6 +81,28 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class FurtherDevice:
+    """A device besides the first, whose predicted latency is limited.
+
+    Args:
+        name: as the option gives it.
+        device: name of the device, for people.
+        target_ms: its latency target.
+        margin: its safety margin.
+    """
+
+    name: str
+    device: str
+    target_ms: float
+    margin: SafetyMargin
+
+    @property
+    def admitted_ms(self) -> float:
+        """The slowest corrected prediction that is trained."""
+        return self.margin.limit_ms(self.target_ms)
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What ``run.json`` holds.
 
@@ -101,6 +124,9 @@ class RunInfo:
         margin: safety margin below the target.
         admitted_ms: slowest prediction that is trained; None without a target.
         feasibility: what the space has (`nas.latency.feasibility.Feasibility`).
+        further: the devices besides the first.
+        clearance: what all limits together leave of the space (`nas.latency.clearance.Clearance`); None if only the
+            first device's latency is limited.
         measured_only: whether the measurements after the search ended at their bound, so that only networks that were
             measured are on the front.
     """
@@ -122,6 +148,8 @@ class RunInfo:
     margin: SafetyMargin | None = None
     admitted_ms: float | None = None
     feasibility: Mapping[str, Any] | None = None
+    further: tuple[FurtherDevice, ...] = ()
+    clearance: Mapping[str, Any] | None = None
     measured_only: bool = False
 
     @property
@@ -160,12 +188,14 @@ class RunInfo:
             name: getattr(self, name)
             for name in (
                 *("name", "started", "finished", "spent_s", "stopped_because", "proxy", "table_error", "admitted_ms"),
-                *("feasibility", "measured_only"),
+                *("feasibility", "clearance", "measured_only"),
             )
         }
         options = self.options.to_dict()
         for name in ("data", "device"):
             options[name] = _moved(options[name], name, lambda path: _relative(path, folder))
+        further = options["further"].items()
+        options["further"] = {_moved(one, "device", lambda path: _relative(path, folder)): ms for one, ms in further}
         return {
             "schema": SCHEMA,
             "options": options,
@@ -176,6 +206,7 @@ class RunInfo:
             "device": None if self.device is None else asdict(self.device),
             "data": None if self.data is None else asdict(self.data),
             "margin": None if self.margin is None else self.margin.to_dict(),
+            "further": [asdict(one) for one in self.further],
             **plain,
         }
 
@@ -196,6 +227,9 @@ class RunInfo:
         options = dict(options)
         for name in ("data", "device"):
             options[name] = _moved(options.get(name), name, lambda path: _from_here(path, folder))
+        if isinstance(options.get("further"), Mapping):
+            given = options["further"].items()
+            options["further"] = {_moved(one, "device", lambda path: _from_here(path, folder)): ms for one, ms in given}
         admitted, target = data.get("admitted_ms"), options["target_ms"]
         read = RunInfo(
             options=SearchOptions.from_dict({k: v for k, v in options.items() if v is not None or k == "target_ms"}),
@@ -214,6 +248,8 @@ class RunInfo:
             table_error=_optional_mapping(data, "table_error"),
             margin=None if data.get("margin") is None else SafetyMargin.from_dict(data["margin"]),
             feasibility=_optional_mapping(data, "feasibility"),
+            further=_further(data.get("further"), options.get("further") or {}),
+            clearance=_optional_mapping(data, "clearance"),
             measured_only=data.get("measured_only") is True,
         )
         if admitted is not None and (target is None or not is_number(admitted) or not 0 < admitted <= target):
@@ -298,6 +334,19 @@ def _device(found: Any) -> DeviceInfo | None:
         identity=_optional_mapping(about, "identity"),
         agent=None if agent is None else str(agent),
     )
+
+
+def _further(found: Any, targets: Mapping[str, float]) -> tuple[FurtherDevice, ...]:
+    """The further devices of a run that has found its limits; none before."""
+    rows = [] if found is None else found
+    if not isinstance(rows, (list, tuple)) or len(rows) not in (0, len(targets)):
+        raise InputError(f"further must be a list of {len(targets)} devices, got {found!r:.40}")
+    read = []
+    for row, (name, target_ms) in zip(rows, targets.items(), strict=False):
+        about = _object(row, "further")
+        margin = SafetyMargin.from_dict(about.get("margin"))
+        read.append(FurtherDevice(name, str(about.get("device")), milliseconds(target_ms), margin))
+    return tuple(read)
 
 
 def _data(found: Any) -> DataInfo | None:

@@ -5,7 +5,7 @@
 ``study.journal``       Optuna journal, one record per finished candidate; `optuna-dashboard` opens it
 ``references.json``     the fixed networks; replaced atomically
 ``measured.json``       latencies measured after the search, by architecture key; replaced atomically
-``latency_table.json``  the latency table that the run predicts with
+``latency_table.json``  the latency table that the run predicts with; ``latency_table_2.json`` of a second device
 ``shared.safetensors``  weights that the run's networks share (`nas.training.shared`); replaced atomically
 ``warm_start.json``     networks to begin with and trainings of earlier runs (`nas.engine.warm_start`), if any
 ``accuracy_model.json`` the accuracy model that the run estimates with, if it was read from a file
@@ -258,7 +258,7 @@ class Store:
         """Delete the files of a run that came to nothing, and the folder if that leaves it empty."""
         if self.scored or self._lock is None:
             raise NasError(f"{self.folder} holds scored candidates and is not discarded")
-        for name in ("run.json", *_READ_BACK, LOCK):  # the lock last, while it is held
+        for name in ("run.json", *_READ_BACK, *_further_tables(self.folder), LOCK):  # the lock last, while it is held
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -294,8 +294,12 @@ def _make_room(folder: Path, lock: IO[str]) -> None:
     if Store._read(folder, lock).scored or (folder / SHARED).exists():
         command = f"nas resume {shlex.quote(str(folder))}"
         raise InputError(f"{folder} already holds a run; `{command}` continues it, or name another folder")
-    for name in ("run.json", *_READ_BACK):
+    for name in ("run.json", *_READ_BACK, *_further_tables(folder)):
         (folder / name).unlink(missing_ok=True)
+
+
+def _further_tables(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("latency_table_*.json")]
 
 
 def _runs_in(folder: Path) -> str:

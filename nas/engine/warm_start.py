@@ -128,12 +128,15 @@ NOTHING = WarmStart({})
 
 
 def trainings_of(candidate: Candidate) -> list[Training]:
-    """What was observed of a candidate, at each rung if it was trained in rungs; nothing if it was not trained."""
+    """What was observed of a candidate, at each rung if it was trained in rungs, and with each seed; nothing if it was
+    not trained."""
     if not candidate.trained or candidate.proxy_accuracy is None:
         return []
+    arch, length = candidate.arch, candidate.steps or 0
+    first = [Training(arch, candidate.proxy_accuracy, candidate.proxy_loss)]
     if candidate.rungs:
-        return [Training(candidate.arch, rung.accuracy, rung.loss, rung.steps) for rung in candidate.rungs]
-    return [Training(candidate.arch, candidate.proxy_accuracy, candidate.proxy_loss)]
+        first = [Training(arch, rung.accuracy, rung.loss, rung.steps) for rung in candidate.rungs]
+    return [*first, *(Training(arch, again.accuracy, again.loss, length) for again in candidate.repeats)]
 
 
 def is_custom(info: RunInfo) -> bool:

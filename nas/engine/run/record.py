@@ -51,6 +51,22 @@ class Rung(NamedTuple):
     loss: float | None
 
 
+class Repeat(NamedTuple):
+    """A further training of a candidate, of full length.
+
+    Args:
+        seed: of weights and batches.
+        accuracy: held-out accuracy, 0..1.
+        loss: held-out loss in nats.
+        seconds: what it took.
+    """
+
+    seed: int
+    accuracy: float
+    loss: float | None
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One network of a run, found (with genes) or fixed (with a name).
@@ -74,6 +90,7 @@ class Candidate:
         measured: latency on the quiet device after the search.
         estimate: accuracy by the run's model, which is the score; None where `proxy_accuracy` itself is.
         rungs: scores by length, in ascending order, if it was trained in rungs.
+        repeats: further trainings with other seeds, after the search.
     """
 
     arch: Arch
@@ -91,6 +108,12 @@ class Candidate:
     measured: Latency | None = None
     estimate: Accuracy | None = None
     rungs: tuple[Rung, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+
+    @property
+    def trainings(self) -> int:
+        """How often it was trained."""
+        return self.trained + len(self.repeats)
 
     @property
     def trained(self) -> bool:
@@ -136,6 +159,11 @@ class Candidate:
 def with_measured(candidates: Sequence[Candidate], measured: Mapping[str, Latency]) -> list[Candidate]:
     """The same candidates with latencies measured after the search, by architecture key."""
     return [replace(c, measured=measured.get(c.key, c.measured)) for c in candidates]
+
+
+def with_repeats(candidates: Sequence[Candidate], repeats: Mapping[str, Sequence[Repeat]]) -> list[Candidate]:
+    """The same candidates with their further trainings, by architecture key."""
+    return [replace(c, repeats=tuple(repeats[c.key])) if c.key in repeats else c for c in candidates]
 
 
 @dataclass(frozen=True)

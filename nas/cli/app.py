@@ -33,6 +33,7 @@ Examples, one for each command:
   nas references
   nas devices show pixel1
   nas accuracy predict mobilenet_v3_large
+  nas bench samplers nas-bench-macro_cifar10.json --cap 60M
   nas agent --write agent.py
   nas cache --clear --older-than 30d
 """,

@@ -12,7 +12,7 @@ import typer
 
 # Importing them adds their commands, in the order in which `nas --help` lists them.
 from nas.cli import search, report, export, measure, count, profile, spaces, references, devices, accuracy, agent, cache  # noqa: F401  # isort: skip
-from nas.cli import accuracy_check  # noqa: F401  # isort: skip
+from nas.cli import accuracy_check, bench  # noqa: F401  # isort: skip
 from nas.cli.app import app
 from nas.system.errors import InputError, NasError
 

@@ -12,6 +12,7 @@ from nas.arch.arch import Arch
 from nas.arch.genes import Gene, Scalar
 from nas.arch.space import Space
 from nas.engine.space_sampler import SpaceSampler
+from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 # The paper's 100 networks and tournaments of 25 are for tens of thousands of trainings.
 POPULATION = 20
 TOURNAMENT = 10
-TRIES = 64  # children, or random networks, looked at together for one that is unknown and clears the limits
-ROUNDS = 16
+TRIES, ROUNDS = 8, 32  # children of one parent: looked at together, and how often, for one that can be proposed
 
 Genes = Mapping[str, Scalar]
 
@@ -56,67 +56,52 @@ class AgingEvolution(SpaceSampler):
         if not 1 <= tournament <= population:
             raise InputError(f"a tournament has 1 network to the whole population of {population}, got {tournament}")
         self._population, self._tournament = population, tournament
-        self._networks: dict[int, tuple[Genes, str] | None] = {}  # by trial: genes and key
+        self._draws = FeasibleSampler(space, self.limits, self.rng)
+
+    def reseed_rng(self) -> None:
+        """Go on with other random numbers."""
+        super().reseed_rng()
+        self._draws = FeasibleSampler(self.space, self.limits, self.rng)
 
     def propose(self, study: Study, trial: FrozenTrial) -> Genes | None:
         """A child of the winner of a tournament, or a random network; None if no unknown one is found."""
-        trials = study.get_trials(deepcopy=False)
-        known = {found[1] for one in trials if one.number != trial.number and (found := self._network(one))}
-        known |= {self.space.decode(genes).key for genes in self._chosen.values() if genes}
-        scored = [one for one in trials if one.state == TrialState.COMPLETE and self._network(one) and _feasible(one)]
+        known = self.known(study, trial)
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        scored = [one for one in trials if self.arch_of(one) is not None and _feasible(one)]
         population = scored[-self._population :]
-        if len(population) < self._population:
-            return self._new(None, known) or (self._child(study, population, known) if population else None)
-        return self._child(study, population, known) or self._new(None, known)
+        child = self._child(study, population, known) if len(population) == self._population else None
+        if child is not None:
+            return child
+        drawn = self._draws.unseen(known)
+        return drawn[0] if drawn else None
 
     def _child(self, study: Study, population: list[FrozenTrial], known: Collection[str]) -> Genes | None:
-        drawn = self.rng.choice(len(population), min(self._tournament, len(population)), replace=False)
+        """An unknown mutant of the best of a few, that clears the limits."""
+        drawn = self.rng.choice(len(population), self._tournament, replace=False)
         sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
-        best = max((population[int(at)] for at in drawn), key=lambda one: sign * one.values[0])
-        found = self._network(best)
-        assert found is not None
-        return self._new(found[0], known)
-
-    def _new(self, parent: Genes | None, known: Collection[str]) -> Genes | None:
-        """An unknown mutant of `parent`, or without one a random network, that clears the limits."""
-        for _ in range(ROUNDS):
-            drawn = [self._mutant(parent) for _ in range(1 if self.limits is None else TRIES)]
-            drawn = [(genes, arch) for genes, arch in drawn if arch.key not in known]
-            if self.limits and drawn:
-                loads = self.limits.loads([arch for _, arch in drawn])
-                drawn = [pair for pair, load in zip(drawn, loads, strict=True) if load <= 1]
-            if drawn:
-                return drawn[0][0]
+        best = self.arch_of(max((population[int(at)] for at in drawn), key=lambda one: sign * one.values[0]))
+        assert best is not None
+        parent = self.space.encode(best)
+        for _ in range(ROUNDS if parent else 0):
+            mutants = [self._mutant(parent) for _ in range(TRIES)]
+            new = [(genes, arch) for genes, arch in mutants if arch.key not in known]
+            if self.limits and new:
+                admitted = self.limits.loads([arch for _, arch in new]) <= 1
+                new = [pair for pair, good in zip(new, admitted, strict=True) if good]
+            if new:
+                return new[0][0]
         return None
 
-    def _mutant(self, parent: Genes | None) -> tuple[Genes, Arch]:
-        changed = str(self.rng.choice(list(parent))) if parent else None
+    def _mutant(self, parent: Genes) -> tuple[Genes, Arch]:
+        changed = str(self.rng.choice(list(parent)))
 
         def choose(gene: Gene) -> Scalar:
-            if parent is None or gene.name not in parent:
-                return self._any(gene.options)
-            if gene.name == changed:
-                return self._any([option for option in gene.options if option != parent[gene.name]])
-            return parent[gene.name]
+            if gene.name in parent and gene.name != changed:
+                return parent[gene.name]
+            others = [option for option in gene.options if option != parent.get(gene.name)]
+            return others[int(self.rng.integers(len(others)))]
 
         return self.space.realised(choose)
-
-    def _any(self, options: tuple[Scalar, ...] | list[Scalar]) -> Scalar:
-        return options[int(self.rng.integers(len(options)))]
-
-    def _network(self, trial: FrozenTrial) -> tuple[Genes, str] | None:
-        """Genes and key of the network of a trial; None if its parameters are not those of a network of the space."""
-        if trial.number in self._networks:
-            return self._networks[trial.number]
-        genes = {name: value for name, value in trial.params.items() if name in self._options}
-        found: tuple[Genes, str] | None = None
-        try:
-            found = genes, self.space.decode(genes).key
-        except InputError:
-            if not trial.state.is_finished():
-                return None
-        self._networks[trial.number] = found
-        return found
 
 
 def _feasible(trial: FrozenTrial) -> bool:

@@ -45,6 +45,8 @@ class InPool(SpaceSampler):
         if fixed:
             trial.system_attrs[_FIXED] = self._nearest(fixed) or fixed  # Optuna reads it after this
         super().before_trial(study, trial)
+        if isinstance(self._inner, SpaceSampler):
+            self._inner.chose(trial, self._chosen.get(trial.number, {}))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Let the sampler finish the trial, too."""

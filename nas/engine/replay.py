@@ -13,11 +13,13 @@ from nas.accuracy.posterior import Effects, Posterior, Training
 from nas.accuracy.ranking import equal_cost_tau
 from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
+from nas.engine.judge import Judge
 from nas.engine.loop import run_search
-from nas.engine.options import SearchOptions
+from nas.engine.options import Objective, SearchOptions
 from nas.engine.pool import InPool
 from nas.engine.samplers import make_sampler
 from nas.engine.tables import Table
+from nas.latency.limits import Limits
 from nas.system.errors import InputError
 from nas.training.evaluate import CustomEvaluator
 
@@ -49,7 +51,13 @@ class Replay:
 
 
 def replay(
-    table: Table, sampler: Sampler, seed: int, evaluations: int, cap: float | None = None, noise_sd: float = 0.0
+    table: Table,
+    sampler: Sampler,
+    seed: int,
+    evaluations: int,
+    cap: float | None = None,
+    noise_sd: float = 0.0,
+    objective: Objective = "pareto",
 ) -> Replay:
     """Search a table.
 
@@ -60,6 +68,7 @@ def replay(
         evaluations: networks to evaluate; fewer are if no more are within the cap.
         cap: largest cost, in the unit of the table; None is no cap.
         noise_sd: standard deviation of the normal noise of each observed score.
+        objective: what the sampler ``auto`` proposes for: ``pareto`` or ``accuracy``.
 
     Raises:
         InputError: there is no such sampler, or it cannot search this space.
@@ -71,13 +80,18 @@ def replay(
     def observe(arch: Arch) -> float:
         return table.observed(arch) + noise_sd * _noise(arch, seed)
 
-    proposing = make_sampler(sampler, seed) if isinstance(sampler, str) else sampler(seed)
+    judge = Judge(table.space, None, trained=True, exact=not noise_sd)
+    if isinstance(sampler, str):
+        limits = Limits(table.model, cap)
+        proposing = make_sampler(sampler, table.space, limits, seed, objective=objective, judge=judge)
+    else:
+        proposing = sampler(seed)
     if table.codes is not None:
         proposing = InPool(proposing, table.space, table.codes[within], seed)
     options = SearchOptions(target_ms=cap, trials=trials, evaluate=observe, seed=seed, references=())
     evaluator = CustomEvaluator(observe)
     with SerialExecutor(evaluator) as executor:
-        outcome = run_search(table.space, table.model, options, executor, proposing)
+        outcome = run_search(table.space, table.model, options, executor, proposing, proposer=judge)
     scored = [one for one in outcome.candidates if one.state == "COMPLETE"]
     archs = [one.arch for one in scored]
     observed = np.array([one.proxy_accuracy for one in scored], dtype=float)

@@ -1,0 +1,1 @@
+"""The comparison of samplers on replayed searches: data first, then the drawing."""

@@ -104,7 +104,7 @@ def status(progress: SearchProgress) -> str:
     """The text beside the bar: progress, best so far, time left."""
     parts = [f"{progress.evaluated} {progress.scored_word}" + (f" of {progress.trials}" if progress.trials else "")]
     if progress.too_slow:
-        parts.append(f"{progress.too_slow} too slow")
+        parts.append(f"{progress.too_slow} {progress.over_word}")
     if progress.stopped:
         parts.append(f"{progress.stopped} stopped early")
     if progress.failed:

@@ -28,6 +28,7 @@ class SearchProgress:
         hypervolume: as `nas.engine.run.record.Record.hypervolume`.
         phase: for people, e.g. ``reference mobilenet_v2``, ``search``, ``last 2 running``.
         latency_word: what latencies that were not measured are called: ``predicted`` or ``modelled``.
+        over_word: what candidates are called that exceed a limit.
         scored_word: as `nas.engine.run.info.RunInfo.scored_word`.
     """
 
@@ -43,6 +44,7 @@ class SearchProgress:
     hypervolume: float | None
     phase: str
     latency_word: str = "predicted"
+    over_word: str = "too slow"
     scored_word: str = "trained"
     stopped: int = 0
 

@@ -182,6 +182,16 @@ class RunInfo:
         """The slowest prediction that is trained; None without a target."""
         return self.options.target_ms if self.admitted_ms is None else self.admitted_ms
 
+    @property
+    def limited(self) -> bool:
+        """Whether anything but the first device's latency is limited."""
+        return bool(self.options.limits or self.options.further)
+
+    @property
+    def over_word(self) -> str:
+        """What a candidate is called that was not trained since it exceeds a limit."""
+        return "over a limit" if self.limited else "too slow"
+
     def to_dict(self, folder: Path) -> dict[str, Any]:
         """Plain values; relative paths are written as seen from `folder`, so that a run can be moved with its data."""
         plain = {

@@ -10,7 +10,9 @@ from nas.accuracy.prior import PriorModel
 from nas.accuracy.words import listed
 from nas.data.dataset import class_counts
 from nas.engine.judge import WITHOUT_DATA
+from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Candidate, Record
+from nas.latency.limits import shown
 from nas.reports.formatting import and_list, counted, date_time, is_or_are, large_number, ms, percent, target
 from nas.reports.names import reference_name
 from nas.reports.run.headline import noise_of
@@ -290,7 +292,7 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
         ("Candidates", f"{counts.total:,}"),
         ("Scored", f"{counts.complete:,}"),
         *([("Stopped early, at a rung", f"{counts.stopped:,}")] if counts.stopped else []),
-        (f"Too slow{', never trained' if info.trains else ''}", f"{counts.too_slow:,}"),
+        (info.over_word.capitalize() + (", never trained" if info.trains else ""), f"{counts.too_slow:,}"),
         *([("Measured over the target", _of_measured(record))] if record.measured and record.target_ms else []),
         ("Failed", f"{counts.failed:,}{_reasons(record.candidates)}"),
         ("Evaluation time, all workers", clock(counts.seconds)),
@@ -310,6 +312,8 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
     if options.budget_s is not None:
         facts.append(("Budget", clock(options.budget_s)))
     facts.append(("Device", info.device.name if info.device else str(plain["device"])))
+    if info.limited:
+        facts.append(("Limits", limits_text(info)))
     if info.data is not None:
         data = info.data
         facts.append(("Data", f"{data.name}, {counted(len(data.classes), 'class', 'classes')}; key {data.key}"))
@@ -320,6 +324,18 @@ def search_facts(record: Record, counts: Counts) -> list[tuple[str, str]]:
             known = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in about.items() if value is not None]
             facts.append((name, ", ".join(known)))
     return facts
+
+
+def limits_text(info: RunInfo) -> str:
+    """The limits besides the first device's target, and what they leave of the space."""
+    found = {bound["name"]: bound for bound in (info.clearance or {}).get("bounds", ())}
+    parts = [f"{one.device} up to {target(one.target_ms)}" for one in info.further]
+    for name, bound in info.options.limits.items():
+        loose = name in found and found[name]["largest"] <= bound
+        parts.append(f"{name} up to {shown(name, bound)}{' (does not bind)' if loose else ''}")
+    share = (info.clearance or {}).get("share")
+    together = [] if share is None else [f"{share:.1%} of the space clears all limits"]
+    return "; ".join([", ".join(parts), *together])
 
 
 def _of_measured(record: Record) -> str:

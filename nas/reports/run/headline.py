@@ -116,9 +116,10 @@ def _why_none(record: Record, counts: Counts) -> str:
     if counts.total == 0:
         return "The run ended before any candidate finished."
     untrained = " and never trained" if record.info.trains else ""
+    over = ("" if record.info.limited else f"{record.info.latency_word} ") + record.info.over_word
     parts = [
         *([f"{counts.failed:,} failed"] if counts.failed else []),
-        *([f"{counts.too_slow:,} {record.info.latency_word} too slow{untrained}"] if counts.too_slow else []),
+        *([f"{counts.too_slow:,} {over}{untrained}"] if counts.too_slow else []),
     ]
     if counts.complete and record.target_ms is not None:
         late = f" ({len(record.missed):,} of them measured, none reliably within the target)" if record.missed else ""

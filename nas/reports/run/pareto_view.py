@@ -30,7 +30,6 @@ _LABELS = {
     "candidates": "candidates",
     "front": "front",
     "missed": "measured over the target",
-    "too_slow": "too slow",
 }
 
 # Positions of a label beside its mark: signs of the offset in x and y, in order of preference.
@@ -92,6 +91,7 @@ class ParetoView:
         notes: what the plot leaves out.
         errors: networks of the front and references that get an error bar; of a long front, some.
         trained: whether networks were trained, or scored by a caller's function; an accuracy model decides otherwise.
+        over_word: what networks are called that exceed a limit.
     """
 
     candidates: tuple[Mark, ...]
@@ -107,11 +107,13 @@ class ParetoView:
     notes: tuple[str, ...]
     errors: tuple[Mark, ...] = ()
     trained: bool = True
+    over_word: str = "too slow"
 
     def label(self, part: Literal["candidates", "front", "missed", "too_slow"]) -> str:
         """Legend entry of a part, with its number of networks."""
         never = ", never trained" if part == "too_slow" and self.trained else ""
-        return f"{_LABELS[part]}{never} ({len(getattr(self, part)):,})"
+        name = self.over_word if part == "too_slow" else _LABELS[part]
+        return f"{name}{never} ({len(getattr(self, part)):,})"
 
     @property
     def opacity(self) -> float:
@@ -154,7 +156,8 @@ def rows_in_short(arch: Arch) -> list[str]:
 
 def _hover(c: Candidate, name: str, score: Score, word: str, trained: bool) -> tuple[str, ...]:
     scored = c.score is not None
-    first = f"{score.name} {score.of(c)}" if scored else f"{word} too slow{': never trained' if trained else ''}"
+    over = c.reason or f"{word} too slow"
+    first = f"{score.name} {score.of(c)}" if scored else f"{over}{': never trained' if trained else ''}"
     raw = [f"proxy accuracy {score.text(c.proxy_accuracy)}"] if trained and c.estimate is not None else []
     measured = f"{ms(c.measured.ms)} ms measured, " if c.measured else ""
     costs = f"{millions(c.params)} parameters, {millions(c.macs)} MACs, {megabytes(c.memory_bytes)} memory access"
@@ -200,6 +203,7 @@ def pareto_view(record: Record, entries: Sequence[Entry]) -> ParetoView:
         others, front, missed, references, inside,
         target_ms, x_range, y_range, _x_title(record), score.title + (", %" if score.percent else ""),
         _notes(record, target_ms, x_range, len(too_slow) - len(inside), bars), bars, record.info.trains,
+        record.info.over_word,
     )  # fmt: skip
 
 

@@ -60,6 +60,9 @@ def summary_facts(record: Record, folder: Path) -> dict[str, Any]:
         },
         "hypervolume": record.hypervolume(),
         "feasibility": record.info.feasibility,
+        "limits": dict(record.info.options.limits),
+        "further_devices": {one.device: one.target_ms for one in record.info.further},
+        "clearance": record.info.clearance,
         "table_error": record.info.table_error,
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.accuracy.prior import PriorModel
+from nas.api.rungs import in_rungs
 from nas.api.shared import proxy_of, within_budget
 from nas.arch.arch import Arch
 from nas.engine.options import FILE, SearchOptions
@@ -69,7 +70,7 @@ def scoring_of(
     config = proxy_of(options, info.space, info.proxy)
     data, about = _images(options, info, config.resolution, watch)
     if info.proxy is None:
-        config = within_budget(config, options, info.space, data, watch)
+        config = in_rungs(within_budget(config, options, info.space, data, watch), options)
     evaluator = ProxyEvaluator(data, config, threads=None, accelerator=cast("Kind", options.accelerator))
     info = replace(info, data=about, proxy=config.to_dict())
     return Scoring(evaluator, judge_of(info, folder, warm), about, config.to_dict())

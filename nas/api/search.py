@@ -49,6 +49,7 @@ def search(
     seed: int = 0,
     steps: int | None = None,
     shared_steps: int | None = None,
+    rungs: str | Sequence[int] = "auto",
     workers: int = 1,
     ray: str | None = None,
     cpus_per_trial: float = 1,
@@ -94,6 +95,9 @@ def search(
         shared_steps: length in batches of the training of the weights that all candidates share, before the search; 0
             trains each candidate from scratch. None: 0 without `data`, else what `nas.check_accuracy` recommended for
             these images, else 4000; fewer where that takes more than 40 % of the budget.
+        rungs: lengths in batches at which trainings from scratch are compared; most are stopped at the first, and go
+            into the estimates with what they scored there. ``"auto"``: `nas.engine.fidelity.default_rungs` where the
+            trainings count; ``"off"`` trains all to the end.
         workers: number of processes that evaluate side by side; 1 is this process with all cores.
         ray: ``"auto"`` starts Ray here, an address joins a cluster; None is without Ray.
         cpus_per_trial: cores of one candidate, with Ray.
@@ -146,6 +150,7 @@ def search(
         seed=seed,
         steps=steps,
         shared_steps=shared_steps,
+        rungs=rungs,
         workers=workers,
         ray=ray,
         cpus_per_trial=cpus_per_trial,

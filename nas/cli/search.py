@@ -89,6 +89,13 @@ def search(
             "the budget; without --data, 0]"
         ),
     ] = None,
+    rungs: Annotated[
+        str,
+        typer.Option(
+            help="Lengths, in batches, at which trainings from scratch are compared and most are stopped, for example "
+            "50,200; auto or off."
+        ),
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Number of training processes.  [default: one per core, at most 8]")
     ] = None,
@@ -158,6 +165,7 @@ def search(
             seed=seed,
             steps=steps,
             shared_steps=shared_steps,
+            rungs=_rungs(rungs),
             workers=workers if workers is not None else min(usable_cores(), 8),
             ray=ray,
             cpus_per_trial=cpus_per_trial,
@@ -171,6 +179,12 @@ def search(
         )
         record = api.search_with(space, options, folder, watch)
     _show_run(record, folder, as_json)
+
+
+def _rungs(text: str) -> str | list[int]:
+    """Lengths in steps, or the word that was given."""
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(part.isascii() and part.isdigit() for part in parts) else text
 
 
 @app.command()

@@ -24,7 +24,22 @@ from nas.engine.run.record import Candidate
 from nas.training.checkpoint import path_of, unfinished
 
 KEEP = 1 / 3  # share of the candidates at a rung that are trained on
-FULL = 8  # candidates that are trained to the end first: they say how scores at a rung and at the end belong together
+FULL = 4  # candidates that are trained to the end first: they say how scores at a rung and at the end belong together
+LONGER = 8  # times the rung before: docs/proxy.md
+SHORTEST = 50  # steps, below which the order of networks is close to chance: docs/proxy.md
+
+
+def default_rungs(steps: int) -> tuple[int, ...]:
+    """The rungs of a training of that many steps: an eighth of the whole, an eighth of that, and so on, but none below
+    50 steps, unless the whole is below 400.
+
+    >>> default_rungs(3200), default_rungs(400), default_rungs(140), default_rungs(60)
+    ((50, 400), (50,), (50,), ())
+    """
+    rungs: list[int] = []
+    while (rung := (rungs[0] if rungs else steps) // LONGER) >= SHORTEST:
+        rungs.insert(0, rung)
+    return tuple(rungs) or ((SHORTEST,) if steps >= 2 * SHORTEST else ())
 
 
 @dataclass

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from nas.arch.arch import Arch
 from nas.engine.limit_options import Device, Target, checked_limits, read_devices
@@ -29,7 +29,9 @@ MAX_START = 1000
 MAX_WARM_STARTS = 20
 CUSTOM = "custom"  # in run.json, in place of a device that is a Python function
 _WITHOUT_CUDA = ("cpu", "mps")
+Objective = Literal["pareto", "accuracy"]
 ACCURACIES = ("auto", "imagenet", "train")  # or file:PATH, or a function
+RUNGS = ("auto", "off")  # or lengths in steps
 OBSERVED = "observed"  # in runs of versions without accuracy models: the observed scores decide, as they did
 FILE = "file:"
 ESTIMATED_TRIALS = 300  # without trainings a candidate takes milliseconds, and a limit of time would be waited for
@@ -63,9 +65,11 @@ class SearchOptions:
     trials: int | None = None
     budget_s: float | None = None
     sampler: str | BaseSampler = "auto"
+    objective: Objective = "pareto"
     seed: int = 0
     steps: int | None = None
     shared_steps: int | None = None
+    rungs: str | Sequence[int] = "auto"
     workers: int = 1
     ray: str | None = None
     cpus_per_trial: float = 1
@@ -93,11 +97,14 @@ class SearchOptions:
                 f"--steps is the length of a training from scratch, which --shared-steps {self.shared_steps} replaces; "
                 "give one of them"
             )
+        self._check_rungs()
         if not is_number(self.cpus_per_trial) or not 0 < self.cpus_per_trial <= 4096:
             raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r:.40}")
         if not is_number(self.gpus_per_trial) or not 0 <= self.gpus_per_trial <= 1024:
             raise InputError(f"gpus_per_trial must be a number from 0, got {self.gpus_per_trial!r:.40}")
         check_name(self.accelerator)
+        if self.objective not in get_args(Objective):
+            raise InputError(f"objective must be {' or '.join(get_args(Objective))}, got {self.objective!r:.40}")
         if self.gpus_per_trial and self.evaluate is None and self.accelerator in _WITHOUT_CUDA:
             raise InputError(
                 f"candidates train on the accelerator {self.accelerator}, so a GPU would be reserved for nothing; "
@@ -126,6 +133,21 @@ class SearchOptions:
             if not listed or len(given) > most or not all(isinstance(one, kinds) for one in given):
                 raise InputError(f"{name} must be a list of at most {most} names or paths, got {given!r:.60}")
             self._set(name, tuple(given))
+
+    def _check_rungs(self) -> None:
+        rungs = self.rungs
+        if isinstance(rungs, str):
+            if rungs not in RUNGS:
+                raise InputError(f"rungs must be {', '.join(RUNGS)} or lengths in steps, got {rungs!r:.60}")
+            return
+        if not isinstance(rungs, Sequence) or not rungs:
+            raise InputError(f"rungs must be {', '.join(RUNGS)} or a list of lengths in steps, got {rungs!r:.60}")
+        self._set("rungs", tuple(whole_number("a rung", rung, 1) for rung in rungs))
+        if self.evaluate is not None or self.estimates_only or (self.steps is None and self.shared_steps != 0):
+            raise InputError(
+                f"rungs are lengths of trainings from scratch, which need --steps N or --shared-steps 0, got "
+                f"{','.join(map(str, self.rungs))}; add one of them, or leave --rungs out"
+            )
 
     def _check_accuracy(self) -> None:
         accuracy = self.accuracy
@@ -237,6 +259,8 @@ class SearchOptions:
         for name in ("limits", "further"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"option {name} must be an object, got {values[name]!r:.40}")
+        if isinstance(values.get("rungs"), list):
+            values["rungs"] = tuple(values["rungs"])
         for name in ("references", "start", "warm_start"):
             names = values.get(name, [])
             if not isinstance(names, (list, tuple)) or not all(isinstance(one, str) for one in names):

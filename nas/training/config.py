@@ -120,7 +120,9 @@ class ProxyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self) | {"rungs": list(self.rungs)}
+        values = asdict(self)
+        rungs = values.pop("rungs")
+        return values | ({"rungs": list(rungs)} if rungs else {})  # without, as versions that knew none wrote it
 
     @staticmethod
     def from_dict(data: Any) -> ProxyConfig:

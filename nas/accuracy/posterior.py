@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import hypot
 
 import numpy as np
@@ -23,6 +24,8 @@ from nas.accuracy.linear import Linear, fit
 from nas.accuracy.prior import PriorModel
 from nas.accuracy.record import INTERVAL, Accuracy, chance_above
 from nas.arch.arch import Arch
+from nas.arch.batch import Batch
+from nas.arch.codes import Coder
 from nas.arch.space import Space
 from nas.system.errors import InputError
 
@@ -51,16 +54,29 @@ class Effects:
 
     def of(self, archs: Sequence[Arch]) -> Floats:
         """float64 of shape ``(len(archs), number of effects)``."""
+        if isinstance(archs, Batch) and archs.codes is not None:  # tens of thousands, and each of them once
+            if self._space is None:
+                return self._columns(archs, None)
+            if archs.space_key == self._space.key:
+                return self._columns(archs, self._coder.one_hot(archs.codes))
         new = list({arch.key: arch for arch in archs if arch.key not in self._known}.values())
         if new:
-            values = features(new)
-            prior = [] if self._prior is None else [self._prior.logits(values)[:, None]]
-            others = [other.means(new)[:, None] for other in self._others]
-            genes = values[:, _CHOICES] if self._space is None else self._genes(new, self._space)
-            columns = [*prior, *others, values[:, _CAPACITY], genes]
-            self._known |= dict(zip([arch.key for arch in new], np.hstack(columns), strict=True))
+            genes = None if self._space is None else self._genes(new, self._space)
+            columns = self._columns(new, genes)
+            self._known |= dict(zip([arch.key for arch in new], columns, strict=True))
         width = len(self.groups())
         return np.array([self._known[arch.key] for arch in archs]).reshape(len(archs), width)
+
+    def _columns(self, archs: Sequence[Arch], genes: Floats | None) -> Floats:
+        values = features(archs)
+        prior = [] if self._prior is None else [self._prior.logits(values)[:, None]]
+        others = [other.means(archs)[:, None] for other in self._others]
+        return np.hstack([*prior, *others, values[:, _CAPACITY], values[:, _CHOICES] if genes is None else genes])
+
+    @cached_property
+    def _coder(self) -> Coder:
+        assert self._space is not None
+        return Coder(self._space)
 
     def groups(self) -> list[int]:
         """The group of each effect: the other models, capacity, genes."""
@@ -89,12 +105,14 @@ class Training:
         loss: held-out loss in nats, or None.
         length: how long it was trained, in a unit of the caller's; trainings of each length have their own level and
             noise.
+        run: number of the run; scores of runs other than 0 may be higher or lower than those of run 0 by a constant.
     """
 
     arch: Arch
     accuracy: float
     loss: float | None = None
     length: int = 0
+    run: int = 0
 
 
 class Posterior:
@@ -135,7 +153,7 @@ class Posterior:
         lengths = sorted({training.length for training in trainings}, reverse=True)
         every = np.array([lengths.index(training.length) for training in trainings])
         single, self._offset, self._unit = _scores(trainings, every)
-        first, which = _distinct([(training.arch.key, training.length) for training in trainings])
+        first, which = _distinct([(training.arch.key, training.length, training.run) for training in trainings])
         times = np.bincount(which)
         scores, kinds, trainings = np.bincount(which, single) / times, every[first], [trainings[at] for at in first]
         x = effects.of([training.arch for training in trainings])
@@ -143,7 +161,9 @@ class Posterior:
             self._centre = np.nan_to_num(_nanmean(x))
             spread = np.nan_to_num(np.sqrt(_nanmean((x - self._centre) ** 2)))
         self._scale = np.where(spread > 1e-9, spread, 1.0)
-        levels = (kinds[:, None] == np.arange(len(lengths))[None]).astype(float)
+        run, runs = np.array([training.run for training in trainings]), max(training.run for training in trainings)
+        levels = kinds[:, None] == np.arange(len(lengths))[None]
+        offsets = run[:, None] == np.arange(1, runs + 1)[None]
         groups = effects.groups()
         many = len(trainings) >= FEWEST  # of fewer only the level is learned
         # A network outside the space has one effect of its own, as large as all genes of a network together.
@@ -153,12 +173,12 @@ class Posterior:
         genes = standardised[~outside][:, np.array(groups) == GENES]
         self._size = float(np.sqrt(np.mean(np.sum(genes**2, axis=1)))) if genes.size else 0.0
         own = self._own_columns([training.arch for training in trainings])
-        design = np.hstack([standardised, own, levels])
-        columns = [*groups, *([GENES] * own.shape[1]), *([GENES + 1] * len(lengths))]
+        design = np.hstack([standardised, own, levels, offsets])
+        columns = [*groups, *([GENES] * own.shape[1]), *([GENES + 1] * len(lengths)), *([GENES + 2] * runs)]
         self._linear: Linear = fit(design, scores, _consecutive(columns), kinds.tolist(), _LEAST_NOISE)
         gene_group = _consecutive(columns)[columns.index(GENES)] if GENES in columns else None
         self._unknown_sd = 0.0 if gene_group is None else self._size * float(self._linear.sds[gene_group])
-        self._levels = np.eye(len(lengths))[0]
+        self._levels = np.eye(len(lengths) + runs)[0]
         noise = float(self._linear.noise[0])
         chance = (sampling_sd / self._unit) ** 2
         again = times[which] > 1
@@ -167,7 +187,7 @@ class Posterior:
         self._own = max(noise**2 - chance, 0.1 * noise**2) ** 0.5  # of the networks themselves
         self._repeated = {
             trainings[at].arch.key: (self._own**2 / (self._own**2 + chance / times[at]), float(scores[at]))
-            for at in np.flatnonzero((times > 1) & (kinds == 0))
+            for at in np.flatnonzero((times > 1) & (kinds == 0) & (run == 0))
         }
         # The noise was learned from the same few trainings: Student's t instead of the normal distribution.
         left = max(2.0, len(trainings) - self._learned(design, kinds))
@@ -187,6 +207,12 @@ class Posterior:
         mean, sd = self._linear.predict((1 - share)[:, None] * rows)
         sd = np.sqrt(sd**2 + (1 - share) * self._own**2 + unknown_sd**2) * self._widening
         return self._offset + self._unit * (mean + share * seen), self._unit * sd
+
+    def reducible(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
+        """Expected accuracies, and the standard deviation that further trainings would reduce: that of the effects,
+        without what a network does better or worse than their sum; each of shape ``(len(archs),)``."""
+        mean, sd = self._linear.predict(self._rows(self._effects.of(archs), archs))
+        return self._offset + self._unit * mean, self._unit * sd
 
     def means(self, archs: Sequence[Arch]) -> Floats:
         """Expected accuracies by the sum of effects alone, shape ``(len(archs),)``."""

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nas.api.limits import check_limits, clear_all, further_devices, limits_of
+from nas.api.rungs import halving_of
 from nas.api.scoring import accelerator_of, executor_of, scoring_of
 from nas.api.shared import shared_weights
 from nas.api.warm import announce
@@ -26,7 +27,9 @@ from nas.system.errors import InfeasibleError, InputError
 from nas.system.machine import difference, here
 
 if TYPE_CHECKING:
-    from nas.engine.run.record import Record
+    from nas.engine.executors.base import Executor
+    from nas.engine.judge import Judge
+    from nas.engine.run.record import Record, Repeat
     from nas.engine.run.store import Store
     from nas.latency.margin import SafetyMargin
     from nas.latency.record import Latency
@@ -38,6 +41,16 @@ LEAST_QUESTIONS = 500  # fewer could miss networks that meet the target
 PROPOSALS_A_MINUTE = 300  # if the device alone takes time: a proposal asks it for a fifth of a second,
 FEWEST_QUESTIONS = 4  # but about so many networks at least
 FIRST_DRAWS = 0.2  # of them are for finding the first networks to evaluate
+
+
+class _Clock:
+    """Search time, of all calls."""
+
+    def __init__(self, spent_s: float) -> None:
+        self._began = monotonic() - spent_s
+
+    def __call__(self) -> float:
+        return monotonic() - self._began
 
 
 class Session:
@@ -61,11 +74,12 @@ class Session:
 
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
-        from nas.engine.climb import QUESTIONS
+        from nas.engine.auto import QUESTIONS
+        from nas.engine.confirm import less_reserve, tells
         from nas.engine.judge import WITHOUT_DATA, proposer_of, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
-        from nas.engine.samplers import make_sampler
+        from nas.engine.samplers import check_sampler
         from nas.engine.verify import measure_front
         from nas.latency.margin import Corrected
 
@@ -73,9 +87,7 @@ class Session:
         options = self.options
         if trains_for_nothing(options):
             self.watch.say(WITHOUT_DATA)
-        stored = len(self.store.load()[0]) if self.store else 0
-        parallel = options.workers > 1 or options.ray is not None
-        sampler = make_sampler(options.sampler, options.seed, parallel, stored)
+        check_sampler(options.sampler)
         scoring = scoring_of(options, self.info, self.store.folder if self.store else None, self.watch, self._warm)
         self._keep(data=scoring.data, proxy=scoring.proxy)
         announce(self._warm, self.info, self.watch)
@@ -84,7 +96,7 @@ class Session:
         margin = self._safety_margin(found)
         model = Corrected(found, margin.correction)
         most = self._affordable(model)
-        questions = QUESTIONS if most is None else min(QUESTIONS, max(FEWEST_QUESTIONS, most // PROPOSALS_A_MINUTE))
+        questions = None if most is None else min(QUESTIONS, max(FEWEST_QUESTIONS, most // PROPOSALS_A_MINUTE))
         references = self._references(model)
         most = None if most is None or self._remembering is None else max(2, most - self._remembering.asked)
         draws = None if most is None else max(1, int(FIRST_DRAWS * most))
@@ -93,13 +105,16 @@ class Session:
         self._keep(margin=margin, admitted_ms=limit_ms, feasibility=feasible, options=options, finished=None)
         limits, admitted = self._all_limits(model, limit_ms, left)
         evaluator, spent_s = self._with_shared_weights(scoring.evaluator)
-        with executor_of(evaluator, options) as executor:
+        again = tells(self.info, judge)
+        clock = _Clock(max(spent_s, self.store.spent_s if self.store else 0.0))
+        folder = self.store.checkpoints_path if self.store else None
+        with halving_of(evaluator, judge, folder) as (evaluator, halving), executor_of(evaluator, options) as executor:
             outcome = run_search(
                 self._space,
                 model,
-                options,
+                less_reserve(options) if again else options,
                 executor,
-                sampler,
+                options.sampler,
                 references=references,
                 limits=limits,
                 judge=judge,
@@ -109,10 +124,13 @@ class Session:
                 first_draws=draws,
                 fastest=admitted or fastest,
                 spent_s=spent_s,
+                halving=halving,
                 store=self.store,
                 watch=self._see,
             )
-        record = Record(self.info, outcome.candidates, outcome.references, None if judge is None else judge.model)
+            record = Record(self.info, outcome.candidates, outcome.references, None if judge is None else judge.model)
+            if again and judge is not None:
+                record = self._confirmed(record, judge, executor, clock)
         record = measure_front(record, model, self.store.write_measured if self.store else _forget, self.watch.step)
         self._keep(stopped_because=outcome.stopped_because, measured_only=record.info.measured_only)
         if self.store:
@@ -122,7 +140,26 @@ class Session:
 
     def _see(self, progress: SearchProgress) -> None:
         info = self.info
-        self.watch.search(replace(progress, latency_word=info.latency_word, scored_word=info.scored_word))
+        latency, scored, over = info.latency_word, info.scored_word, info.over_word
+        progress = replace(progress, latency_word=latency, scored_word=scored, over_word=over)
+        self.watch.search(replace(progress, budget_s=self.options.budget_s))
+
+    def _confirmed(self, record: Record, judge: Judge, executor: Executor, clock: _Clock) -> Record:
+        """The record after the best networks were trained again, as far as the budget allows."""
+        from nas.engine.confirm import confirm, most_repeats
+
+        def keep(key: str, repeat: Repeat) -> None:
+            if self.store:
+                self.store.append_repeat(key, repeat, clock())
+
+        budget_s, most = self.options.budget_s, most_repeats(self.options, record)
+        return confirm(
+            *(record, judge, executor),
+            may_start=lambda: budget_s is None or clock() < budget_s,
+            most=most,
+            keep=keep,
+            progress=self.watch.step,
+        )
 
     def _keep(self, **changes: Any) -> None:
         self.info = replace(self.info, **changes)

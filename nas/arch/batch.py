@@ -114,6 +114,7 @@ class Batch(Sequence[Arch]):
         resolution: side of the input in pixels, shape (n,).
         options: other fields of the networks by name: dropout, bn_eps and so on.
         codes: genes of a space as `nas.arch.codes` numbers them, shape (n, genes), where they are known.
+        space_key: key of that space.
 
     >>> from nas.arch.cost import costs
     >>> from nas.references.table import reference
@@ -131,8 +132,10 @@ class Batch(Sequence[Arch]):
         options: Mapping[str, Any] | None = None,
         codes: NDArray[np.int16] | None = None,
         archs: Sequence[Arch] | None = None,
+        space_key: str | None = None,
     ) -> None:
-        self.rows, self.ids, self.resolution, self.codes = rows, ids, resolution, codes
+        self.rows, self.ids, self.resolution = rows, ids, resolution
+        self.codes, self.space_key = codes, space_key
         self.options = dict(options or {})
         self._archs: dict[int, Arch] = {} if archs is None else dict(enumerate(archs))
 
@@ -178,7 +181,7 @@ class Batch(Sequence[Arch]):
         """The networks at these indices, or where a mask is true."""
         at = np.flatnonzero(at) if at.dtype == bool else at
         codes = None if self.codes is None else self.codes[at]
-        taken = Batch(self.rows, self.ids[at], self.resolution[at], self.options, codes)
+        taken = Batch(self.rows, self.ids[at], self.resolution[at], self.options, codes, space_key=self.space_key)
         taken._archs = {new: self._archs[old] for new, old in enumerate(at.tolist()) if old in self._archs}
         return taken
 

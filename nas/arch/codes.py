@@ -97,7 +97,7 @@ class Coder:
                     ids[here, position], place[here] = found[:, 0], found[:, 1]
                     table.mark(out, codes, here, found[:, 2])
                 position += 1
-        return Batch(rows, _left(ids), np.array(space.resolution)[side], space.arch_options, out)
+        return Batch(rows, _left(ids), np.array(space.resolution)[side], space.arch_options, out, space_key=space.key)
 
     def genes(self, codes: NDArray[np.int16]) -> dict[str, Scalar]:
         """The active genes of one network by name."""

@@ -13,6 +13,7 @@ from nas.accuracy.curves import extrapolated
 from nas.accuracy.posterior import Effects, Posterior, Training
 from nas.accuracy.prior import PriorModel, bundled
 from nas.accuracy.record import Accuracy, AccuracyModel
+from nas.accuracy.surrogate import Surrogate
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.engine.options import FILE, OBSERVED, SearchOptions
@@ -32,8 +33,8 @@ WITHOUT_DATA = (
 OWN_TRAININGS = 8  # of a run, from which they alone decide what trainings of other tasks count for
 FEWEST_OF_A_TASK = 8  # trainings of another task, or of other networks, below which they say too little
 
-Scores = Callable[[Sequence[Arch]], NDArray[np.float64]]
-"""Networks to numbers, higher is better."""
+Beliefs = Callable[[Sequence[Arch]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Networks to expected scores, higher is better, and their standard deviations."""
 
 
 def judge_of(info: RunInfo, folder: Path | None = None, warm: WarmStart | None = None) -> Judge | None:
@@ -65,8 +66,9 @@ def judge_of(info: RunInfo, folder: Path | None = None, warm: WarmStart | None =
 
 
 def proposer_of(info: RunInfo, warm: WarmStart) -> Judge:
-    """What a search proposes by where observed scores decide: their posterior."""
-    return Judge(info.space, None, True, "own score", [(run, run.same_task(info)) for run in warm.runs])
+    """What a search proposes by where observed scores decide."""
+    earlier = [(run, run.same_task(info)) for run in warm.runs]
+    return Judge(info.space, None, True, "own score", earlier, exact=True)
 
 
 def trains_count(options: SearchOptions) -> bool:
@@ -89,6 +91,7 @@ class Judge:
         trained: whether trainings of the run count; without, `prior` decides alone.
         task: what the trainings are of.
         earlier: runs whose trainings are evidence, and whether they are of the same task.
+        exact: whether a score is the network's own, and not that of a short training: `nas.accuracy.surrogate`.
     """
 
     def __init__(
@@ -98,15 +101,16 @@ class Judge:
         trained: bool,
         task: str = "",
         earlier: Sequence[tuple[EarlierRun, bool]] = (),
+        exact: bool = False,
     ) -> None:
-        self._prior, self.trained, self._task = prior, trained, task
-        self._earlier: dict[str, Training] = {}  # of the same task
+        self._prior, self.trained, self._task, self._exact = prior, trained, task, exact
+        self._earlier: list[Training] = []  # of the same task
         self._other: list[Training] = []  # of other tasks; each has a length of its own, below that of any training
         words = [] if prior is None else [f"the {prior.name} model"]
         others = []
-        for run, same in earlier:
-            within = [one for one in run.trainings if same and one.arch in space]
-            self._earlier |= {one.arch.key: one for one in within}
+        for number, (run, same) in enumerate(earlier, 1):
+            within = [replace(one, run=number) for one in run.trainings if same and one.arch in space]
+            self._earlier += within
             rest = [one for one in run.trainings if not same or one.arch not in space]
             if len(rest) >= FEWEST_OF_A_TASK:
                 others.append(_model_of(rest, space, prior, run.name))
@@ -116,13 +120,20 @@ class Judge:
         self._words = " and ".join(words) or None
         self._trainings: dict[str, list[Training]] = {}
         self._posterior: Posterior | None = None
+        self._surrogate: Surrogate | None = None
+        self._changed = True
+
+    def observe(self, arch: Arch, score: float) -> None:
+        """Take the score of a network into account."""
+        self._trainings[arch.key] = [Training(arch, score)]
+        self._posterior, self._changed = None, True
 
     def learn(self, candidates: Sequence[Candidate]) -> None:
         """Take finished candidates and references into account."""
         for one in candidates:
             if self.trained and (trainings := trainings_of(one)):
                 self._trainings[one.key] = trainings
-                self._posterior = None
+                self._posterior, self._changed = None, True
 
     @property
     def warm(self) -> bool:
@@ -134,11 +145,13 @@ class Judge:
         """The model by which networks are judged now; None before the first training where trainings decide."""
         if not self.trained:
             return self._prior
+        # A network that was trained again had perhaps the same seed before, which says nothing more.
+        known = [one for one in self._earlier if one.arch.key not in self._trainings]
+        own = [*known, *(one for trainings in self._trainings.values() for one in trainings)]
+        other = self._other if len(own) < OWN_TRAININGS else []
+        if self._exact and self._trainings and not other:
+            return self._own_scores()
         if self._posterior is None:
-            # A network that was trained again had perhaps the same seed before, which says nothing more.
-            known = [one for key, one in self._earlier.items() if key not in self._trainings]
-            own = [*known, *(one for trainings in self._trainings.values() for one in trainings)]
-            other = self._other if len(own) < OWN_TRAININGS else []
             if own or other:
                 self._posterior = Posterior(self._effects, [*extrapolated(own), *other], self._task, self._words)
         return self._posterior
@@ -156,15 +169,25 @@ class Judge:
         }
         return [replace(one, estimate=found.get(one.key)) if one.trained else one for one in candidates]
 
-    def drawn(self, rng: np.random.Generator) -> Scores | None:
-        """Scores to propose by. Where trainings decide, they are of one draw from the posterior (Thompson sampling,
-        Russo et al., arXiv 1707.02038): networks are proposed as often as they may be the best. None before the first
-        training."""
+    @property
+    def beliefs(self) -> Beliefs | None:
+        """What networks of the space are expected to score, and the standard deviation that evaluating them would
+        reduce; None before the first training where trainings decide."""
         model = self.model
+        if isinstance(model, Surrogate):
+            return model.many
         if isinstance(model, Posterior):
-            weights = model.draw(rng)
-            return lambda archs: model.scores(archs, weights)
-        return None if model is None else (lambda archs: model.many(archs)[0])
+            return model.reducible
+        return None if model is None else (lambda archs: (model.many(archs)[0], np.zeros(len(archs))))
+
+    def _own_scores(self) -> Surrogate:
+        if self._changed or self._surrogate is None:
+            scored = {one.arch.key: one for one in self._earlier}
+            scored |= {key: trainings[-1] for key, trainings in self._trainings.items()}
+            archs, scores = zip(*((one.arch, one.accuracy) for one in scored.values()), strict=True)
+            self._surrogate = Surrogate(self._effects, archs, scores, self._task, self._surrogate)
+            self._changed = False
+        return self._surrogate
 
 
 def _model_of(trainings: Sequence[Training], space: Space, prior: PriorModel | None, name: str) -> Posterior:

@@ -23,7 +23,6 @@ from optuna.trial import Trial
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.arch.space import Space
-from nas.engine.climb import QUESTIONS
 from nas.engine.executors.base import Executor, Finished
 from nas.engine.fidelity import Halving
 from nas.engine.jobs import Job
@@ -34,6 +33,7 @@ from nas.engine.proposals import Proposals
 from nas.engine.run.info import Stop
 from nas.engine.run.record import Candidate
 from nas.engine.run.store import Store
+from nas.engine.samplers import make_sampler
 from nas.latency.limits import Limits
 from nas.system.errors import NasError
 from nas.training.evaluate import failed
@@ -66,14 +66,14 @@ def run_search(
     model: LatencyModel,
     options: SearchOptions,
     executor: Executor,
-    sampler: BaseSampler,
+    sampler: str | BaseSampler,
     *,
     references: Mapping[str, Arch] | None = None,
     limits: Limits | None = None,
     judge: Judge | None = None,
     proposer: Judge | None = None,
     start: Sequence[Arch] = (),
-    questions: int = QUESTIONS,
+    questions: int | None = None,
     first_draws: int | None = None,
     fastest: Arch | None = None,
     spent_s: float = 0.0,
@@ -94,14 +94,14 @@ def run_search(
             the same `store` included, too slow ones not), `budget_s` (search time, of earlier calls up to their last
             finished candidate included; references take their share but are all evaluated) and `seed`.
         executor: where evaluations run; the caller closes it.
-        sampler: proposes; see `nas.engine.samplers.make_sampler`.
+        sampler: proposes: a name, or an Optuna sampler; see `nas.engine.samplers.make_sampler`.
         references: fixed networks by name, evaluated first, unknown to the sampler and not counted.
         limits: what a network must clear to be evaluated: predictions up to the target, less the safety margin, and all
             other limits. None is the target alone.
         judge: estimates accuracies; None: the observed scores decide.
-        proposer: proposes where there is no judge, as `nas.engine.proposals.Proposals` says.
+        proposer: by which ``auto`` proposes where there is no judge; None: one that knows nothing yet.
         start: networks of the space that are evaluated before any proposal.
-        questions: networks that `model` may be asked about for one proposal.
+        questions: networks that a slow device may be asked about for one proposal; None: as `AutoSampler` says.
         first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
         fastest: a network within the limit, evaluated first where those draws find none.
         spent_s: search time used before the first proposal, in this call or an earlier one.
@@ -116,20 +116,30 @@ def run_search(
     """
     limits = limits or Limits(model, options.target_ms)
     earlier = store.load() if store else ([], [])
+    own = judge or proposer or Judge(space, None, trained=True, exact=True)
+    made = make_sampler(
+        sampler,
+        space,
+        limits,
+        options.seed,
+        objective=options.objective,
+        judge=own,
+        questions=questions,
+        parallel=executor.slots > 1,
+        stored=len(earlier[0]),
+    )
     proposals = Proposals(
         space,
-        model,
-        limits.limit_ms,
-        sampler,
+        limits,
+        made,
         options.seed,
         earlier[0],
-        judge=judge,
-        proposer=proposer,
+        proposer=own,
+        learns=judge is None,
         start=start,
-        questions=questions,
         target_ms=options.target_ms,
         first_draws=first_draws,
-        fastest=fastest,
+        admitted=fastest,
     )
     search = _Search(
         space,

@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
-from nas.engine.climb import CHILDREN, QUESTIONS, Climber
+from nas.engine.auto import STARTUP, AutoSampler
 from nas.engine.judge import Judge
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
 from nas.engine.run.trials import CONSTRAINT, excess_ms, frozen, scores_of, told_state
-from nas.engine.samplers import STARTUP, Climbing
+from nas.engine.samplers import STARTUP as OTHERS_STARTUP
+from nas.engine.space_sampler import SpaceSampler
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
 from nas.system.text import one_line
 
 if TYPE_CHECKING:
-    from nas.latency.devices import LatencyModel
+    from nas.latency.limits import Limits
 
 FIRST = 2  # random networks to start from where the accuracy model needs no trainings
 PATIENCE = 30  # proposals in a row that are too slow or known before a random one within the target is taken
@@ -37,67 +38,60 @@ class Proposals:
 
     Args:
         space: to search.
-        model: predicts latency.
-        limit_ms: the slowest prediction that is admitted; None admits all.
+        limits: what networks must clear.
         sampler: proposes.
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
-        judge: estimates accuracies; with sampler `Climbing` it also proposes.
-        proposer: proposes where there is no judge; None: one that knows nothing yet.
+        proposer: by which the sampler judges networks, if it needs that; None: no sampler of this search does.
+        learns: whether `proposer` learns from what is told here; else its owner keeps it up to date.
         start: networks of the space that are proposed first.
-        questions: networks that `model` may be asked about for each proposal of `Climbing`.
         target_ms: the target, which measured candidates of earlier calls must meet.
-        first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
-        fastest: a network within the limit, proposed first where those draws find none.
+        first_draws: networks that a slow device is asked about to find the first feasible ones; None is no bound.
+        admitted: a network within the limits, proposed first where those draws find none.
     """
 
     def __init__(
         self,
         space: Space,
-        model: LatencyModel,
-        limit_ms: float | None,
+        limits: Limits,
         sampler: BaseSampler,
         seed: int,
         candidates: Sequence[Candidate],
         *,
-        judge: Judge | None = None,
-        proposer: Judge | None = None,
+        proposer: Judge,
+        learns: bool = False,
         start: Sequence[Arch] = (),
-        questions: int = QUESTIONS,
         target_ms: float | None = None,
         first_draws: int | None = None,
-        fastest: Arch | None = None,
+        admitted: Arch | None = None,
     ) -> None:
-        self._space, self._limit_ms, self._target_ms = space, limit_ms, target_ms
+        self._space, self._limits, self._target_ms = space, limits, target_ms
+        self._sampler, self._proposer, self._learns = sampler, proposer, learns
         self._misses = 0
-        rng = np.random.default_rng([seed, len(candidates)])
-        self._judge = judge or proposer or Judge(space, None, trained=True)
-        # A model that does not learn scores alike in all proposals: each carries the same evolution on by a generation.
-        questions = questions if self._judge.trained else min(questions, CHILDREN)
-        self._climber = Climber(space, model, limit_ms, rng, questions) if isinstance(sampler, Climbing) else None
-        self._own, self._rng = judge is None, rng
-        self._scored: set[str] = set()
+        self._asked: Trial | None = None
+        self._draws = FeasibleSampler(space, limits, np.random.default_rng([seed, len(candidates)]))
         with quiet_optuna():
             self._study = optuna.create_study(directions=list(DIRECTIONS), sampler=sampler)
-            self._study.add_trials([frozen(one, space, limit_ms, target_ms=target_ms, told=True) for one in candidates])
-        self._draws = FeasibleSampler(space, model, limit_ms, rng)
-        seen = {candidate.key for candidate in candidates}
-        first = [arch for arch in start if arch.key not in seen]
-        self._startup = max(FIRST if self._judge.warm else STARTUP, len(first))
-        missing = self._startup - sum(candidate.state == "COMPLETE" for candidate in candidates) - len(first)
-        for arch in first:
-            self._enqueue(space.encode(arch))
+            self._study.add_trials([self._frozen(one) for one in candidates])
         for one in candidates:
             self._learn(one)
-        if limit_ms is not None and missing > 0:
+        seen = {candidate.key for candidate in candidates}
+        first = [arch for arch in start if arch.key not in seen]
+        for arch in first:
+            self._enqueue(space.encode(arch))
+        startup = OTHERS_STARTUP
+        if isinstance(sampler, AutoSampler):
+            startup = FIRST if proposer.warm else STARTUP
+        missing = startup - sum(candidate.state == "COMPLETE" for candidate in candidates) - len(first)
+        if limits and missing > 0:
             drawn = self._draws.unseen({*seen, *(arch.key for arch in first)}, missing, first_draws)
-            if not drawn and fastest is not None:
-                drawn = [space.encode(fastest)]
+            if not drawn and admitted is not None:
+                drawn = [space.encode(admitted)]
             for genes in drawn:
                 self._enqueue(genes)
 
     def ready(self, seen: Collection[str]) -> bool:
-        """Prepare the next proposal; False if no unseen network within the target can be found.
+        """Prepare the next proposal; False if no unseen network within the limits can be found.
 
         Args:
             seen: keys of networks that are known or under way.
@@ -108,31 +102,23 @@ class Proposals:
             for genes in found:
                 self._enqueue(genes)
             return bool(found)
-        if (
-            self._climber is not None
-            and len(self._scored) >= self._startup
-            and (scores := self._judge.drawn(self._rng))
-        ):
-            if climbed := self._climber.propose(scores, seen):
-                self._enqueue(climbed)
-            else:
-                self._misses = PATIENCE  # nothing unseen was met: look for it at random
-                return self.ready(seen)
+        with quiet_optuna(), self._named_faults():
+            self._asked = self._study.ask()
+        if isinstance(self._sampler, SpaceSampler) and self._sampler.exhausted:
+            with quiet_optuna():
+                self._study.tell(self._asked, state=TrialState.FAIL)
+            return False
         return True
 
     def _learn(self, candidate: Candidate) -> None:
-        """Let the climber start from what was scored."""
-        if candidate.state == "COMPLETE":
-            self._scored.add(candidate.key)
-        if self._own:
-            self._judge.learn([candidate])
-        if self._climber is not None and candidate.state == "COMPLETE":
-            self._climber.add(candidate.genes, candidate.arch, candidate.predicted.ms)
+        if self._learns:
+            self._proposer.learn([candidate])
 
     def ask(self) -> tuple[Trial, Arch]:
         """What the sampler proposes, or what was enqueued."""
         with quiet_optuna(), self._named_faults():
-            trial = self._study.ask()
+            trial = self._study.ask() if self._asked is None else self._asked
+            self._asked = None
             return trial, self._space.realise(
                 lambda gene: cast(Scalar, trial.suggest_categorical(gene.name, gene.options))
             )
@@ -160,9 +146,9 @@ class Proposals:
         """Report the result of a proposal to the sampler; returns whether the sampler has exhausted the space."""
         self._learn(candidate)
         with quiet_optuna():
-            if self._limit_ms is not None:
+            if (excess := self._excess(candidate)) is not None:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
-                trial.set_constraint(CONSTRAINT, excess_ms(candidate, self._limit_ms, self._target_ms))
+                trial.set_constraint(CONSTRAINT, excess)
             try:
                 with self._named_faults():
                     self._study.tell(trial, scores_of(candidate), told_state(candidate))
@@ -176,7 +162,19 @@ class Proposals:
         """Let the sampler learn from a candidate that an earlier call proposed."""
         self._learn(candidate)
         with quiet_optuna():
-            self._study.add_trial(frozen(candidate, self._space, self._limit_ms, target_ms=self._target_ms, told=True))
+            self._study.add_trial(self._frozen(candidate))
+
+    def _frozen(self, candidate: Candidate) -> FrozenTrial:
+        return frozen(candidate, self._space, self._excess(candidate), told=True)
+
+    def _excess(self, candidate: Candidate) -> float | None:
+        """By how much a candidate is above what is admitted, in ms, or as a share of the limit where latency has
+        none; None without limits."""
+        if not self._limits:
+            return None
+        limit_ms, others = self._limits.limit_ms, self._limits.bounds or self._limits.devices
+        share = float(self._limits.loads([candidate.arch])[0]) - 1 if others else -1.0
+        return share if limit_ms is None else max(share * limit_ms, excess_ms(candidate, limit_ms, self._target_ms))
 
     def _enqueue(self, genes: Mapping[str, Scalar]) -> None:
         with quiet_optuna():

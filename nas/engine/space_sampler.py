@@ -12,8 +12,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
+from nas.latency.feasible_sampler import FeasibleSampler
+from nas.system.errors import InputError
 
 if TYPE_CHECKING:
     from nas.latency.limits import Limits
@@ -31,6 +34,9 @@ class SpaceSampler(BaseSampler):
         space: to search.
         limits: what networks must clear; None is no limit.
         seed: random seed; None is a random one.
+
+    Attributes:
+        exhausted: whether the last proposal found no network that is unknown and clears the limits.
     """
 
     def __init__(self, space: Space, limits: Limits | None = None, seed: int | None = None) -> None:
@@ -39,6 +45,8 @@ class SpaceSampler(BaseSampler):
         self._options = {gene.name: gene.options for gene in space.genes}
         self._other = RandomSampler(seed)
         self._chosen: dict[int, Mapping[str, Scalar]] = {}
+        self._archs: dict[int, Arch | None] = {}
+        self.exhausted = False
 
     @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:
@@ -52,7 +60,33 @@ class SpaceSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose the network of the trial, unless its parameters were enqueued."""
         if _FIXED not in trial.system_attrs:
-            self._chosen[trial.number] = self.propose(study, trial) or {}
+            found = self.propose(study, trial)
+            self.exhausted = found is None
+            self._chosen[trial.number] = found or {}
+
+    def chose(self, trial: FrozenTrial, genes: Mapping[str, Scalar]) -> None:
+        """Take these genes for those of a trial, whatever was proposed for it."""
+        self._chosen[trial.number] = genes
+
+    def arch_of(self, trial: FrozenTrial) -> Arch | None:
+        """The network of a trial; None if its parameters are not, or not yet, those of a network of the space."""
+        if trial.number not in self._archs:
+            genes = self._chosen.get(trial.number)
+            if not genes:
+                genes = {name: value for name, value in trial.params.items() if name in self._options}
+            try:
+                found: Arch | None = self.space.decode(genes)
+            except InputError:
+                found = None
+            if found is None and not trial.state.is_finished():
+                return None
+            self._archs[trial.number] = found
+        return self._archs[trial.number]
+
+    def known(self, study: Study, trial: FrozenTrial) -> set[str]:
+        """Keys of the networks of all trials but this one."""
+        others = (one for one in study.get_trials(deepcopy=False) if one.number != trial.number)
+        return {arch.key for one in others if (arch := self.arch_of(one)) is not None}
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Forget the choice."""
@@ -76,6 +110,25 @@ class SpaceSampler(BaseSampler):
         if param_name in genes and _is_gene(param_distribution, self._options.get(param_name)):
             return genes[param_name]
         return self._other.sample_independent(study, trial, param_name, param_distribution)
+
+
+class UniformSampler(SpaceSampler):
+    """Random networks: each that is unknown and clears the limits is as probable as any other, as long as uniform draws
+    find any (`nas.latency.feasible_sampler`)."""
+
+    def __init__(self, space: Space, limits: Limits | None = None, seed: int | None = None) -> None:
+        super().__init__(space, limits, seed)
+        self._draws = FeasibleSampler(space, self.limits, self.rng)
+
+    def reseed_rng(self) -> None:
+        """Go on with other random numbers."""
+        super().reseed_rng()
+        self._draws = FeasibleSampler(self.space, self.limits, self.rng)
+
+    def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:
+        """Genes of a random network."""
+        found = self._draws.unseen(self.known(study, trial))
+        return found[0] if found else None
 
 
 def _is_gene(distribution: BaseDistribution, options: Sequence[Scalar] | None) -> bool:

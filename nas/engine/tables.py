@@ -47,7 +47,7 @@ class MacsModel:
         num_classes: size of the classifier.
     """
 
-    device, table = "MACs", None
+    device, table, fast = "MACs", None, True
 
     def __init__(self, num_classes: int = 1000) -> None:
         self._num_classes = num_classes

@@ -10,6 +10,7 @@ import numpy as np
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.latency.feasible_sampler import FeasibleSampler
+from nas.latency.limits import Limits
 from nas.latency.record import Latency
 
 
@@ -61,5 +62,5 @@ def of_equal_cost(
     (5, True)
     """
     distance = _Distance(cost, math.sqrt(low * high))
-    sampler = FeasibleSampler(space, distance, math.log(high / low) / 2, rng)
+    sampler = FeasibleSampler(space, Limits(distance, math.log(high / low) / 2), rng)
     return [space.decode(genes) for genes in sampler.unseen((), wanted, most)]

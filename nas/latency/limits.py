@@ -72,6 +72,11 @@ class Limits:
         """Whether anything is limited."""
         return self.limit_ms is not None or bool(self.bounds) or bool(self.devices)
 
+    @property
+    def fast(self) -> bool:
+        """Whether many networks are asked about as quickly as one: all devices are predicted by tables."""
+        return all(is_fast(model) for model in (self.model, *(one.model for one in self.devices)))
+
     def names(self) -> tuple[str, ...]:
         """The limited quantities, in the order of the columns of `shares`: latency first, further devices by name."""
         own = () if self.limit_ms is None else ("latency",)
@@ -111,6 +116,11 @@ class Limits:
         name = self.names()[worst]
         limit = self.limit_of(name)
         return f"{name}: {shown(name, shares[worst] * limit, limit)}, above the limit of {shown(name, limit)}"
+
+
+def is_fast(model: LatencyModel) -> bool:
+    """Whether a latency model answers for many networks as quickly as for one: by a table, or as it says itself."""
+    return model.table is not None or bool(getattr(model, "fast", False))
 
 
 def in_bytes(name: str) -> bool:

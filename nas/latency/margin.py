@@ -20,6 +20,7 @@ from nas.arch.cost import cost_of
 from nas.arch.space import Space
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.latency.held_out import HeldOut, guard_of
+from nas.latency.limits import Limits
 from nas.latency.record import Latency
 from nas.system.errors import InputError
 from nas.system.progress import Step
@@ -185,9 +186,8 @@ def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Gen
     for above in (WITHIN, ABOVE):
         found = _close(archs, model, target_ms, above)
         if len(found) < NETWORKS:  # uniform draws rarely get there: descend to it
-            genes = FeasibleSampler(space, model, (1 + above) * target_ms, rng).unseen(
-                {arch.key for arch in found}, NEAREST
-            )
+            limits = Limits(model, (1 + above) * target_ms)
+            genes = FeasibleSampler(space, limits, rng).unseen({arch.key for arch in found}, NEAREST)
             found |= _close([space.decode(one) for one in genes], model, target_ms, above)
         if len(found) >= LEAST:
             break

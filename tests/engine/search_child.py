@@ -14,7 +14,6 @@ from pathlib import Path
 from nas.engine.executors.base import ProcessExecutor, SerialExecutor
 from nas.engine.loop import SearchProgress, run_search
 from nas.engine.run.store import Store
-from nas.engine.samplers import make_sampler
 from tests.engine.search_toys import SPACE, Model, Traced, info_of, target_of
 
 
@@ -26,7 +25,6 @@ def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> 
     begun = (folder / "run.json").exists()
     with Store.open(folder) if begun else Store.create(folder, info_of(target_of(0.5))) as store:
         evaluator = Traced(log, seconds)
-        sampler = make_sampler("auto", 3, parallel=workers > 1, stored=len(store.load()[0]))
         with ProcessExecutor(evaluator, workers) if workers > 1 else SerialExecutor(evaluator) as executor:
             references = {f"ref{seed}": SPACE.sample(1000 + seed) for seed in range(2)}
             run_search(
@@ -34,7 +32,7 @@ def main(folder: Path, log: Path, trials: int, workers: int, seconds: float) -> 
                 Model(),
                 replace(store.info.options, trials=trials, seed=3),
                 executor,
-                sampler,
+                "auto",
                 references=references,
                 store=store,
                 watch=watch,

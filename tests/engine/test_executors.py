@@ -14,7 +14,6 @@ from nas.engine.executors.ray import RayExecutor
 from nas.engine.loop import Outcome, run_search
 from nas.engine.options import SearchOptions
 from nas.engine.run.store import Store
-from nas.engine.samplers import make_sampler
 from nas.system.errors import InputError, NasError
 from tests.engine.search_toys import SPACE, Deadly, Model, Traced, evaluated, evaluation, info_of, target_of
 
@@ -51,7 +50,7 @@ def search(executor: Executor, store: Store | None = None, trials: int = 12) -> 
             Model(),
             SearchOptions(target_ms=target_of(0.5), trials=trials, seed=2),
             executor,
-            make_sampler("random", 2),
+            "random",
             references={"ref": SPACE.sample(77)},
             store=store,
         )

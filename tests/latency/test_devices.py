@@ -15,6 +15,7 @@ from nas.latency.devices import CallableModel, Host, LatencyModel, Saved, device
 from nas.latency.feasibility import feasibility
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.latency.held_out import HeldOut
+from nas.latency.limits import Limits
 from nas.latency.record import Latency
 from nas.latency.remembering import Remembering
 from nas.latency.table.columns import Columns
@@ -247,7 +248,7 @@ def test_a_slow_device_is_asked_about_a_bounded_number_of_networks(most: int) ->
     for target_ms in (0.9 * found.fastest_ms, 2 * found.fastest_ms):
         for drawn in (space, SMALL):
             rng = np.random.default_rng(0)
-            FeasibleSampler(drawn, CallableModel(slow), target_ms, rng).unseen(set(), 10, most)
+            FeasibleSampler(drawn, Limits(CallableModel(slow), target_ms), rng).unseen(set(), 10, most)
             assert len(asked) <= most
             asked.clear()
 

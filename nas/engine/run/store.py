@@ -5,9 +5,11 @@
 ``study.journal``       Optuna journal, one record per finished candidate; `optuna-dashboard` opens it
 ``references.json``     the fixed networks; replaced atomically
 ``measured.json``       latencies measured after the search, by architecture key; replaced atomically
+``repeats.json``        further trainings of the best networks, after the search; replaced atomically
 ``latency_table.json``  the latency table that the run predicts with; ``latency_table_2.json`` of a second device
 ``shared.safetensors``  weights that the run's networks share (`nas.training.shared`); replaced atomically
 ``warm_start.json``     networks to begin with and trainings of earlier runs (`nas.engine.warm_start`), if any
+``checkpoints/``        trainings under way that have reached a rung, one file a network; each is deleted at its end
 ``accuracy_model.json`` the accuracy model that the run estimates with, if it was read from a file
 ``nas.lock``            locked (flock) by the one process that works on the run; holds its process id
 ======================  ===================================================================================
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,19 +32,21 @@ from nas.engine.run import journal
 from nas.engine.run.info import SCHEMA, RunInfo, now
 from nas.engine.run.lock import NAME as LOCK
 from nas.engine.run.lock import acquire
-from nas.engine.run.record import Candidate, Record, with_measured
-from nas.engine.run.trials import frozen, reference_from_dict, reference_to_dict
+from nas.engine.run.record import Candidate, Record, Repeat, with_measured, with_repeats
+from nas.engine.run.trials import excess_ms, frozen, reference_from_dict, reference_to_dict
 from nas.engine.warm_start import FILE_NAME as WARM_START
 from nas.engine.warm_start import WarmStart
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
 from nas.system.files import write_atomic
+from nas.system.validate import is_number, is_whole
 
 MAX_JSON_BYTES = 64 << 20
 TABLE = "latency_table.json"
 SHARED = "shared.safetensors"
+CHECKPOINTS = "checkpoints"
 _FILE_SCHEMA = 1  # of references.json and measured.json
-_READ_BACK = (journal.NAME, "references.json", "measured.json", TABLE, MODEL, SHARED, WARM_START)
+_READ_BACK = (journal.NAME, "references.json", "measured.json", "repeats.json", TABLE, MODEL, SHARED, WARM_START)
 
 
 class Store:
@@ -60,6 +65,7 @@ class Store:
         self._lock = lock
         self._candidates: list[Candidate] = []
         self._references: list[tuple[Candidate, float]] = []
+        self._repeats: list[tuple[str, Repeat, float]] = []
         self._journal: journal.Journal | None = None
 
     @property
@@ -76,6 +82,11 @@ class Store:
     def shared_path(self) -> Path:
         """Where the run keeps shared weights (`nas.training.shared`), in the middle or at the end of their training."""
         return self.folder / SHARED
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """Folder for the trainings that are under way (`nas.training.checkpoint`), whether it is there or not."""
+        return self.folder / CHECKPOINTS
 
     @staticmethod
     def create(folder: Path | str, info: RunInfo) -> Store:
@@ -152,7 +163,9 @@ class Store:
         found = journal.read(path, store.space)
         store._candidates = [candidate for candidate, _ in found]
         store._references = _read_references(folder / "references.json")
-        store.spent_s = max((elapsed for _, elapsed in [*found, *store._references]), default=0.0)
+        store._repeats = _read_repeats(folder / "repeats.json")
+        times = [elapsed for _, elapsed in [*found, *store._references]] + [one[2] for one in store._repeats]
+        store.spent_s = max(times, default=0.0)
         if lock:
             store._journal = journal.Journal(path)
         return store
@@ -170,7 +183,9 @@ class Store:
         if self._journal is None:
             raise NasError(f"{self.folder} was opened to be read only")
         try:
-            self._journal.append(frozen(candidate, self.space, self.info.limit_ms, elapsed_s))
+            limit_ms = self.info.limit_ms
+            excess = None if limit_ms is None else excess_ms(candidate, limit_ms)
+            self._journal.append(frozen(candidate, self.space, excess, elapsed_s))
         except OSError as error:
             raise NasError(f"cannot write {self._journal.path}: {error.strerror}; free the disk, then resume") from None
         self._candidates.append(candidate)
@@ -183,16 +198,25 @@ class Store:
         self._write("references.json", {"schema": _FILE_SCHEMA, "references": data})
         self.spent_s = max(self.spent_s, elapsed_s)
 
+    def append_repeat(self, key: str, repeat: Repeat, elapsed_s: float = 0.0) -> None:
+        """Keep a further training of the candidate with this key; it is on disk when this returns."""
+        self._repeats.append((key, repeat, elapsed_s))
+        data = [{"key": key, **one._asdict(), "elapsed_s": elapsed} for key, one, elapsed in self._repeats]
+        self._write("repeats.json", {"schema": _FILE_SCHEMA, "repeats": data})
+        self.spent_s = max(self.spent_s, elapsed_s)
+
     def load(self) -> tuple[list[Candidate], list[Candidate]]:
         """The finished candidates and the finished references, each in the order in which they finished, with what was
-        measured after an earlier search.
+        measured, and trained again, after an earlier search.
 
         Raises:
             InputError: ``measured.json`` is broken.
         """
-        measured = self.measured()
+        measured, repeats = self.measured(), dict[str, list[Repeat]]()
+        for key, repeat, _ in self._repeats:
+            repeats.setdefault(key, []).append(repeat)
         references = [candidate for candidate, _ in self._references]
-        return with_measured(self._candidates, measured), with_measured(references, measured)
+        return with_measured(with_repeats(self._candidates, repeats), measured), with_measured(references, measured)
 
     def write_measured(self, measured: Mapping[str, Latency]) -> None:
         """Keep latencies measured after the search, by architecture key, besides those kept before."""
@@ -258,6 +282,7 @@ class Store:
         """Delete the files of a run that came to nothing, and the folder if that leaves it empty."""
         if self.scored or self._lock is None:
             raise NasError(f"{self.folder} holds scored candidates and is not discarded")
+        shutil.rmtree(self.checkpoints_path, ignore_errors=True)
         for name in ("run.json", *_READ_BACK, *_further_tables(self.folder), LOCK):  # the lock last, while it is held
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
@@ -294,6 +319,7 @@ def _make_room(folder: Path, lock: IO[str]) -> None:
     if Store._read(folder, lock).scored or (folder / SHARED).exists():
         command = f"nas resume {shlex.quote(str(folder))}"
         raise InputError(f"{folder} already holds a run; `{command}` continues it, or name another folder")
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     for name in ("run.json", *_READ_BACK, *_further_tables(folder)):
         (folder / name).unlink(missing_ok=True)
 
@@ -348,3 +374,26 @@ def _read_references(path: Path) -> list[tuple[Candidate, float]]:
         return [reference_from_dict(item) for item in found]
     except InputError as error:
         raise InputError(f"{path}: {error}; {remedy}") from None
+
+
+def _read_repeats(path: Path) -> list[tuple[str, Repeat, float]]:
+    if not path.exists():
+        return []
+    remedy = "delete it; the best networks are trained again"
+    found = _load_json(path, remedy, _FILE_SCHEMA).get("repeats")
+    try:
+        if not isinstance(found, list):
+            raise InputError("repeats must be a list")
+        return [_repeat(item) for item in found]
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from None
+
+
+def _repeat(item: Any) -> tuple[str, Repeat, float]:
+    if not isinstance(item, dict) or not isinstance(item.get("key"), str) or not is_whole(item.get("seed"), 0):
+        raise InputError(f"a repeat must be an object with a key and a seed, got {item!r:.60}")
+    for name in ("accuracy", "loss", "seconds", "elapsed_s"):
+        if not is_number(item.get(name)) and not (name == "loss" and item.get(name) is None):
+            raise InputError(f"{name} of a repeat must be a finite number, got {item.get(name)!r:.40}")
+    repeat = Repeat(item["seed"], item["accuracy"], item["loss"], item["seconds"])
+    return item["key"], repeat, item["elapsed_s"]

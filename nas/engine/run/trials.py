@@ -62,9 +62,8 @@ def excess_ms(candidate: Candidate, limit_ms: float, target_ms: float | None = N
 def frozen(
     candidate: Candidate,
     space: Space,
-    limit_ms: float | None,
+    excess: float | None,
     elapsed_s: float = 0.0,
-    target_ms: float | None = None,
     told: bool = False,
 ) -> FrozenTrial:
     """The finished trial that stands for `candidate`. Its scores at rungs are intermediate values, which
@@ -73,9 +72,8 @@ def frozen(
     Args:
         candidate: found by the search, with its genes.
         space: the genes are of.
-        limit_ms: the slowest prediction that is admitted, or None.
+        excess: by how much it is above what is admitted, positive if it is infeasible; None without limits.
         elapsed_s: search time spent when it finished.
-        target_ms: target that a measured candidate must meet.
         told: whether it is as a sampler is told of it (`scores_of`, `told_state`), not as the journal keeps it.
     """
     options = {gene.name: gene.options for gene in space.genes}
@@ -86,7 +84,7 @@ def frozen(
         params=dict(candidate.genes),
         distributions={name: CategoricalDistribution(options[name]) for name in candidate.genes},
         user_attrs=_facts(candidate) | {"elapsed_s": elapsed_s},
-        constraints=None if limit_ms is None else {CONSTRAINT: excess_ms(candidate, limit_ms, target_ms)},
+        constraints=None if excess is None else {CONSTRAINT: excess},
     )
     trial.datetime_complete = datetime.now()
     trial.datetime_start = trial.datetime_complete - timedelta(seconds=candidate.seconds)

@@ -21,7 +21,7 @@ from nas.arch.space_yaml import load_space
 from nas.engine.options import Objective
 from nas.engine.progress import Silent, Watcher
 from nas.engine.replay import Replay, Sampler, noise_sd_of, replay
-from nas.engine.samplers import AUTO, SAMPLERS
+from nas.engine.samplers import SAMPLERS
 from nas.engine.tables import MACS, Table, read_table
 from nas.reports.samplers.data import LEVELS, Comparison, as_csv, level_of
 from nas.reports.samplers.plot import samplers_png
@@ -65,7 +65,8 @@ def bench_samplers(
         evaluations: networks that each search evaluates.
         cap: largest cost of a network, e.g. ``"60M"`` MACs; of a run with a latency table, e.g. ``"8ms"``.
         noise: equal-cost tau, between 0 and 1, of one observed score with the truth; None observes the truth.
-        objective: what ``auto`` searches for: ``pareto``, the front, or ``accuracy``, the best network alone.
+        objective: what is searched for: ``pareto``, the front of accuracy and cost, or ``accuracy``, the best network
+            alone.
         levels: accuracies to be reached: ``optimum``, a top share such as ``1%``, or a distance from the optimum.
         space: space of the networks of own CSV files.
         workers: number of processes that search side by side, each with one thread; 1 is this process. A script that
@@ -137,10 +138,9 @@ class Setting:
     noise_sd: float
     objective: Objective
 
-    def text(self, sampler: str) -> str:
-        """What the searches of a sampler depend on."""
-        aim = self.objective if sampler == AUTO else ""
-        return f"{self.table.key} {self.evaluations} {self.cap} {self.noise_sd:.6g} {aim}"
+    def __str__(self) -> str:
+        """What the searches depend on, besides sampler and seed."""
+        return f"{self.table.key} {self.evaluations} {self.cap} {self.noise_sd:.6g} {self.objective}"
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _setting(
 def _file(folder: Path | None, setting: Setting, sampler: str, seed: int) -> Path | None:
     if folder is None:
         return None
-    return bench_cache.path_of(folder, setting.table.name, setting.text(sampler), sampler, seed)
+    return bench_cache.path_of(folder, setting.table.name, str(setting), sampler, seed)
 
 
 def _run(

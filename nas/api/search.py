@@ -16,7 +16,7 @@ from nas.api.warm import read_warm_start
 from nas.arch.arch import Arch
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
-from nas.engine.options import SearchOptions
+from nas.engine.options import Objective, SearchOptions
 from nas.engine.progress import Silent, Watcher
 from nas.engine.run.info import RunInfo
 from nas.engine.run.store import Store
@@ -46,6 +46,7 @@ def search(
     trials: int | None = None,
     budget: str | float | None = None,
     sampler: str | BaseSampler = "auto",
+    objective: Objective = "pareto",
     seed: int = 0,
     steps: int | None = None,
     shared_steps: int | None = None,
@@ -89,7 +90,9 @@ def search(
         trials: number of candidates to evaluate; those that are too slow do not count.
         budget: time for evaluating, e.g. ``"10m"``. The search stops at whichever limit comes first; without either it
             takes 3 minutes, 15 with `data`, or 300 candidates where nothing is trained.
-        sampler: ``auto``, ``tpe``, ``nsga2``, ``random``, or an Optuna sampler.
+        sampler: ``auto``, ``random``, ``tpe``, ``nsga2``, ``aging-evolution``, ``gp``, or an Optuna sampler.
+        objective: what ``auto`` proposes for. ``pareto``: the front; under a latency target most candidates are for its
+            best network all the same. ``accuracy``: the best network alone.
         seed: random seed of sampling, weights and batches.
         steps: length of each candidate's training from scratch in batches; given, no weights are shared. None is 140.
         shared_steps: length in batches of the training of the weights that all candidates share, before the search; 0
@@ -147,6 +150,7 @@ def search(
         data=data,
         trials=trials,
         sampler=sampler,
+        objective=objective,
         seed=seed,
         steps=steps,
         shared_steps=shared_steps,

@@ -55,7 +55,7 @@ def samplers(
         float | None,
         typer.Option(help="Observe noisy scores that rank networks of equal cost with this tau, e.g. 0.5."),
     ] = None,
-    objective: Annotated[str, typer.Option(help="What auto searches for: pareto or accuracy.")] = "pareto",
+    objective: Annotated[str, typer.Option(help="What is searched for: pareto or accuracy.")] = "pareto",
     levels: Annotated[
         str,
         typer.Option(

@@ -74,8 +74,19 @@ def search(
         typer.Option(help="Maximum number of candidates to train; the search stops at whichever limit comes first."),
     ] = None,
     sampler: Annotated[
-        str, typer.Option(help="Sampler that proposes candidates: auto, tpe, nsga2 or random.")
+        str,
+        typer.Option(
+            help="Sampler that proposes candidates: auto, random, tpe, nsga2, aging-evolution or gp "
+            "(nas bench samplers compares them)."
+        ),
     ] = "auto",
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What the sampler auto proposes for: pareto (the front; under a latency target most candidates are for "
+            "its best network all the same) or accuracy (the best network alone)."
+        ),
+    ] = "pareto",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     steps: Annotated[
         int | None,
@@ -162,6 +173,7 @@ def search(
             trials=trials,
             budget=budget,
             sampler=sampler,
+            objective=objective,
             seed=seed,
             steps=steps,
             shared_steps=shared_steps,

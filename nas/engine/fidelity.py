@@ -63,7 +63,7 @@ class Halving:
 
     def learn(self, candidates: Sequence[Candidate]) -> None:
         """Take candidates into account that reached a rung: finished ones, and ones that are trained on."""
-        self._reached |= {one.key: one for one in candidates if one.rungs and one.trained}
+        self._reached |= {one.key: one for one in candidates if one.rungs and one.trained and one.name is None}
 
     def goes_on(self, candidate: Candidate) -> bool:
         """Whether a candidate that has just reached a rung is trained on; references, which have a name, always are."""

@@ -151,9 +151,8 @@ class Judge:
         other = self._other if len(own) < OWN_TRAININGS else []
         if self._exact and self._trainings and not other:
             return self._own_scores()
-        if self._posterior is None:
-            if own or other:
-                self._posterior = Posterior(self._effects, [*extrapolated(own), *other], self._task, self._words)
+        if self._posterior is None and (own or other):
+            self._posterior = Posterior(self._effects, [*extrapolated(own), *other], self._task, self._words)
         return self._posterior
 
     def estimated(self, candidates: Sequence[Candidate]) -> list[Candidate]:

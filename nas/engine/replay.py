@@ -18,7 +18,7 @@ from nas.engine.loop import run_search
 from nas.engine.options import Objective, SearchOptions
 from nas.engine.pool import InPool
 from nas.engine.samplers import make_sampler
-from nas.engine.tables import Table
+from nas.engine.tables import NoCost, Table
 from nas.latency.limits import Limits
 from nas.system.errors import InputError
 from nas.training.evaluate import CustomEvaluator
@@ -68,7 +68,8 @@ def replay(
         evaluations: networks to evaluate; fewer are if no more are within the cap.
         cap: largest cost, in the unit of the table; None is no cap.
         noise_sd: standard deviation of the normal noise of each observed score.
-        objective: what the sampler ``auto`` proposes for: ``pareto`` or ``accuracy``.
+        objective: ``pareto``: the samplers learn accuracy and cost. ``accuracy``: they see the same cost for all
+            networks, so that accuracy alone is left to improve; the cap is kept all the same.
 
     Raises:
         InputError: there is no such sampler, or it cannot search this space.
@@ -81,17 +82,20 @@ def replay(
         return table.observed(arch) + noise_sd * _noise(arch, seed)
 
     judge = Judge(table.space, None, trained=True, exact=not noise_sd)
+    limits = Limits(table.model, cap)
     if isinstance(sampler, str):
-        limits = Limits(table.model, cap)
         proposing = make_sampler(sampler, table.space, limits, seed, objective=objective, judge=judge)
     else:
         proposing = sampler(seed)
     if table.codes is not None:
         proposing = InPool(proposing, table.space, table.codes[within], seed)
-    options = SearchOptions(target_ms=cap, trials=trials, evaluate=observe, seed=seed, references=())
+    options = SearchOptions(
+        objective=objective, target_ms=cap, trials=trials, evaluate=observe, seed=seed, references=()
+    )
     evaluator = CustomEvaluator(observe)
     with SerialExecutor(evaluator) as executor:
-        outcome = run_search(table.space, table.model, options, executor, proposing, proposer=judge)
+        model = table.model if objective == "pareto" else NoCost()
+        outcome = run_search(table.space, model, options, executor, proposing, limits=limits, proposer=judge)
     scored = [one for one in outcome.candidates if one.state == "COMPLETE"]
     archs = [one.arch for one in scored]
     observed = np.array([one.proxy_accuracy for one in scored], dtype=float)
@@ -99,7 +103,7 @@ def replay(
         keys=tuple(arch.key for arch in archs),
         observed=observed,
         accuracies=table.judged(archs),
-        costs=np.array([one.predicted.ms for one in scored]),
+        costs=np.asarray(table.model.many(archs), dtype=float),
         chosen=_chosen(table, archs, observed) if noise_sd else int(np.argmax(observed)),
     )
 

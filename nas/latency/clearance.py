@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nas.arch.arch import Arch
 from nas.arch.codes import Coder, Codes
 from nas.arch.space import Space
+from nas.arch.uniform import Uniform
 from nas.latency.descent import Costs, SpentError
 from nas.latency.limits import QUANTITIES, Limits, shown
 from nas.system.errors import InfeasibleError
@@ -150,4 +151,4 @@ def clearance(
 
 def _drawn(space: Space, coder: Coder, count: int, seed: int) -> Codes:
     rng = np.random.default_rng(seed)
-    return np.array([coder.codes(space.sample_genes(rng)) for _ in range(count)])
+    return coder.encoded(Uniform(space).batch(count, rng))

@@ -11,6 +11,7 @@ import numpy as np
 from nas.arch.arch import Arch
 from nas.arch.codes import Coder
 from nas.arch.space import Space
+from nas.arch.uniform import Uniform
 from nas.latency.descent import Costs, SpentError
 from nas.system.errors import InfeasibleError, InputError
 from nas.system.units import above
@@ -129,7 +130,7 @@ def feasibility(
     samples = samples if most is None else max(1, min(samples, most // 4))
     rng = np.random.default_rng(seed)
     costs = Costs(Coder(space), model.many, most)
-    drawn = np.array([costs.coder.codes(space.sample_genes(rng)) for _ in range(samples)])
+    drawn = costs.coder.encoded(Uniform(space).batch(samples, rng))
     drawn_ms = costs(drawn)
     order = np.argsort(drawn_ms, kind="stable")
     with suppress(SpentError):

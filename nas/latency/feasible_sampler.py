@@ -24,6 +24,7 @@ SMALL = 4096  # spaces up to this size are listed
 MAX_LISTED = 16 * SMALL  # gene settings tried for that; several may describe one network
 FIRST_CHUNK, CHUNK = 16, 2048  # of uniform draws: the first, and the largest
 DRAWS = 1 << 15  # uniform draws before a descent
+LISTED_CHUNK = 256  # networks of a list that are looked at together
 SLOW_CHUNK, SLOW_DRAWS = 64, 1024  # likewise, of a model that answers one network after the other
 MAX_GENERATIONS = 120  # of a descent
 MAX_STALLED = 12  # generations without a network nearer to the limits before a descent is given up
@@ -81,7 +82,7 @@ class FeasibleSampler:
 
     def _search_listed(self, everything: Batch, seen: Collection[str], wanted: int, found: dict[str, Genes]) -> None:
         order = self._rng.permutation([at for at, arch in enumerate(everything) if arch.key not in seen])
-        size = len(order) if self._fast else SLOW_CHUNK if self._left is None else max(1, min(64, self._left // 4))
+        size = LISTED_CHUNK if self._fast else SLOW_CHUNK if self._left is None else max(1, min(64, self._left // 4))
         for start in range(0, len(order), max(1, size)):
             self._sift(everything.take(order[start : start + size]), seen, found)
             if len(found) >= wanted:

@@ -18,6 +18,7 @@ import numpy as np
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.arch.space import Space
+from nas.arch.uniform import Uniform
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.latency.held_out import HeldOut, guard_of
 from nas.latency.limits import Limits
@@ -181,7 +182,7 @@ def near(space: Space, model: LatencyModel, target_ms: float, rng: np.random.Gen
     """Up to `NETWORKS` networks predicted around a target, from the fewest to the most multiply-accumulates among the
     nearest; fewer or none if the space has none there. If next to none are predicted so close, networks somewhat above
     the target are taken as well: a table may be off by as much, and that must not make a target look infeasible."""
-    archs = list(dict.fromkeys(space.sample(rng) for _ in range(SAMPLES)))
+    archs = list(dict.fromkeys(Uniform(space).batch(SAMPLES, rng)))
     found: dict[Arch, float] = {}
     for above in (WITHIN, ABOVE):
         found = _close(archs, model, target_ms, above)

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.torch
 FUSED = ("batch_norm", "group_norm", "relu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu")
 VIEWS = ("aten.view", "split", "transpose", "permute", "aten.t.", "getitem", "detach", "expand", "squeeze")
 REFERENCES = (
-    *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "mobilenet_v4_conv_small"),
-    *("efficientnet_b0", "fbnet_c", "mnasnet_a1", "shufflenet_v1_g3", "shufflenet_v2"),
+    *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small"),
+    *("mnasnet_a1", "shufflenet_v1_g3", "shufflenet_v2"),
 )
 
 
@@ -59,7 +59,7 @@ def test_the_closed_form_equals_the_trace_of_references(name: str) -> None:
     assert peak_memory(arch) == traced_peak(arch, 1000)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(archs)
 def test_the_closed_form_equals_the_trace_on_any_rows(arch: Arch) -> None:
     assume(not any(placed.row.norm == "group" and placed.out_size == 1 for placed in arch.places()))

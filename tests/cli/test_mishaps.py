@@ -69,6 +69,10 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *named: s
         ("search --run photos/cat/1.png --trials 1", {}, 2, ("photos/cat/1.png",)),
         ("search --latency-target 66,5ms", {}, 2, ("66,5ms",)),
         ("search --space ~/none.yaml", {}, 2, ("none.yaml",)),
+        ("search --device pixel1 --limit flops=300M", {}, 2, ("flops", "macs")),
+        ("search --device pixel1 --limit params=4M --limit params=5M", {}, 2, ("params", "5M")),
+        ("search --device pixel1 --device host --latency-target 66ms", {}, 2, ("host", "--latency-target")),
+        ("search --limit params=1M", {}, 3, ("params", "1.96M")),
     ],
 )
 def test_a_mishap_is_one_line(

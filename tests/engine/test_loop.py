@@ -74,7 +74,9 @@ def slow_proposals(sampler: Any, seed: int) -> int:
 
 def test_tpe_learns_the_target() -> None:
     """Told only that proposals were too slow, TPE makes fewer than half as many of them as random search."""
-    tpe, random = (sum(slow_proposals(name, seed) for seed in range(3)) for name in ("tpe", RandomSampler(seed=0)))
+    tpe, random = (
+        sum(slow_proposals(name, seed) for seed in range(3)) for name in ("tpe", optuna.samplers.RandomSampler(seed=0))
+    )
     assert tpe < random / 2, (tpe, random)
 
 

@@ -37,5 +37,5 @@ def test_instance_is_kept() -> None:
 
 def test_unknown_name() -> None:
     """An unknown name is refused with the known ones."""
-    with pytest.raises(InputError, match="'bayes'.*auto"):
+    with pytest.raises(InputError, match=r"'bayes'.*auto"):
         make_sampler("bayes", SPACE)

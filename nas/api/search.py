@@ -174,10 +174,11 @@ def search_with(
 ) -> Record:
     """`search` with its options in one object."""
     searched = space if isinstance(space, Space) else load_space(space)
-    if isinstance(options.device, str) and is_agent(options.device):
+    if agents := _agents(options):
         from nas.latency.remote.client import check_address
 
-        check_address(options.device)  # before anything is written that must not hold a password
+        for agent in agents:
+            check_address(agent)  # before anything is written that must not hold a password
     watcher, warm = watch or Silent(), read_warm_start(options)
     folder = None if run is None else Path(run).expanduser()
     name = searched.name if folder is None else folder.name
@@ -286,9 +287,13 @@ def _options_again(
     options = info.options
     if ray is None and options.ray not in (None, "auto"):
         raise InputError(f"this run trained on the Ray cluster at {options.ray}; join it again with --ray ADDRESS")
-    if token is None and isinstance(options.device, str) and is_agent(options.device):
-        raise InputError(f"this run measures on the agent at {options.device:.200}; if you trust it, give --token")
+    if token is None and (agents := _agents(options)):
+        raise InputError(f"this run measures on the agent at {agents[0]:.200}; if you trust it, give --token")
     return replace(options, **objects, ray=ray or options.ray, token=token)
+
+
+def _agents(options: SearchOptions) -> list[str]:
+    return [name for name in (options.device, *options.further) if isinstance(name, str) and is_agent(name)]
 
 
 def report(run: str | Path) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Limits besides latency: nothing above one is ever evaluated, and what cannot be met ends before anything is."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from nas.engine.executors.base import SerialExecutor
 from nas.engine.limit_options import read_devices, read_limits
 from nas.engine.loop import run_search
 from nas.engine.options import SearchOptions
+from nas.engine.run.info import RunInfo
 from nas.engine.samplers import SAMPLERS
 from nas.latency.clearance import bounds_of, clearance
 from nas.latency.devices import device
 from nas.latency.limits import QUANTITIES, DeviceLimit, Limits
 from nas.system.errors import InfeasibleError, InputError
 from nas.training.evaluate import Evaluation
-from tests.engine.search_toys import SPACE, Model, cost_ms, evaluation
+from tests.engine.search_toys import SPACE, Model, cost_ms, evaluation, info_of
 
 DRAWN = [SPACE.sample(seed) for seed in range(300)]
 VALUES = {name: quantity(DRAWN) for name, quantity in QUANTITIES.items()} | {"latency": Model().many(DRAWN)}
@@ -246,3 +248,22 @@ def test_an_impossible_limit_ends_at_once(given: dict[str, Any], named: str, tmp
         nas.search(SPACE, **{"device": "pixel1"} | given, evaluate=scored.append, run=tmp_path / "run")
     assert not scored
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("clearance", {"share": "all", "bounds": []}),
+        ("clearance", {"share": 0.5, "bounds": [{"name": "params"}]}),
+        ("further", [{"device": "phone", "margin": None}]),
+        ("limits", {"params": -1}),
+        ("limits", [1]),
+    ],
+)
+def test_broken_limits_in_a_run_folder_are_refused(field: str, value: Any, tmp_path: Path) -> None:
+    info = info_of(options=SearchOptions(limits={"params": 1e6}, references=()))
+    data = json.loads(json.dumps(info.to_dict(tmp_path)))
+    assert RunInfo.from_dict(data, tmp_path).options.limits == {"params": 1e6}
+    (data["options"] if field == "limits" else data)[field] = value
+    with pytest.raises(InputError):
+        RunInfo.from_dict(data, tmp_path)

@@ -259,7 +259,7 @@ class RunInfo:
             margin=None if data.get("margin") is None else SafetyMargin.from_dict(data["margin"]),
             feasibility=_optional_mapping(data, "feasibility"),
             further=_further(data.get("further"), options.get("further") or {}),
-            clearance=_optional_mapping(data, "clearance"),
+            clearance=_clearance(data),
             measured_only=data.get("measured_only") is True,
         )
         if admitted is not None and (target is None or not is_number(admitted) or not 0 < admitted <= target):
@@ -357,6 +357,20 @@ def _further(found: Any, targets: Mapping[str, float]) -> tuple[FurtherDevice, .
         margin = SafetyMargin.from_dict(about.get("margin"))
         read.append(FurtherDevice(name, str(about.get("device")), milliseconds(target_ms), margin))
     return tuple(read)
+
+
+def _clearance(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What all limits together leave of the space: a share, and the extremes of each quantity."""
+    found = _optional_mapping(data, "clearance")
+    if found is None:
+        return None
+    bounds = found.get("bounds")
+    if not is_number(found.get("share")) or not isinstance(bounds, (list, tuple)) or len(bounds) > MAX_CLASSES:
+        raise InputError(f"clearance must have a share and a list of bounds, got {found!r:.80}")
+    for bound in bounds:
+        if not isinstance(_object(bound, "bounds").get("name"), str) or not is_number(bound.get("largest")):
+            raise InputError(f"a bound must have a name and a largest value, got {bound!r:.80}")
+    return found
 
 
 def _data(found: Any) -> DataInfo | None:

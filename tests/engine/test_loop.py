@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.samplers import RandomSampler
 
 from nas.arch.arch import Arch
+from nas.engine.driver import ALIKE
 from nas.engine.executors.base import SerialExecutor
-from nas.engine.loop import ALIKE, Outcome, SearchProgress, run_search
+from nas.engine.loop import Outcome, SearchProgress, run_search
 from nas.engine.options import SearchOptions
 from nas.engine.run.record import Record
 from nas.engine.run.store import Store

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nas.api.accuracy import accuracy_model as accuracy_model
     from nas.api.accuracy import calibrate_accuracy as calibrate_accuracy
     from nas.api.accuracy_check import check_accuracy as check_accuracy
+    from nas.api.bench import bench_samplers as bench_samplers
     from nas.api.networks import export as export
     from nas.api.networks import profile as profile
     from nas.api.reference_table import compare_references as compare_references
@@ -87,6 +88,7 @@ _OFFERS = {
     "TargetMissedError": "system.errors",
     "Watcher": "engine.progress",
     "accuracy_model": "api.accuracy",
+    "bench_samplers": "api.bench",
     "build": "network.build",
     "calibrate_accuracy": "api.accuracy",
     "check_accuracy": "api.accuracy_check",

@@ -82,6 +82,14 @@ def bench_samplers(
     Raises:
         InputError: a table or another argument cannot be used.
         InfeasibleError: no network of a table is within the cap.
+
+    >>> import nas, tempfile
+    >>> parts = {"device": lambda arch: nas.count(arch).macs / 1e6, "evaluate": lambda arch: arch.resolution / 300}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = nas.search("shufflenet", trials=30, sampler="random", run=f"{folder}/run", **parts)
+    ...     compared = nas.bench_samplers([f"{folder}/run"], samplers=["random", "tpe"], seeds=2, evaluations=10)[0]
+    >>> compared.networks, compared.best["tpe"].shape
+    (30, (2, 10))
     """
     chosen = _samplers(samplers)
     seeds = whole_number("seeds", seeds, 1, MAX_SEEDS)

@@ -79,7 +79,7 @@ class Session:
         from nas.engine.judge import WITHOUT_DATA, proposer_of, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
-        from nas.engine.samplers import check_sampler
+        from nas.engine.samplers import check_sampler, unaware_of_limits
         from nas.engine.verify import measure_front
         from nas.latency.margin import Corrected
 
@@ -104,6 +104,8 @@ class Session:
         feasible, limit_ms, fastest = self._check_target(model, margin, left)
         self._keep(margin=margin, admitted_ms=limit_ms, feasibility=feasible, options=options, finished=None)
         limits, admitted = self._all_limits(model, limit_ms, left)
+        if limits and (note := unaware_of_limits(options.sampler)):
+            self.watch.say(note)
         evaluator, spent_s = self._with_shared_weights(scoring.evaluator)
         again = tells(self.info, judge)
         clock = _Clock(max(spent_s, self.store.spent_s if self.store else 0.0))

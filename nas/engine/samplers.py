@@ -6,13 +6,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 
 from nas.arch.space import Space
 from nas.engine.auto import AutoSampler
 from nas.engine.evolution import AgingEvolution
 from nas.engine.options import Objective
-from nas.engine.space_sampler import UniformSampler
+from nas.engine.space_sampler import SpaceSampler, UniformSampler
 from nas.system.errors import InputError, known
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ def check_sampler(spec: str | BaseSampler) -> None:
     """Raises `InputError` if it is no sampler."""
     if not isinstance(spec, BaseSampler) and spec not in SAMPLERS:
         raise InputError(f"no sampler is called {spec!r:.60}; {known(SAMPLERS)}; or give an Optuna sampler from Python")
+
+
+def unaware_of_limits(sampler: str | BaseSampler) -> str | None:
+    """One line for people if a sampler neither keeps limits by itself nor learns them from constraints of trials."""
+    aware = SpaceSampler | TPESampler | GPSampler | NSGAIISampler | NSGAIIISampler
+    if isinstance(sampler, str | aware):
+        return None
+    return f"sampler {type(sampler).__name__} ignores constraints: what it proposes above a limit is never trained"
 
 
 def make_sampler(

@@ -4,7 +4,8 @@
 
 Trains random networks of NAS-Bench-Macro on CIFAR-10 to full length, once, and records their scores at each rung; an
 interrupted run continues from the cache. Printed is how well each rung ranks. Then searches that see the same networks
-in random order, with two workers, are replayed on the recorded scores: the share of images that halving trains on, the
+in random order, with two workers, are replayed on the recorded scores. The first networks of each order play the
+references, which are not counted. Printed are the share of images that halving trains the others on, the
 hypervolume (accuracy above that of the worst network, against MACs) of what it trains to the end, relative to training
 all to the end, and how many images trainings of full length need for as much. Also printed is how often the most
 accurate network of all was stopped, and the share of the true front that was.
@@ -43,6 +44,7 @@ from nas.training.proxy import train_proxy
 
 RUNGS = (25, 50, 100, 200)
 EQUAL = 0.08  # networks whose MACs differ by less are of equal cost
+WORKERS, REFERENCES = 2, 4  # of a search
 ORDERS = 400  # of networks trained to the end, for the mean hypervolume of some of them
 
 
@@ -81,8 +83,8 @@ class Pool:
     def scores(self, what: str, length: int) -> NDArray[np.float64]:
         return np.array([one[f"{what} {length}"] for one in self.curves])
 
-    def candidate(self, at: int, lengths: Sequence[int]) -> Candidate:
-        """A network that was trained to some lengths."""
+    def candidate(self, at: int, lengths: Sequence[int], name: str | None = None) -> Candidate:
+        """A network that was trained to some lengths; a reference, if it has a name."""
         found, arch = self.curves[at], self.archs[at]
         rungs = tuple(Rung(length, found[f"accuracy {length}"], found[f"loss {length}"]) for length in lengths)
         return Candidate(
@@ -90,26 +92,29 @@ class Pool:
             "COMPLETE" if lengths[-1] == self.lengths[-1] else "STOPPED",
             Latency(self.macs[at], None, None, "MACs", None, None, 1, "predicted"),
             *(1, 1, 1),
+            name=name,
             proxy_accuracy=rungs[-1].accuracy,
             proxy_loss=rungs[-1].loss,
             rungs=rungs,
         )
 
-    def hypervolume(self, some: Sequence[int]) -> float:
-        """Of some networks at full length, relative to that of all."""
+    def hypervolume(self, some: Sequence[int], of: Sequence[int]) -> float:
+        """Of some networks at full length, relative to that of more of them."""
         accuracies, macs = self.scores("accuracy", self.lengths[-1]), self.macs
         above = accuracies - accuracies.min()
-        parts = [hypervolume(above[at].tolist(), macs[at].tolist(), macs.max()) for at in (list(some), slice(None))]
+        parts = [hypervolume(above[at].tolist(), macs[at].tolist(), macs.max()) for at in (list(some), list(of))]
         return (parts[0] or 0.0) / (parts[1] or 1.0)
 
 
-def replayed(
-    pool: Pool, order: Sequence[int], lengths: Sequence[int], keep: float, workers: int = 2
-) -> list[list[int]]:
-    """The lengths to which each network of `order` is trained; a step takes time in proportion to the MACs."""
+def replayed(pool: Pool, order: Sequence[int], lengths: Sequence[int], keep: float) -> list[list[int]]:
+    """The lengths to which each network of `order` is trained; a step takes time in proportion to the MACs. The first
+    ones are references."""
     judge = Judge(macro_space(), bundled(), trained=True)
     halving = Halving(lengths, judge, keep=keep)
-    left, running, reached = list(order), list[tuple[float, int]](), [list[int]() for _ in pool.archs]
+    references = [pool.candidate(at, lengths, "reference") for at in order[:REFERENCES]]
+    judge.learn(references)
+    halving.learn(references)
+    left, running, reached = list(order[REFERENCES:]), list[tuple[float, int]](), [list[int]() for _ in pool.archs]
     macs, now = pool.macs, 0.0
 
     def start(at: int) -> None:
@@ -118,7 +123,7 @@ def replayed(
         heapq.heappush(running, (now + (reached[at][-1] - before) * macs[at], at))
 
     while left or running:
-        while left and len(running) < workers:
+        while left and len(running) < WORKERS:
             start(left.pop(0))
         now, at = heapq.heappop(running)
         candidate = pool.candidate(at, reached[at])
@@ -147,32 +152,33 @@ def ranks(pool: Pool, truth: NDArray[np.float64]) -> None:
 
 
 def replays(pool: Pool, count: int, variants: Sequence[tuple[Sequence[int], float]]) -> None:
-    size, full = len(pool.archs), pool.lengths[-1]
-    orders = [np.random.default_rng(seed).permutation(size).tolist() for seed in range(max(count, ORDERS))]
-    volumes = [np.mean([pool.hypervolume(order[:some]) for order in orders[:ORDERS]]) for some in range(1, size + 1)]
-    accuracies = pool.scores("accuracy", full)
-    front, best = np.flatnonzero(front_mask(accuracies.tolist(), pool.macs.tolist())), int(accuracies.argmax())
-    print(f"{size} networks, {len(front)} on the front; the first {FULL} are trained to the end; {count} replays")
+    size, full = len(pool.archs) - REFERENCES, pool.lengths[-1]
+    orders = [np.random.default_rng(seed).permutation(len(pool.archs)).tolist() for seed in range(max(count, ORDERS))]
+    others = [order[REFERENCES:] for order in orders]
+    volumes = [
+        np.mean([pool.hypervolume(other[:some], other) for other in others[:ORDERS]]) for some in range(1, size + 1)
+    ]
+    print(f"{size} networks and {REFERENCES} references; the first {FULL} are trained to the end; {count} replays")
     print(f"{'rungs':14} {'kept':>5} {'images':>7} {'hypervolume':>12} {'as much by':>11} {'best':>8} {'front':>8}")
     print(f"{'':14} {'':5} {'':7} {'':12} {'full length':>11} {'stopped':>8} {'stopped':>8}")
     for lengths, keep in variants:
         rows = []
-        for order in orders[:count]:
+        for order, other in zip(orders[:count], others, strict=False):
             reached = replayed(pool, order, lengths, keep)
-            done = [at for at in range(size) if reached[at][-1] == full]
-            share = sum(one[-1] for one in reached) / (size * full)
-            lost = float(np.mean(~np.isin(front, done)))
-            rows.append((share, pool.hypervolume(done), float(best not in done), lost))
+            done = [at for at in other if reached[at][-1] == full]
+            share = sum(reached[at][-1] for at in other) / (size * full)
+            accuracies, macs = pool.scores("accuracy", full)[other], pool.macs[other]
+            front = np.array(other)[front_mask(accuracies.tolist(), macs.tolist())]
+            lost, best = float(np.mean(~np.isin(front, done))), other[int(accuracies.argmax())]
+            rows.append((share, pool.hypervolume(done, other), float(best not in done), lost))
         table = np.array(rows)
         share, volume, stopped, lost = table.mean(axis=0)
         needed = float(np.interp(volume, volumes, np.arange(1, size + 1) / size))
-        name = ",".join(map(str, lengths[:-1]))
-        print(
-            f"{name:14} {keep:5.2f} {share:7.2f} {volume:12.3f} {needed:11.2f} {stopped:8.2f} {lost:8.2f}", flush=True
-        )
+        saved = f"{share:7.2f} {volume:12.3f} {needed:11.2f}"
+        print(f"{','.join(map(str, lengths[:-1])):14} {keep:5.2f} {saved} {stopped:8.2f} {lost:8.2f}")
         seeds = ", ".join(f"{one:.2f} -> {two:.3f}" for one, two, *_ in rows[:3])
         error = table[:, 1].std() / len(rows) ** 0.5
-        print(f"{'':14} first three: images -> hypervolume {seeds}; standard error {error:.3f}")
+        print(f"{'':14} first three: images -> hypervolume {seeds}; standard error {error:.3f}", flush=True)
 
 
 def main() -> None:
@@ -201,7 +207,7 @@ def main() -> None:
     ranks(pool, np.array([published[arch.key] for arch in archs]))
     default = (*default_rungs(options.steps), options.steps)
     more = [(100, options.steps), (50, 200, options.steps)]
-    variants = [(default, KEEP), (default, 0.25), (default, 0.5), *((lengths, KEEP) for lengths in more)]
+    variants = [(default, KEEP), (default, 1 / 3), (default, 0.25), *((lengths, KEEP) for lengths in more)]
     replays(pool, options.replays, [one for one in variants if max(one[0][:-1], default=0) < options.steps])
 
 

@@ -84,7 +84,7 @@ class Search:
         self._waiting = deque((name, arch) for name, arch in references.items() if name not in done)
         self._unfinished = deque[Arch]()
         if halving is not None:
-            halving.learn(self.candidates)
+            halving.learn([*self.references, *self.candidates])
             self._sort_out({arch.key for arch in references.values()}, halving)
 
     def loop(self) -> None:

@@ -23,8 +23,9 @@ from nas.engine.run.pareto import front_mask
 from nas.engine.run.record import Candidate
 from nas.training.checkpoint import path_of, unfinished
 
-KEEP = 1 / 3  # share of the candidates at a rung that are trained on
-FULL = 4  # candidates that are trained to the end first: they say how scores at a rung and at the end belong together
+KEEP = 1 / 2  # share of the candidates at a rung that are trained on: docs/proxy.md
+FULL = 8  # networks, references included, that are trained to the end before any is stopped: their curves say how
+# scores at a rung and at the end belong together. With four, estimates rank no better than scores: docs/proxy.md
 LONGER = 8  # times the rung before: docs/proxy.md
 SHORTEST = 50  # steps, below which the order of networks is close to chance: docs/proxy.md
 
@@ -51,7 +52,7 @@ class Halving:
         judge: estimates accuracies at full length.
         folder: with the checkpoints of the candidates under way; None if there are none.
         keep: share of the candidates at a rung that are trained on.
-        full: candidates that are trained to the end before any is stopped.
+        full: networks, references included, that are trained to the end before any is stopped.
     """
 
     lengths: Sequence[int]
@@ -62,19 +63,18 @@ class Halving:
     _reached: dict[str, Candidate] = field(default_factory=dict)
 
     def learn(self, candidates: Sequence[Candidate]) -> None:
-        """Take candidates into account that reached a rung: finished ones, and ones that are trained on."""
-        self._reached |= {one.key: one for one in candidates if one.rungs and one.trained and one.name is None}
+        """Take networks into account that reached a rung: finished ones, and ones that are trained on."""
+        self._reached |= {one.key: one for one in candidates if one.rungs and one.trained}
 
     def goes_on(self, candidate: Candidate) -> bool:
         """Whether a candidate that has just reached a rung is trained on; references, which have a name, always are."""
         self.judge.learn([candidate])
-        if candidate.name is not None:
-            return True
         self.learn([candidate])
         at = len(candidate.rungs)
-        peers = [one for one in self._reached.values() if len(one.rungs) >= at]
-        if len(peers) <= self.full:
+        seen = [one for one in self._reached.values() if len(one.rungs) >= at]
+        if candidate.name is not None or len(seen) <= self.full:
             return True
+        peers = [one for one in seen if one.name is None]
         estimated = self.judge.estimated(peers)
         accuracies = np.array([0.0 if one.estimate is None else one.estimate.mean for one in estimated])
         latencies = np.array([one.latency_ms for one in estimated])

@@ -29,7 +29,7 @@ from nas.arch.codes import Coder
 from nas.arch.space import Space
 from nas.system.errors import InputError
 
-PRIOR, CAPACITY, GENES = 0, 1, 2  # groups of effects; those of other tasks are -1, -2, ...
+PRIOR, CAPACITY, GENES, SLOTS = 0, 1, 2, 3  # groups of effects; those of other tasks are -1, -2, ...
 FEWEST = 4  # trainings below which only their mean and spread are known
 
 Floats = NDArray[np.float64]
@@ -46,10 +46,18 @@ class Effects:
             features that all networks have take the place of genes.
         prior: a model fitted elsewhere, or None.
         others: what trainings of other tasks say: one effect each, of the accuracy that they expect.
+        pooled: whether what all blocks at one feature-map size choose has an effect besides each block's own genes: in
+            a space of many genes a few dozen scores tell more about the former.
     """
 
-    def __init__(self, space: Space | None, prior: PriorModel | None, others: Sequence[Posterior] = ()) -> None:
-        self._space, self._prior, self._others = space, prior, others
+    def __init__(
+        self,
+        space: Space | None,
+        prior: PriorModel | None,
+        others: Sequence[Posterior] = (),
+        pooled: bool = False,
+    ) -> None:
+        self._space, self._prior, self._others, self._pooled = space, prior, others, pooled
         self._known: dict[str, Floats] = {}
 
     def of(self, archs: Sequence[Arch]) -> Floats:
@@ -71,7 +79,8 @@ class Effects:
         values = features(archs)
         prior = [] if self._prior is None else [self._prior.logits(values)[:, None]]
         others = [other.means(archs)[:, None] for other in self._others]
-        return np.hstack([*prior, *others, values[:, _CAPACITY], values[:, _CHOICES] if genes is None else genes])
+        columns = [*prior, *others, values[:, _CAPACITY], values[:, _CHOICES] if genes is None else genes]
+        return np.hstack([*columns, values[:, _CHOICES]] if self._pooled else columns)
 
     @cached_property
     def _coder(self) -> Coder:
@@ -83,7 +92,8 @@ class Effects:
         prior = [] if self._prior is None else [PRIOR]
         others = [PRIOR - at for at in range(1, 1 + len(self._others))]
         genes = len(_CHOICES) if self._space is None else len(self._space.feature_names)
-        return prior + others + [CAPACITY] * len(_CAPACITY) + [GENES] * genes
+        pooled = [SLOTS] * len(_CHOICES) if self._pooled else []
+        return prior + others + [CAPACITY] * len(_CAPACITY) + [GENES] * genes + pooled
 
     def _genes(self, archs: Sequence[Arch], space: Space) -> Floats:
         rows = []
@@ -181,9 +191,9 @@ class Posterior:
         self._levels = np.eye(len(lengths) + runs)[0]
         noise = float(self._linear.noise[0])
         chance = (sampling_sd / self._unit) ** 2
-        again = times[which] > 1
-        if not chance and again.any():
-            chance = _chance((single - scores[which])[again], int(np.sum(times[times > 1] - 1)), noise)
+        freedom = int(np.sum(times - 1))
+        if not chance and freedom:
+            chance = _chance(single - scores[which], freedom, noise)
         self._own = max(noise**2 - chance, 0.1 * noise**2) ** 0.5  # of the networks themselves
         self._repeated = {
             trainings[at].arch.key: (self._own**2 / (self._own**2 + chance / times[at]), float(scores[at]))
@@ -192,6 +202,7 @@ class Posterior:
         # The noise was learned from the same few trainings: Student's t instead of the normal distribution.
         left = max(2.0, len(trainings) - self._learned(design, kinds))
         self._widening = float(stdtrit(left, 0.95)) / INTERVAL
+        self._widening_seen = float(stdtrit(min(left, freedom + _GUESSED), 0.95)) / INTERVAL
 
     def many(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         """Means and standard deviations of the accuracies, each of shape ``(len(archs),)``."""
@@ -205,7 +216,8 @@ class Posterior:
 
     def _estimates(self, rows: Floats, unknown_sd: Floats, share: Floats, seen: Floats) -> tuple[Floats, Floats]:
         mean, sd = self._linear.predict((1 - share)[:, None] * rows)
-        sd = np.sqrt(sd**2 + (1 - share) * self._own**2 + unknown_sd**2) * self._widening
+        sd = np.sqrt(sd**2 + (1 - share) * self._own**2 + unknown_sd**2)
+        sd *= np.where(share > 0, self._widening_seen, self._widening)
         return self._offset + self._unit * (mean + share * seen), self._unit * sd
 
     def reducible(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
@@ -251,7 +263,7 @@ class Posterior:
         mean, sd = self._linear.predict((rows[0] - rows[1])[None])
         gain = float(mean[0] + share[0] * seen[0] - share[1] * seen[1])
         left = hypot(float(sd[0]), *(self._own * (1 - share) ** 0.5).tolist(), *self._unknown(pair).tolist())
-        return chance_above(gain, left * self._widening)
+        return chance_above(gain, left * (self._widening_seen if share.any() else self._widening))
 
     def _seen(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         """For each network, which share of its estimate is its own mean score, and that score (best linear unbiased
@@ -289,12 +301,13 @@ class Posterior:
 
 
 _LEAST_NOISE = 0.05  # of the spread of the scores: no short training is more exact
-_GUESSED = 4  # networks trained twice that the guess is worth, half of the noise were chance
+_LUCK = 0.75  # share of the variance of the noise that is guessed to be chance: of short trainings it is most of it
+_GUESSED = 4  # networks trained twice that this guess is worth
 
 
 def _chance(residuals: Floats, freedom: int, noise: float) -> float:
     """Variance of what chance adds to a score, from scores of the same networks with several seeds."""
-    return min((float(residuals @ residuals) + _GUESSED * noise**2 / 2) / (freedom + _GUESSED), noise**2)
+    return min((float(residuals @ residuals) + _GUESSED * _LUCK * noise**2) / (freedom + _GUESSED), noise**2)
 
 
 def _distinct(items: Sequence[object]) -> tuple[list[int], NDArray[np.int_]]:

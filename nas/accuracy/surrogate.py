@@ -27,6 +27,7 @@ from nas.accuracy.record import Accuracy, chance_above
 from nas.arch.arch import Arch
 from nas.system.errors import InputError
 
+MOST = 400  # scores that are taken into account; more would make a proposal slow
 MOST_FITTED = 200  # scores that sizes are learned from; more change them little and take long
 REFIT = 1.2  # growth of the number of scores after which sizes are learned again
 _JITTER = 1e-6
@@ -35,7 +36,10 @@ _JITTER = 1e-6
 _EFFECT, _RESIDUAL, _NOISE, _LENGTH = 0.5, 0.2, 0.02, 2.0
 _SPREAD = 1.5
 _LENGTH_SPREAD = 0.7
+_NOISE_SPREAD = 3.0  # whether scores are noisy is for the scores to say
 _BOUNDS = (-7.0, 3.0)
+_LENGTHS = (0.0, 3.0)  # a residual that not even neighbours share is no different from noise
+_NOISES = (-6.0, 1.0)
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +86,9 @@ class Surrogate:
         kinds = sorted(set(groups.tolist()))
         self._columns = [groups == kind for kind in kinds]
         self._genes, self._macs = groups == GENES, int(np.flatnonzero(groups == CAPACITY)[MACS])
-        self._x, self._y = values, (y - self._offset) / self._unit
+        self._count = len(y)
+        kept = _some(y, MOST)
+        self._x, self._y = values[kept], (y[kept] - self._offset) / self._unit
         self.fitted_on: int
         self._logs: Floats
         if before is not None and len(y) < REFIT * before.fitted_on and len(before._columns) == len(self._columns):
@@ -118,7 +124,7 @@ class Surrogate:
     @property
     def evidence(self) -> str:
         """What the estimates rest on, one line."""
-        return f"{len(self._y)} scores"
+        return f"{self._count} scores"
 
     @cached_property
     def noise(self) -> float:
@@ -129,12 +135,8 @@ class Surrogate:
         """The logarithms of the effects' sizes, of the residual's size and length, and of the noise."""
         count = len(self._columns)
         centre = np.log([*([_EFFECT] * count), _RESIDUAL, _LENGTH, _NOISE])
-        spread = np.array([*([_SPREAD] * count), _SPREAD, _LENGTH_SPREAD, _SPREAD])
-        rows = np.arange(len(self._y))
-        if len(rows) > MOST_FITTED:  # the best and others at even distances: where it matters, and everywhere
-            order = np.argsort(-self._y, kind="stable")
-            rest = order[MOST_FITTED // 2 :]
-            rows = np.concatenate([order[: MOST_FITTED // 2], rest[:: -(-len(rest) // (MOST_FITTED // 2))]])
+        spread = np.array([*([_SPREAD] * count), _SPREAD, _LENGTH_SPREAD, _NOISE_SPREAD])
+        rows = _some(self._y, MOST_FITTED)
         x, y = self._x[rows], self._y[rows]
         parts, apart, alike = self._parts(x, x)
 
@@ -157,7 +159,7 @@ class Surrogate:
             value = 0.5 * y @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
             return float(value), -0.5 * gradient + off / spread
 
-        bounds = [_BOUNDS] * (count + 1) + [(-1.0, 3.0), (-6.0, 1.0)]
+        bounds = [_BOUNDS] * (count + 1) + [_LENGTHS, _NOISES]
         first = centre if start is None or len(start) != len(centre) else start
         return np.asarray(
             minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40}).x
@@ -193,6 +195,15 @@ class Surrogate:
         for size, columns in zip(sizes, self._columns, strict=False):
             found += size * np.einsum("ij,ij->i", a[:, columns], a[:, columns]) / columns.sum()
         return found
+
+
+def _some(y: Floats, most: int) -> NDArray[np.int64]:
+    """At most so many scores: the best, and as many of the others at even distances."""
+    order = np.argsort(-y, kind="stable")
+    if len(y) <= most:
+        return np.sort(order)
+    rest = order[most // 2 :]
+    return np.sort(np.concatenate([order[: most // 2], rest[:: -(-len(rest) // (most // 2))]]))
 
 
 def _factor(covariance: Floats) -> Floats:

@@ -116,7 +116,7 @@ class Judge:
                 others.append(_model_of(rest, space, prior, run.name))
                 self._other += [replace(one, length=-len(others)) for one in rest]
                 words.append(f"{len(rest)} scores of {run.name}")
-        self._effects = Effects(space, prior, others)
+        self._effects = Effects(space, prior, others, pooled=exact)
         self._words = " and ".join(words) or None
         self._trainings: dict[str, list[Training]] = {}
         self._posterior: Posterior | None = None

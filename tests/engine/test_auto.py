@@ -46,7 +46,7 @@ def ran(space: Space, sampler: SpaceSampler, count: int, function: Score = score
     return archs
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(
     seed=st.integers(0, 2**16),
     share=st.sampled_from([0.05, 0.3, 1.0]),
@@ -88,7 +88,7 @@ def test_candidates_under_way_are_not_proposed_again() -> None:
 
 @pytest.mark.parametrize("objective", ["accuracy", "pareto"])
 def test_fewer_evaluations_than_at_random(objective: str) -> None:
-    """In mbconv under a latency limit: after 40 evaluations better than random search after 200, in each of its aims."""
+    """Better after 25 evaluations than random search after 100, in mbconv under a latency limit, in each of its aims."""
     limits = Limits(PIXEL, 60.0)
 
     def exact(arch: Arch) -> float:
@@ -105,8 +105,8 @@ def test_fewer_evaluations_than_at_random(objective: str) -> None:
             study.tell(trial, found[-1])
         return found
 
-    auto = study_of(AutoSampler(MBCONV, limits, 0, objective=objective), 40)  # type: ignore[arg-type]
-    random = study_of(UniformSampler(MBCONV, limits, 0), 200)
+    auto = study_of(AutoSampler(MBCONV, limits, 0, objective=objective), 25)  # type: ignore[arg-type]
+    random = study_of(UniformSampler(MBCONV, limits, 0), 100)
     if objective == "accuracy":
         assert max(auto)[0] > max(random)[0]
         return

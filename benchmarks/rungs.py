@@ -151,6 +151,23 @@ def ranks(pool: Pool, truth: NDArray[np.float64]) -> None:
     print(f"{len(pairs[0])} pairs of equal cost\n")
 
 
+def by_curves(pool: Pool, rung: int, draws: int = 12) -> None:
+    """How well the estimates of networks that were trained to a rung rank, by how many whole curves there are."""
+    last, size = -pool.scores("loss", pool.lengths[-1]), len(pool.archs)
+    for curves in (4, 8, 16):
+        found = []
+        for seed in range(draws):
+            order = np.random.default_rng(seed).permutation(size).tolist()
+            judge = Judge(macro_space(), bundled(), trained=True)
+            judge.learn([pool.candidate(at, (rung, pool.lengths[-1])) for at in order[:curves]])
+            stopped = [pool.candidate(at, (rung,)) for at in order[curves:]]
+            judge.learn(stopped)
+            means = [one.estimate.mean for one in judge.estimated(stopped) if one.estimate is not None]
+            found.append(tau(means, last[order[curves:]]))
+        print(f"estimates at {rung} steps by {curves} curves: tau with the last {np.mean(found):.2f}")
+    print()
+
+
 def replays(pool: Pool, count: int, variants: Sequence[tuple[Sequence[int], float]]) -> None:
     size, full = len(pool.archs) - REFERENCES, pool.lengths[-1]
     orders = [np.random.default_rng(seed).permutation(len(pool.archs)).tolist() for seed in range(max(count, ORDERS))]
@@ -205,6 +222,7 @@ def main() -> None:
     source = nas_bench_macro(options.folder / MACRO_FILE)[1]
     published = dict(zip((arch.key for arch in source.archs), source.accuracies, strict=True))
     ranks(pool, np.array([published[arch.key] for arch in archs]))
+    by_curves(pool, default_rungs(options.steps)[-1])
     default = (*default_rungs(options.steps), options.steps)
     more = [(100, options.steps), (50, 200, options.steps)]
     variants = [(default, KEEP), (default, 1 / 3), (default, 0.25), *((lengths, KEEP) for lengths in more)]

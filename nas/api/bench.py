@@ -95,8 +95,8 @@ def bench_samplers(
     seeds = whole_number("seeds", seeds, 1, MAX_SEEDS)
     evaluations = whole_number("evaluations", evaluations, 1, MAX_EVALUATIONS)
     workers = whole_number("workers", workers, 1, MAX_WORKERS)
-    if not tables or not levels:
-        raise InputError("give at least one table and one level")
+    if not tables or not levels or isinstance(tables, str):
+        raise InputError(f"give a list of at least one table, and one level; got {tables!r:.60} and {levels!r:.60}")
     if unknown := [name for name in fresh if name not in chosen]:
         raise InputError(f"no sampler {unknown[0]!r:.60} is compared; {known(chosen)}")
     watcher = watch or Silent()

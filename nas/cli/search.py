@@ -83,8 +83,8 @@ def search(
     objective: Annotated[
         str,
         typer.Option(
-            help="What the sampler auto proposes for: pareto (the front; under a latency target most candidates are for "
-            "its best network all the same) or accuracy (the best network alone)."
+            help="What the sampler auto proposes for: pareto, the front (under a latency target most candidates are "
+            "for its best network all the same), or accuracy, the best network alone."
         ),
     ] = "pareto",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,

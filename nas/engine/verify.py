@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.engine.run.record import Candidate, Record
 from nas.latency.close_calls import TIMES, confirmed, surely
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 CONFIRMING = "measuring the best again"
 TEXT = "measuring the front and the references on the quiet machine"
+SHOWN = 16  # networks of a long front that are measured; a search without trainings finds hundreds
 LEAST_BOUND = 60  # measurements of candidates; of 2 to 5 s each
 PER_NETWORK = 4  # or so many for each network of the first front: three where it is close, and one for who follows
 
@@ -40,8 +43,8 @@ def measure_front(
     The most accurate come first: one of them is recommended. A front member over the target makes room for those it
     hid, which are measured in their turn, until the whole front that remains was measured and meets the target. The
     best of it is measured again, and goes the same way if it does not hold. With a biased latency model that would
-    be every scored candidate, so measurements are bounded: where the bound ends them, networks that were not
-    measured leave the front (`RunInfo.measured_only`).
+    be every scored candidate, so measurements are bounded, and of a long front only a part is measured: networks that
+    were not measured leave the front (`RunInfo.measured_only`).
 
     Args:
         record: of the search; what was measured already is not measured again.
@@ -51,12 +54,12 @@ def measure_front(
         most: measurements of candidates; None: four for each network of the first front, at least 60.
     """
     record = replace(record, info=replace(record.info, measured_only=False))
-    most = max(LEAST_BOUND, PER_NETWORK * len(record.front)) if most is None else most
+    most = max(LEAST_BOUND, PER_NETWORK * min(SHOWN, len(record.front))) if most is None else most
     clock = _Clock(model, most)
     measured: dict[str, Latency] = {}
     try:
         while True:
-            while waiting := [c for c in [*record.references, *record.front[::-1]] if c.measured is None]:
+            while waiting := [c for c in [*record.references, *_part(record.front)] if c.measured is None]:
                 for at, candidate in enumerate(waiting):
                     progress(at, len(waiting), TEXT)
                     target_ms = None if candidate.name else record.target_ms
@@ -66,10 +69,10 @@ def measure_front(
                 progress(len(waiting), len(waiting), TEXT)
             best = record.front[-1] if record.front else None
             if best is None or best.measured is None:
-                return record
+                return _of_measured(record)
             found = confirmed(best.measured, clock.of(best, progress), record.target_ms)
             if found is best.measured:  # there is nothing to confirm
-                return record
+                return _of_measured(record)
             progress(TIMES, TIMES, CONFIRMING)
             measured[best.key] = found
             keep(measured)
@@ -77,8 +80,23 @@ def measure_front(
     except _CannotMeasureError:
         return record
     except _SpentError:
-        record = record.with_measured(measured)
-        return replace(record, info=replace(record.info, measured_only=True))
+        return _of_measured(record.with_measured(measured))
+
+
+def _of_measured(record: Record) -> Record:
+    """The record without networks on its front that were not measured."""
+    unmeasured = any(candidate.measured is None for candidate in record.front)
+    return replace(record, info=replace(record.info, measured_only=unmeasured))
+
+
+def _part(front: Sequence[Candidate]) -> list[Candidate]:
+    """What to measure of a front, the most accurate first: all of a short one; of a long one the best, what was
+    measured, and others evenly."""
+    new = [candidate for candidate in front[::-1] if candidate.measured is None]
+    room = SHOWN - (len(front) - len(new))
+    if len(new) <= room:
+        return new
+    return [new[round(at)] for at in np.linspace(0, len(new) - 1, max(room, 1 if front[-1].measured is None else 0))]
 
 
 class _Clock:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nas.arch.arch import Arch
 from nas.engine.run.record import Candidate, Record
-from nas.engine.verify import measure_front
+from nas.engine.verify import SHOWN, measure_front
 from nas.latency.record import Latency
 from nas.system.progress import no_step
 from tests.engine.search_toys import SPACE, cost_ms, info_of, noise, target_of
@@ -65,8 +66,25 @@ def test_a_front_that_fits_the_bound_is_measured_whole() -> None:
     def keep(measured: Mapping[str, Latency]) -> None:
         kept.append(len(measured))
 
-    found = measure_front(record(target_of(0.5), model), model, keep, no_step)
+    begun = record(target_of(0.5), model)
+    begun = replace(begun, candidates=begun.candidates[:25])
+    found = measure_front(begun, model, keep, no_step)
     assert not found.info.measured_only
     assert found.front
     assert all(candidate.measured is not None for candidate in found.front)
     assert kept == sorted(kept)
+
+
+def test_of_a_long_front_a_part_is_measured_and_stays() -> None:
+    """Some at all latencies, the best among them; under a target that the best miss, others take their places."""
+    for factor, target_ms in ((1.0, None), (1.03, target_of(0.9))):
+        model = Biased(factor)
+        begun = record(target_of(1.0), model)
+        candidates = [replace(one, proxy_accuracy=one.predicted.ms / 1000) for one in begun.candidates]
+        long = Record(info_of(target_ms), candidates)
+        assert len(long.front) > 2 * SHOWN
+        found = measure_front(long, model, lambda measured: None, no_step)
+        assert model.timed <= 4 * SHOWN
+        assert SHOWN // 2 <= len(found.front) < len(long.front)
+        assert all(one.measured is not None and found.meets(one) for one in found.front)
+        assert found.front[0].predicted.ms < 1.2 * long.front[0].predicted.ms

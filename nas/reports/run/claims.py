@@ -144,7 +144,8 @@ def limitations(record: Record, entries: Sequence[Entry], counts: Counts) -> lis
         )
     if record.info.measured_only:
         claims.append(
-            "The measurements after the search reached their limit, so networks without one are not on the front."
+            "Only a part of the networks that the estimates put on the front was measured after the search; the others "
+            "are not on it."
         )
     unmeasured = [e for e in entries if e.kind != "missed" and e.candidate.measured is None]
     if unmeasured:

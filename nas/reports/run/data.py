@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nas.accuracy.calibrate import PUBLISHED
 from nas.accuracy.prior import PriorModel
 from nas.engine.run.record import Record
@@ -75,9 +77,13 @@ class ReportData:
     limitations: tuple[str, ...]
 
 
+LISTED = 16  # networks of the front in tables; a search without trainings finds hundreds
+
+
 def report_data(record: Record) -> ReportData:
     """Compute the report of a run."""
     entries = entries_of(record)
+    listed = _listed(entries)
     counts = counts_of(record)
     drawn = [e for kind in ("best", "reference", "front") for e in entries if e.kind == kind]
     sheet = diagram_sheet(record, drawn)
@@ -91,8 +97,8 @@ def report_data(record: Record) -> ReportData:
         score=score_of(record),
         entries=tuple(entries),
         headline=headline(record, entries, counts),
-        networks=network_table(record, entries),
-        table_notes=tuple(_table_notes(record, entries, where)),
+        networks=network_table(record, listed),
+        table_notes=(*_left_out(entries, listed), *_table_notes(record, entries, where)),
         latency_word=record.info.latency_word,
         view=view,
         plot_notes=tuple(_plot_notes(record, view, counts)),
@@ -106,6 +112,21 @@ def report_data(record: Record) -> ReportData:
         findings=tuple(findings(record, entries)),
         limitations=tuple(limitations(record, entries, counts)),
     )
+
+
+def _listed(entries: Sequence[Entry]) -> list[Entry]:
+    """All but a part of a long front: the best network, those that references are compared with, and others evenly."""
+    front = [entry for entry in entries if entry.kind in ("best", "front")]
+    if len(front) <= LISTED:
+        return list(entries)
+    kept = {front[round(at)].candidate.key for at in np.linspace(0, len(front) - 1, LISTED)}
+    kept |= {entry.rival.key for entry in entries if entry.rival is not None}
+    return [entry for entry in entries if entry.kind not in ("best", "front") or entry.candidate.key in kept]
+
+
+def _left_out(entries: Sequence[Entry], listed: Sequence[Entry]) -> list[str]:
+    more = len(entries) - len(listed)
+    return [f"{counted(more, 'more network')} of the front {is_or_are(more)} in pareto.csv."] if more else []
 
 
 def _table_notes(record: Record, entries: Sequence[Entry], where: Sequence[str]) -> list[str]:

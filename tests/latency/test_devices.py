@@ -11,6 +11,7 @@ import pytest
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
 from nas.arch.space_yaml import load_space, parse_space
+from nas.arch.uniform import Uniform
 from nas.latency.devices import CallableModel, Host, LatencyModel, Saved, device
 from nas.latency.feasibility import feasibility
 from nas.latency.feasible_sampler import FeasibleSampler
@@ -79,8 +80,7 @@ def test_feasibility_bounds_all_samples_of_a_large_space() -> None:
     model = CallableModel(lambda arch: cost_of(arch).macs / 1e7)
     target = 20.0
     found = feasibility(space, model, target, seed=1, samples=300)
-    rng = np.random.default_rng(1)
-    drawn = model.many([space.sample(rng) for _ in range(300)])
+    drawn = model.many(Uniform(space).batch(300, np.random.default_rng(1)))
     assert found.fastest_ms < drawn.min()
     assert found.slowest_ms > drawn.max()
     assert found.share == np.mean(drawn <= target)

@@ -73,8 +73,14 @@ def confirm(
     running: dict[int, tuple[str, int]] = {}
     failed: set[str] = set()
     started = 0
+    contenders = {one.key for one in undecided(record)}  # each is trained again, whatever becomes of the others
     while True:
-        open_ = [one for one in undecided(record) if one.key not in failed]
+        unsure = {one.key for one in undecided(record)}
+        open_ = [
+            one
+            for one in record.candidates
+            if one.key not in failed and (one.key in unsure or (one.key in contenders and _times(one, running) == 1))
+        ]
         while open_ and len(running) < executor.slots and (most is None or started < most) and may_start():
             chosen = min(open_, key=lambda one: _times(one, running))
             times = _times(chosen, running)

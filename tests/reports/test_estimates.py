@@ -17,7 +17,7 @@ from nas.accuracy.prior import bundled
 from nas.accuracy.words import listed
 from nas.arch.space_yaml import load_space
 from nas.engine.judge import Judge
-from nas.engine.run.record import Record
+from nas.engine.run.record import Record, Repeat, with_repeats
 from nas.references.table import reference
 from nas.reports.run.claims import limitations
 from nas.reports.run.data import ReportData, report_data
@@ -266,3 +266,25 @@ def test_the_proxy_is_described_as_it_was() -> None:
     assert "140" not in words(shared_steps=4000)
     assert "20 more" in words(shared_steps=4000, tune=20)
     assert "docs/proxy.md" in words()
+
+
+def test_repeated_trainings_are_listed_and_what_they_showed_is_said() -> None:
+    """How often each network was trained is in the table and in the JSON facts, with an interval for each."""
+    record = by_trainings()
+    repeats = {
+        one.key: [Repeat(1 + at, one.proxy_accuracy or 0.0, one.proxy_loss) for at in range(times)]
+        for times, one in enumerate(record.front)
+    }
+    again = judged(replace(record, candidates=with_repeats(record.candidates, repeats)), trained=True)
+    data = report_data(again)
+    column = data.networks.header.index("Trainings")
+    shown = {row.key: row.cells[column] for row in data.networks.rows}
+    expected = {one.key: one.trainings for one in [*again.front, *again.references]}
+    assert len(set(expected.values())) > 1
+    assert {key: int(shown[key]) for key in expected} == expected
+    total = sum(map(len, repeats.values()))
+    assert f"{total} training" in text_of(data.findings)
+    assert "Trainings" not in data_of(by_trainings).networks.header
+    for facts in summary_facts(again, Path())["front"]:
+        assert facts["trainings"] == expected[facts["key"]]
+        assert facts["accuracy_interval"][0] < facts["accuracy"] < facts["accuracy_interval"][1]

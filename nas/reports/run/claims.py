@@ -58,13 +58,29 @@ def findings(record: Record, entries: Sequence[Entry]) -> list[str]:
             f"For the {counted(len(errors), 'network')} measured after the search, the predicted latency was off by "
             f"{percent(sum(errors) / len(errors), 1)} on average and {percent(max(errors), 1)} at worst."
         )
-    claims += [*_table_error(record), *_safety_margin(record), *_correction(record)]
+    claims += [*_repeats(record), *_table_error(record), *_safety_margin(record), *_correction(record)]
     if any(e.kind == "reference" and e.candidate.score is not None for e in entries):
         score = score_of(record)
         recipe = "trained by the same recipe on the same data" if score.percent else "scored in the same way"
         recipe = "estimated by the same model" if score.task and not score.proxy else recipe
         claims.append(f"The references were {recipe} and timed in the same way, so they are comparable.")
     return [*claims, *_feasible(record)]
+
+
+def _repeats(record: Record) -> list[str]:
+    """What training the best networks again has shown."""
+    again = [c for c in record.candidates if c.repeats]
+    if not again or record.model is None or not record.front:
+        return []
+    best = record.front[-1]
+    others = [c for c in again if c.key != best.key and record.meets(c)]
+    trainings = counted(sum(len(c.repeats) for c in again), "training")
+    which = f"{counted(len(again), 'network')} that may be the best {'was' if len(again) == 1 else 'were'}"
+    text = f"{which} trained again with other seeds, {trainings} in all."
+    if others:
+        chances = [record.model.better(best.arch, c.arch) for c in others]
+        text += f" The chance that {best.key} is more accurate than each of the others is at least {min(chances):.2f}."
+    return [text]
 
 
 def _table_error(record: Record) -> list[str]:

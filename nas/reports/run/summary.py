@@ -72,7 +72,8 @@ def _facts(record: Record, candidate: Candidate) -> dict[str, Any]:
     if not record.info.trains:
         row["proxy_accuracy"] = None
     estimate = candidate.estimate
-    about = {"task": estimate and estimate.task, "evidence": estimate and estimate.evidence}
+    about: dict[str, Any] = {"task": estimate and estimate.task, "evidence": estimate and estimate.evidence}
+    about |= {"accuracy_interval": estimate and estimate.interval, "trainings": candidate.trainings}
     return {"name": candidate.name, **row, **about, "arch": str(candidate.arch)}
 
 

@@ -212,11 +212,13 @@ def network_table(record: Record, entries: Sequence[Entry]) -> Table:
     timed = not record.info.modelled or any(entry.candidate.measured for entry in entries)
     beaten = any(entry.chance is not None for entry in entries)
     known = any(entry.published is not None for entry in entries)
+    repeated = any(entry.candidate.repeats for entry in entries)
     header = ["Network", score.name.capitalize(), *(["Published"] if known else [])]
     header += [*(["Chance to beat"] if beaten else []), *(["Measured, ms"] if timed else []), other]
     header += [
         *(["Prediction error"] if timed else []),
         *(["Target"] if goal else []),
+        *(["Trainings"] if repeated else []),
         "Parameters",
         "MACs",
         "Memory access",
@@ -232,6 +234,7 @@ def network_table(record: Record, entries: Sequence[Entry]) -> Table:
         cells += [measured_ms(c.measured) + noisy if c.measured else NONE] if timed else []
         cells += [ms(c.predicted.ms), *([relative(entry.error)] if timed else [])]
         cells += [verdict(entry)] if goal else []
+        cells += [str(c.trainings)] if repeated else []
         cells += [millions(c.params), millions(c.macs), megabytes(c.memory_bytes), f"{c.arch.resolution} px"]
         rows.append(Row(tuple(cells), entry.kind, c.key))
     return Table(tuple(header), tuple(rows))

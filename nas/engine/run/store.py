@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -29,23 +29,21 @@ from typing import IO, Any
 from nas.arch.space import Space
 from nas.engine.judge import MODEL, judge_of
 from nas.engine.run import journal
-from nas.engine.run.info import SCHEMA, RunInfo, now
+from nas.engine.run.info import RunInfo, now
 from nas.engine.run.lock import NAME as LOCK
 from nas.engine.run.lock import acquire
+from nas.engine.run.read import FILE_SCHEMA, load_json, read_info, read_references, read_repeats
 from nas.engine.run.record import Candidate, Record, Repeat, with_measured, with_repeats
-from nas.engine.run.trials import excess_ms, frozen, reference_from_dict, reference_to_dict
+from nas.engine.run.trials import excess_ms, frozen, reference_to_dict
 from nas.engine.warm_start import FILE_NAME as WARM_START
 from nas.engine.warm_start import WarmStart
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError
 from nas.system.files import write_atomic
-from nas.system.validate import is_number, is_whole
 
-MAX_JSON_BYTES = 64 << 20
 TABLE = "latency_table.json"
 SHARED = "shared.safetensors"
 CHECKPOINTS = "checkpoints"
-_FILE_SCHEMA = 1  # of references.json and measured.json
 _READ_BACK = (journal.NAME, "references.json", "measured.json", "repeats.json", TABLE, MODEL, SHARED, WARM_START)
 
 
@@ -156,14 +154,14 @@ class Store:
 
     @staticmethod
     def _read(folder: Path, lock: IO[str] | None) -> Store:
-        store = Store(folder, lock, _read_info(folder / "run.json"))
+        store = Store(folder, lock, read_info(folder / "run.json"))
         path = folder / journal.NAME
         if lock:
             journal.repair(path)
         found = journal.read(path, store.space)
         store._candidates = [candidate for candidate, _ in found]
-        store._references = _read_references(folder / "references.json")
-        store._repeats = _read_repeats(folder / "repeats.json")
+        store._references = read_references(folder / "references.json")
+        store._repeats = read_repeats(folder / "repeats.json")
         times = [elapsed for _, elapsed in [*found, *store._references]] + [one[2] for one in store._repeats]
         store.spent_s = max(times, default=0.0)
         if lock:
@@ -195,14 +193,14 @@ class Store:
         """Keep a finished reference; it is on disk when this returns."""
         self._references.append((candidate, elapsed_s))
         data = [reference_to_dict(reference, elapsed) for reference, elapsed in self._references]
-        self._write("references.json", {"schema": _FILE_SCHEMA, "references": data})
+        self._write("references.json", {"schema": FILE_SCHEMA, "references": data})
         self.spent_s = max(self.spent_s, elapsed_s)
 
     def append_repeat(self, key: str, repeat: Repeat, elapsed_s: float = 0.0) -> None:
         """Keep a further training of the candidate with this key; it is on disk when this returns."""
         self._repeats.append((key, repeat, elapsed_s))
         data = [{"key": key, **one._asdict(), "elapsed_s": elapsed} for key, one, elapsed in self._repeats]
-        self._write("repeats.json", {"schema": _FILE_SCHEMA, "repeats": data})
+        self._write("repeats.json", {"schema": FILE_SCHEMA, "repeats": data})
         self.spent_s = max(self.spent_s, elapsed_s)
 
     def load(self) -> tuple[list[Candidate], list[Candidate]]:
@@ -222,7 +220,7 @@ class Store:
         """Keep latencies measured after the search, by architecture key, besides those kept before."""
         both = self.measured() | dict(measured)
         data = {key: latency.to_dict() for key, latency in both.items()}
-        self._write("measured.json", {"schema": _FILE_SCHEMA, "measured": data})
+        self._write("measured.json", {"schema": FILE_SCHEMA, "measured": data})
 
     def measured(self) -> dict[str, Latency]:
         """Latencies measured after the search, by architecture key; empty before.
@@ -233,7 +231,7 @@ class Store:
         path, remedy = self.folder / "measured.json", "delete it; it can be measured again"
         if not path.exists():
             return {}
-        found = _load_json(path, remedy, _FILE_SCHEMA).get("measured")
+        found = load_json(path, remedy, FILE_SCHEMA).get("measured")
         try:
             if not isinstance(found, dict):
                 raise InputError("measured must be an object")
@@ -337,63 +335,3 @@ def _runs_in(folder: Path) -> str:
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(f"cannot use run folder {folder}: {error.strerror}; choose a folder you can write to")
-
-
-def _load_json(path: Path, remedy: str, *schemas: int) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path}: at most {MAX_JSON_BYTES} bytes; {remedy}")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {remedy}") from None
-    except (UnicodeDecodeError, RecursionError):
-        raise InputError(f"{path}: not JSON text; {remedy}") from None
-    found = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or found not in schemas:
-        raise InputError(f"{path}: this program reads schema {max(schemas)}, got {found!r:.40}; {remedy}")
-    return data
-
-
-def _read_info(path: Path) -> RunInfo:
-    remedy = "restore it from a copy, or start a new run"
-    data = _load_json(path, remedy, 1, SCHEMA)
-    try:
-        return RunInfo.from_dict(data, path.parent)
-    except InputError as error:
-        raise InputError(f"{path}: {error}; {remedy}") from None
-
-
-def _read_references(path: Path) -> list[tuple[Candidate, float]]:
-    if not path.exists():
-        return []
-    remedy = "delete it; references are evaluated again"
-    found: Sequence[Any] | None = _load_json(path, remedy, _FILE_SCHEMA).get("references")
-    try:
-        if not isinstance(found, list):
-            raise InputError("references must be a list")
-        return [reference_from_dict(item) for item in found]
-    except InputError as error:
-        raise InputError(f"{path}: {error}; {remedy}") from None
-
-
-def _read_repeats(path: Path) -> list[tuple[str, Repeat, float]]:
-    if not path.exists():
-        return []
-    remedy = "delete it; the best networks are trained again"
-    found = _load_json(path, remedy, _FILE_SCHEMA).get("repeats")
-    try:
-        if not isinstance(found, list):
-            raise InputError("repeats must be a list")
-        return [_repeat(item) for item in found]
-    except InputError as error:
-        raise InputError(f"{path}: {error}; {remedy}") from None
-
-
-def _repeat(item: Any) -> tuple[str, Repeat, float]:
-    if not isinstance(item, dict) or not isinstance(item.get("key"), str) or not is_whole(item.get("seed"), 0):
-        raise InputError(f"a repeat must be an object with a key and a seed, got {item!r:.60}")
-    for name in ("accuracy", "loss", "seconds", "elapsed_s"):
-        if not is_number(item.get(name)) and not (name == "loss" and item.get(name) is None):
-            raise InputError(f"{name} of a repeat must be a finite number, got {item.get(name)!r:.40}")
-    repeat = Repeat(item["seed"], item["accuracy"], item["loss"], item["seconds"])
-    return item["key"], repeat, item["elapsed_s"]

@@ -67,7 +67,9 @@ def searched(space: nas.Space, count: int, folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 5000], help="candidates with random")
-    parser.add_argument("--auto", type=int, nargs="+", default=[100, 300, 1000], help="trials before a proposal of auto")
+    parser.add_argument(
+        "--auto", type=int, nargs="+", default=[100, 300, 1000], help="trials before a proposal of auto"
+    )
     options = parser.parse_args()
     print(f"{here()}\n")
     space = nas.load_space("mbconv")
@@ -93,7 +95,9 @@ def main() -> None:
     limits = Limits(device("pixel1"), TARGET_MS)
     for objective in ("accuracy", "pareto"):
         for count in options.auto:
-            print(f"auto, {objective}, {count:,} trials: {proposal_s(space, limits, count, objective):.2f} s a proposal")
+            print(
+                f"auto, {objective}, {count:,} trials: {proposal_s(space, limits, count, objective):.2f} s a proposal"
+            )
 
 
 def proposal_s(space: nas.Space, limits: Limits, count: int, objective: str) -> float:

@@ -65,6 +65,8 @@ class AutoSampler(SpaceSampler):
             of the study's trials.
         questions: networks whose latency may be asked for each proposal, where the device answers slowly; None is no
             bound.
+        among: the only networks to choose from, as `nas.arch.codes` numbers them; None is the whole space. The random
+            ones at the beginning are of the whole space all the same.
 
     >>> import optuna
     >>> from nas.arch.space_yaml import load_space
@@ -88,6 +90,7 @@ class AutoSampler(SpaceSampler):
         objective: Objective = "pareto",
         judge: Judge | None = None,
         questions: int | None = None,
+        among: Codes | None = None,
     ) -> None:
         super().__init__(space, limits, seed)
         self._objective = objective
@@ -95,6 +98,7 @@ class AutoSampler(SpaceSampler):
         self._own = judge is None
         self._coder = Coder(space)
         self._draws = FeasibleSampler(space, self.limits, self.rng)
+        self._among = None if among is None else self._coder.batch(among)
         if questions is None and self.limits is not None and not self.limits.fast:
             questions = QUESTIONS
         self._children = CHILDREN if questions is None else max(1, min(CHILDREN, questions // GENERATIONS))
@@ -110,13 +114,12 @@ class AutoSampler(SpaceSampler):
     def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:
         """Genes of the unknown network within the limits that promises most; None if none is left."""
         known = self._known(study, trial)
-        seen = {one.arch.key for one in known}
         scored = [one for one in known if one.counts]
         if len(scored) < STARTUP and not self._judge.warm:
-            return self._random(seen)
+            return self._random(known)
         beliefs = self._judge.beliefs
         if beliefs is None or not scored:
-            return self._random(seen)
+            return self._random(known)
         aim = self._aim()
         codes = np.array([one.codes for one in scored])
         front = Known(beliefs(self._coder.batch(codes))[0], np.array([one.time for one in scored]))
@@ -131,12 +134,12 @@ class AutoSampler(SpaceSampler):
             return order(means, sds, won, best)
 
         words = set(self._coder.batch(np.array([one.codes for one in known])).words())
-        listed = self._draws.listed
+        listed = self._draws.listed if self._among is None else self._among
         if listed is not None:
             best = self._of_list(listed, worth, words)
         else:
             best = self._evolved(self._parents(codes, front), aim, worth, words)
-        return self._random(seen) if best is None else self._coder.genes(best)
+        return self._random(known) if best is None else self._coder.genes(best)
 
     def _of_list(self, everything: Batch, worth: Worth, words: Collection[bytes]) -> NDArray[np.int16] | None:
         new = np.array([word not in words for word in everything.words()])
@@ -191,8 +194,8 @@ class AutoSampler(SpaceSampler):
             on_front = self.rng.choice(on_front, PARENTS // 2, replace=False)
         return codes[np.union1d(best, on_front)]
 
-    def _random(self, seen: Collection[str]) -> Mapping[str, Scalar] | None:
-        found = self._draws.unseen(seen)
+    def _random(self, known: Sequence[_Known]) -> Mapping[str, Scalar] | None:
+        found = self._draws.unseen({one.arch.key for one in known})
         return found[0] if found else None
 
     def _aim(self) -> Objective:

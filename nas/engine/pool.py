@@ -22,8 +22,9 @@ class InPool(SpaceSampler):
     """Any sampler, restricted to the networks of a pool.
 
     Each proposal, and each enqueued trial, is replaced by the network of the pool, not taken yet, that differs from it
-    in the fewest genes; a gene that only one of them has counts as different, and ties are broken at random. The rule
-    is the same for every sampler, and each learns the score of the network that was taken, with that network's genes.
+    in the fewest genes; a gene that only one of them has counts as different, and ties are broken at random. Each
+    sampler learns the score of the network that was taken, with that network's genes. ``auto`` judges all networks of a
+    pool, as it does of a small space, so that its proposals are in the pool already.
 
     Args:
         inner: proposes.

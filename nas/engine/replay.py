@@ -83,12 +83,13 @@ def replay(
 
     judge = Judge(table.space, None, trained=True, exact=not noise_sd)
     limits = Limits(table.model, cap)
+    pool = None if table.codes is None else table.codes[within]
     if isinstance(sampler, str):
-        proposing = make_sampler(sampler, table.space, limits, seed, objective=objective, judge=judge)
+        proposing = make_sampler(sampler, table.space, limits, seed, objective=objective, judge=judge, among=pool)
     else:
         proposing = sampler(seed)
-    if table.codes is not None:
-        proposing = InPool(proposing, table.space, table.codes[within], seed)
+    if pool is not None:
+        proposing = InPool(proposing, table.space, pool, seed)
     options = SearchOptions(
         objective=objective, target_ms=cap, trials=trials, evaluate=observe, seed=seed, references=()
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 
+from nas.arch.codes import Codes
 from nas.arch.space import Space
 from nas.engine.auto import AutoSampler
 from nas.engine.evolution import AgingEvolution
@@ -50,6 +51,7 @@ def make_sampler(
     questions: int | None = None,
     parallel: bool = False,
     stored: int = 0,
+    among: Codes | None = None,
 ) -> BaseSampler:
     """The sampler of that name, or the given one.
 
@@ -64,6 +66,7 @@ def make_sampler(
         parallel: whether several candidates run at once; TPE then avoids those that are still running.
         stored: number of trials the run already holds. It changes the random numbers, so that a resumed search does not
             propose the same networks again.
+        among: the only networks that ``auto`` chooses from; None is the whole space.
 
     NSGA-II learns from scored candidates only, not from those that are too slow, and starts over on resume.
 
@@ -77,7 +80,7 @@ def make_sampler(
         return spec
     number = int(np.random.SeedSequence([seed, stored]).generate_state(1)[0]) if stored else seed
     if spec == AUTO:
-        return AutoSampler(space, limits, number, objective=objective, judge=judge, questions=questions)
+        return AutoSampler(space, limits, number, objective=objective, judge=judge, questions=questions, among=among)
     if spec == "random":
         return UniformSampler(space, limits, number)
     if spec == "aging-evolution":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -17,6 +18,7 @@ def html_page(
     style: str = "",
     scripts: Sequence[str] = (),
     script_styles: Sequence[str] = (),
+    packed: Sequence[str] = (),
 ) -> str:
     """A whole page, whose content security policy allows only its own styles and scripts, by their hashes.
 
@@ -27,12 +29,15 @@ def html_page(
         style: CSS in addition to ``style.css``.
         scripts: JavaScript, run in this order after the sections.
         script_styles: texts of the style elements that the scripts may add.
+        packed: large scripts, which are compressed in the page; `scripts` wait for the promise ``unpacked``.
     """
     css = resource("style.css") + style
-    code = "".join(f"<script>{script}</script>\n" for script in scripts)
+    scripts = [*([resource("unpack.js")] if packed else []), *scripts]
+    code = "".join(f'<script type="application/gzip">{_packed(script)}</script>\n' for script in packed)
+    code += "".join(f"<script>{script}</script>\n" for script in scripts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy([css, *script_styles], scripts)}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy([css, *script_styles], [*packed, *scripts])}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape_html(title)}</title><style>{css}</style></head>\n<body><main>\n"
         f"<header><h1>{escape_html(title)}</h1><p>{escape_html(subtitle)}</p></header>\n"
@@ -56,6 +61,10 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
     for name, texts in (("style-src", styles), ("script-src", scripts)):
         rules.append(" ".join([name, *map(_hash, texts)]) if texts else f"{name} 'none'")
     return "; ".join(rules)
+
+
+def _packed(script: str) -> str:
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def _hash(text: str) -> str:

@@ -86,7 +86,7 @@ BAD: dict[str, Case] = {  # the command, and what its error names: the offending
     "guard negative": (lambda t: ["search", "--guard=-1%"], ("'-1%'", "0 to 50%")),
     "guard bare": (lambda t: ["search", "--guard", "5"], ("'5'", "5%, 0.05, 0")),
     "bad budget": (lambda t: ["search", "--budget", "soon"], ("'soon'", "10m, 90s, 1.5h, 600")),
-    "bad sampler": (lambda t: [*TINY_SEARCH, "--sampler", "magic"], ("'magic'", "known: auto, tpe, nsga2, random")),
+    "bad sampler": (lambda t: [*TINY_SEARCH, "--sampler", "magic"], ("'magic'", "aging-evolution")),
     "bad device": (lambda t: [*TINY_SEARCH, "--device", "pixel99"], ("pixel99", "pixel1")),
     "bad runtime": (lambda t: ["measure", "mobilenet_v2", "--runtime", "tflite"], ("'tflite'", "onnxruntime, torch")),
     "bad trials": (lambda t: ["search", "--trials", "0"], ("trials", "from 1", "got 0")),

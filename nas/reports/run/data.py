@@ -77,7 +77,7 @@ class ReportData:
     limitations: tuple[str, ...]
 
 
-LISTED = 16  # networks of the front in tables; a search without trainings finds hundreds
+LISTED = 32  # networks of the front in tables; a search without trainings finds hundreds
 
 
 def report_data(record: Record) -> ReportData:

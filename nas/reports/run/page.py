@@ -25,8 +25,14 @@ def report_page(data: ReportData, pareto_png: bytes) -> str:
     sections = [_headline(data), _pareto(data, pareto_png), _networks(data), _diagrams(data)]
     sections += [_shares(data), _search(data), _claims(data)]
     plotly = get_plotlyjs()
-    scripts = [plotly, resource("run/page.js")]
-    return html_page(data.title, data.subtitle, sections, scripts=scripts, script_styles=_styles_of(plotly))
+    return html_page(
+        data.title,
+        data.subtitle,
+        sections,
+        scripts=[resource("run/page.js")],
+        script_styles=_styles_of(plotly),
+        packed=[plotly],
+    )
 
 
 def _styles_of(plotly: str) -> list[str]:

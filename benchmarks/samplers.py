@@ -4,9 +4,10 @@
                                   [--fresh auto] [--out results/bench-samplers]
 
 1. NAS-Bench-Macro, for accuracy alone without a cap, and under 60 M and 45 M MACs: mean best, evaluations to levels.
-2. ImageNet networks, for accuracy alone: a pool of 1,000 with published accuracies, of which auto judges
-   all, and in which the proposals of other samplers are replaced by the nearest network that is left; and the whole space, where a model fitted on one half of the
-   networks is searched and one fitted on the other half judges: evaluations to the accuracy of the top 1 %.
+2. ImageNet networks, for accuracy alone: a pool of 1,000 with published accuracies, of which auto judges all, while the
+   proposals of the other samplers are replaced by the nearest network that is left; and the whole space, where a model
+   fitted on one half of the networks is searched and one fitted on the other half judges: evaluations to the accuracy
+   of the top 1 %.
 3. Hypervolume of accuracy and MACs of both tables, after 60 evaluations of auto and 200 of TPE and NSGA-II.
 4. With the noise of a short training, equal-cost tau 0.5 and 0.6 with the truth: the true accuracy of the network that
    the posterior chooses against that with the best observed score.

@@ -88,7 +88,7 @@ def test_candidates_under_way_are_not_proposed_again() -> None:
 
 @pytest.mark.parametrize("objective", ["accuracy", "pareto"])
 def test_fewer_evaluations_than_at_random(objective: str) -> None:
-    """Better after 25 evaluations than random search after 100, in mbconv under a latency limit, in each of its aims."""
+    """Better after 25 evaluations than random search after 100: in mbconv, under a limit, in each of its aims."""
     limits = Limits(PIXEL, 60.0)
 
     def exact(arch: Arch) -> float:

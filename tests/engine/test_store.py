@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.engine.run.record import Candidate, State
+from nas.engine.run.record import Candidate, Repeat, State
 from nas.engine.run.store import Store
 from nas.latency.record import Latency
 from nas.system.errors import InputError, NasError, RunBusyError
@@ -275,3 +275,18 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(InputError, match="WSL"):
         Store.create(tmp_path / "run", INFO)
+
+
+def test_further_trainings_are_kept_at_once(run: Path) -> None:
+    """They are on disk when `append_repeat` returns, as after a kill, with the search time; a broken file is named."""
+    first, second = Repeat(1, 0.5, None, 2.0), Repeat(2, 0.25, 1.5, 3.0)
+    store = Store.open(run)
+    store.append_repeat(CANDIDATES[0].key, first, 20.0)
+    store.append_repeat(CANDIDATES[0].key, second, 30.0)
+    with Store.open(run, read_only=True) as reader:  # while the other is open
+        candidates, _ = reader.load()
+        assert candidates[0].repeats == (first, second)
+        assert candidates[0].trainings == 3
+        assert {one.repeats for one in candidates[1:]} == {()}
+        assert reader.spent_s == 30.0
+    store.close()

@@ -289,7 +289,10 @@ def _size_alone(record: Record) -> list[str]:
 
 
 def _seed(record: Record) -> list[str]:
-    return [f"One run (seed {record.info.options.seed}): the variation between seeds is unknown."]
+    text = f"One run (seed {record.info.options.seed}): the variation between seeds is unknown."
+    if record.info.proxy and record.info.scored_word == "scored":
+        text += " No network was scored again: with shared weights another seed gives nearly the same score."
+    return [text]
 
 
 def _coverage(record: Record, counts: Counts) -> list[str]:

@@ -7,8 +7,9 @@ The search itself runs on a study in memory. A proposal through a journal costs 
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -25,7 +26,7 @@ NAME = "study.journal"
 STUDY = "nas"
 DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")  # accuracy, latency in ms
 MAX_BYTES = 4 << 30
-_CREATE_TRIAL = 4  # optuna.storages.journal: JournalOperation.CREATE_TRIAL
+_CREATE_STUDY, _CREATE_TRIAL = 0, 4  # optuna.storages.journal: JournalOperation
 
 
 class Journal:
@@ -35,12 +36,12 @@ class Journal:
         """Open `path`, made if absent.
 
         Raises:
-            InputError: Optuna cannot read it.
+            InputError: it does not begin as Optuna's journals do.
         """
         self.path = path
         try:
             with quiet_optuna():
-                storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+                storage = JournalStorage(_Appending(path))
                 self._study = optuna.create_study(
                     storage=storage, study_name=STUDY, directions=DIRECTIONS, load_if_exists=True
                 )
@@ -51,6 +52,26 @@ class Journal:
         """Write one record, synced to the disk."""
         with quiet_optuna():
             self._study.add_trial(trial)
+
+
+class _Appending(JournalFileBackend):
+    """The journal as far as this process needs it: the record of the study, and what is appended from now on. With the
+    run's lock held nobody else writes, so that thousands of earlier records need not be replayed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), JournalFileOpenLock(str(path)))
+        with path.open("rb") as lines:
+            first = lines.readline()
+        self._records: list[dict[str, Any]] = [json.loads(first)] if first else []
+        if self._records and self._records[0]["op_code"] != _CREATE_STUDY:
+            raise ValueError("its first record does not create a study")
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        yield from self._records[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
+        self._records += logs
 
 
 _REMEDY = "restore it from a copy, or start a new run"

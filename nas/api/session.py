@@ -75,7 +75,7 @@ class Session:
     def run(self) -> Record:
         """Load the images and the latency model, check feasibility, search, measure the front."""
         from nas.engine.auto import QUESTIONS
-        from nas.engine.confirm import less_reserve, tells
+        from nas.engine.confirm import seed_matters, with_reserve
         from nas.engine.judge import WITHOUT_DATA, proposer_of, trains_for_nothing
         from nas.engine.loop import run_search
         from nas.engine.run.record import Record
@@ -107,14 +107,15 @@ class Session:
         if limits and (note := unaware_of_limits(options.sampler)):
             self.watch.say(note)
         evaluator, spent_s = self._with_shared_weights(scoring.evaluator)
-        again = tells(self.info, judge)
-        clock = _Clock(max(spent_s, self.store.spent_s if self.store else 0.0))
+        again = seed_matters(self.info, judge)
+        used_s = max(spent_s, self.store.spent_s if self.store else 0.0)
+        clock = _Clock(used_s)
         folder = self.store.checkpoints_path if self.store else None
         with halving_of(evaluator, judge, folder) as (evaluator, halving), executor_of(evaluator, options) as executor:
             outcome = run_search(
                 self._space,
                 model,
-                less_reserve(options) if again else options,
+                with_reserve(options, used_s) if again else options,
                 executor,
                 options.sampler,
                 references=references,
@@ -274,10 +275,10 @@ class Session:
         return f"nas profile --refresh --space {space}{''.join(others)}"
 
     def _references(self, model: LatencyModel) -> dict[str, Arch]:
-        """The fixed networks whose latency this device can tell."""
+        """The fixed networks that the device has a latency for, those of ``--start`` outside the space included."""
+        outside = {name: arch for name, arch in self._warm.networks.items() if arch not in self._space}
         found = {}
-        for name in self.options.reference_names:
-            arch = reference(name)
+        for name, arch in ({name: reference(name) for name in self.options.reference_names} | outside).items():
             try:
                 latency = model(arch)
                 word = self.info.latency_word if latency.source == "predicted" else "measured"
@@ -286,7 +287,7 @@ class Session:
                 self.watch.say(f"  {name} is left out: {error}")
             else:
                 found[name] = arch
-        return found | {name: arch for name, arch in self._warm.networks.items() if arch not in self._space}
+        return found
 
     def _start(self, limits: Limits) -> list[Arch]:
         """The networks to begin with that are in the space and clear the limits."""

@@ -1,4 +1,4 @@
-"""After the search: the best networks are trained again with other seeds, until they are told apart or time is up.
+"""After the search: the best networks are trained again with other seeds, until one is surely best or time is up.
 
 The network with the best estimate among many is partly the luckiest. Repeated trainings show how much of a score is
 chance, and what each of the best is beyond that (`nas.accuracy.posterior`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 from nas.engine.executors.base import Executor, Finished
 from nas.engine.judge import Judge
@@ -16,14 +17,14 @@ from nas.engine.run.info import RunInfo
 from nas.engine.run.record import Candidate, Record, Repeat
 from nas.system.progress import Step
 
-SHARE = 0.1  # of the budget, or of the number of candidates where only that is limited
+SHARE = 0.1  # of the budget that is left, or of the number of candidates where only that is limited
 CONTENDERS = 5  # networks that are compared, the best one included
 TIMES = 8  # trainings of one network, at most
-SURE = 0.95  # chance at which two networks are told apart
+SURE = 0.95  # chance at which one network is taken to be better than another
 TEXT = "training the best networks again with other seeds"
 
 
-def tells(info: RunInfo, judge: Judge | None) -> bool:
+def seed_matters(info: RunInfo, judge: Judge | None) -> bool:
     """Whether training a network again with another seed says something about it."""
     return judge is not None and judge.trained and not _scored_alike(info)
 
@@ -33,9 +34,16 @@ def _scored_alike(info: RunInfo) -> bool:
     return bool(proxy.get("shared_steps")) and not proxy.get("tune")
 
 
-def less_reserve(options: SearchOptions) -> SearchOptions:
-    """The options of the search itself, which leaves a share of the budget for what comes after it."""
-    return options if options.budget_s is None else replace(options, budget_s=(1 - SHARE) * options.budget_s)
+def with_reserve(options: SearchOptions, spent_s: float) -> SearchOptions:
+    """The options of the search itself: of the budget that is left, it leaves a share for what comes after it.
+
+    Args:
+        options: of the run.
+        spent_s: search time of earlier calls, which the budget includes.
+    """
+    if options.budget_s is None:
+        return options
+    return replace(options, budget_s=spent_s + (1 - SHARE) * (options.budget_s - spent_s))
 
 
 def most_repeats(options: SearchOptions, record: Record) -> int | None:
@@ -83,10 +91,9 @@ def confirm(
         ]
         while open_ and len(running) < executor.slots and (most is None or started < most) and may_start():
             chosen = min(open_, key=lambda one: _times(one, running))
-            times = _times(chosen, running)
-            if times >= TIMES:
+            if _times(chosen, running) >= TIMES:
                 break
-            seed = (record.info.options.seed + times) % (MAX_SEED + 1)
+            seed = _unused_seed(chosen, record.info.options.seed, running)
             running[started] = (chosen.key, seed)
             executor.submit(started, chosen.arch, seed)
             started += 1
@@ -117,6 +124,14 @@ def undecided(record: Record) -> list[Candidate]:
 
 def _times(candidate: Candidate, running: dict[int, tuple[str, int]]) -> int:
     return candidate.trainings + sum(key == candidate.key for key, _ in running.values())
+
+
+def _unused_seed(candidate: Candidate, first: int, running: dict[int, tuple[str, int]]) -> int:
+    """The next seed after the run's own that no training of the network has; an earlier call may have left gaps."""
+    used = {repeat.seed for repeat in candidate.repeats} | {
+        seed for key, seed in running.values() if key == candidate.key
+    }
+    return next(seed for at in count(1) if (seed := (first + at) % (MAX_SEED + 1)) not in used)
 
 
 def _repeat(finished: Finished, seed: int) -> Repeat | None:

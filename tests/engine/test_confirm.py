@@ -12,7 +12,7 @@ import pytest
 
 from nas.arch.arch import Arch
 from nas.arch.cost import cost_of
-from nas.engine.confirm import CONTENDERS, TIMES, confirm, less_reserve, most_repeats, tells, undecided
+from nas.engine.confirm import CONTENDERS, TIMES, confirm, most_repeats, seed_matters, undecided, with_reserve
 from nas.engine.executors.base import SerialExecutor
 from nas.engine.judge import Judge
 from nas.engine.options import SearchOptions
@@ -81,7 +81,7 @@ def test_the_confirmed_network_is_better_than_the_best_observed_one() -> None:
     assert found > before + 0.002
 
 
-def test_it_ends_when_the_best_is_told_apart() -> None:
+def test_it_ends_when_one_is_surely_best() -> None:
     """With little noise a few trainings suffice for most rivals; those that remain were trained as often as may be, and
     more time changes nothing."""
     record, judge = trained(noisy(0, 0.001))
@@ -93,7 +93,7 @@ def test_it_ends_when_the_best_is_told_apart() -> None:
 
 
 def test_contenders_are_trained_equally_often_with_distinct_seeds() -> None:
-    """Where nothing can be told apart, every training is bounded, and no seed is used twice for one network."""
+    """Where no network is better, every training is bounded, and no seed is used twice for one network."""
 
     def equal(arch: Arch, seed: int) -> Evaluation:
         luck = np.random.default_rng([int(arch.key, 16), seed]).normal()
@@ -106,6 +106,20 @@ def test_contenders_are_trained_equally_often_with_distinct_seeds() -> None:
     assert 0 not in {repeat.seed for _, repeat in kept}
     assert max(Counter(key for key, _ in kept).values()) < TIMES
     assert sum(len(one.repeats) for one in after.candidates) == 11
+
+
+def test_seeds_that_an_earlier_call_kept_are_not_used_again() -> None:
+    """A call that was killed may have kept the training with seed 2 and lost that with seed 1."""
+    record, judge = trained(noisy(3))
+    kept_before = Repeat(2, 0.5, None)
+    contenders = {one.key for one in undecided(record)}
+    candidates = [replace(c, repeats=(kept_before,)) if c.key in contenders else c for c in record.candidates]
+    after, kept = confirmed(replace(record, candidates=candidates), judge, noisy(3), 6)
+    assert kept
+    for one in after.candidates:
+        seeds = [repeat.seed for repeat in one.repeats]
+        assert len(seeds) == len(set(seeds))
+        assert 0 not in seeds
 
 
 def test_a_network_that_fails_is_not_tried_again_and_time_is_kept() -> None:
@@ -128,7 +142,7 @@ def test_a_network_that_fails_is_not_tried_again_and_time_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proxy", "trains", "tell"),
+    ("proxy", "trains", "matters"),
     [
         ({"shared_steps": 0}, True, True),
         ({"shared_steps": 4000, "tune": 0}, True, False),
@@ -136,16 +150,18 @@ def test_a_network_that_fails_is_not_tried_again_and_time_is_kept() -> None:
         ({"shared_steps": 0}, False, False),
     ],
 )
-def test_where_another_seed_says_something(proxy: dict[str, Any], trains: bool, tell: bool) -> None:
+def test_where_another_seed_says_something(proxy: dict[str, Any], trains: bool, matters: bool) -> None:
     """Not of shared weights, whose scores hardly depend on the seed, and not where trainings do not count."""
-    assert tells(info_of(proxy=proxy), Judge(SPACE, None, trained=trains)) == tell
-    assert not tells(info_of(proxy=proxy), None)
+    assert seed_matters(info_of(proxy=proxy), Judge(SPACE, None, trained=trains)) == matters
+    assert not seed_matters(info_of(proxy=proxy), None)
 
 
 def test_how_much_is_kept_for_it() -> None:
-    """A tenth of the budget, or of the networks where their number is limited, those of an earlier call included."""
-    assert less_reserve(SearchOptions(budget_s=100.0)).budget_s == pytest.approx(90)
-    assert less_reserve(SearchOptions(trials=9)).budget_s is None
+    """A tenth of the budget that is left, however much was spent before, or of the networks where their number is
+    limited, those of an earlier call included."""
+    assert with_reserve(SearchOptions(budget_s=100.0), 0.0).budget_s == pytest.approx(90)
+    assert with_reserve(SearchOptions(budget_s=1010.0), 1000.0).budget_s == pytest.approx(1009)
+    assert with_reserve(SearchOptions(trials=9), 0.0).budget_s is None
     record, judge = trained(noisy(2))
     assert most_repeats(SearchOptions(budget_s=100.0), record) is None
     assert most_repeats(SearchOptions(trials=60), record) == 6

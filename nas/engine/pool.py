@@ -13,9 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.arch.codes import Coder, Codes
 from nas.arch.genes import Gene, Scalar
 from nas.arch.space import Space
-from nas.engine.space_sampler import SpaceSampler
-
-_FIXED = "fixed_params"  # system attribute of a trial that was enqueued
+from nas.engine.space_sampler import FIXED, SpaceSampler
 
 
 class InPool(SpaceSampler):
@@ -42,9 +40,9 @@ class InPool(SpaceSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose the network of the trial."""
         self._inner.before_trial(study, trial)
-        fixed = trial.system_attrs.get(_FIXED)
+        fixed = trial.system_attrs.get(FIXED)
         if fixed:
-            trial.system_attrs[_FIXED] = self._nearest(fixed) or fixed  # Optuna reads it after this
+            trial.system_attrs[FIXED] = self._nearest(fixed) or fixed  # Optuna reads it after this
         super().before_trial(study, trial)
         if isinstance(self._inner, SpaceSampler):
             self._inner.chose(trial, self._chosen.get(trial.number, {}))

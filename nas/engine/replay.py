@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
 
-from nas.accuracy.posterior import Effects, Posterior, Training
 from nas.accuracy.ranking import equal_cost_tau
 from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
@@ -40,7 +39,8 @@ class Replay:
         observed: the scores that the search observed, shape (n,).
         accuracies: the accuracies that the networks are judged by, shape (n,).
         costs: of the networks, in the unit of the table, shape (n,).
-        chosen: index of the network that the posterior over all observed scores holds to be the best.
+        chosen: index of the network that the judge holds to be the best: by the posterior over all scores if they are
+            noisy, else by the scores themselves.
     """
 
     keys: tuple[str, ...]
@@ -72,7 +72,7 @@ def replay(
             networks, so that accuracy alone is left to improve; the cap is kept all the same.
 
     Raises:
-        InputError: there is no such sampler, or it cannot search this space.
+        InputError: there is no such sampler, it cannot search this space, or a function returned something else.
         InfeasibleError: no network of the table is within the cap.
     """
     within = table.under(cap)
@@ -88,6 +88,8 @@ def replay(
         proposing = make_sampler(sampler, table.space, limits, seed, objective=objective, judge=judge, among=pool)
     else:
         proposing = sampler(seed)
+        if not isinstance(proposing, BaseSampler):
+            raise InputError(f"a sampler's function must return an Optuna sampler, got {type(proposing).__name__}")
     if pool is not None:
         proposing = InPool(proposing, table.space, pool, seed)
     options = SearchOptions(
@@ -100,12 +102,14 @@ def replay(
     scored = [one for one in outcome.candidates if one.state == "COMPLETE"]
     archs = [one.arch for one in scored]
     observed = np.array([one.proxy_accuracy for one in scored], dtype=float)
+    # Exact scores need no estimates; from noisy ones the judge has learned.
+    estimates = judge.model.many(archs)[0] if noise_sd and judge.model else observed
     return Replay(
         keys=tuple(arch.key for arch in archs),
         observed=observed,
         accuracies=table.judged(archs),
         costs=np.asarray(table.model.many(archs), dtype=float),
-        chosen=_chosen(table, archs, observed) if noise_sd else int(np.argmax(observed)),
+        chosen=int(np.argmax(estimates)),
     )
 
 
@@ -132,10 +136,3 @@ def noise_sd_of(table: Table, tau: float) -> float:
 def _noise(arch: Arch, seed: int) -> float:
     """Standard normal, a function of the network and the seed alone."""
     return float(np.random.default_rng([seed, int(arch.key, 16)]).normal())
-
-
-def _chosen(table: Table, archs: list[Arch], observed: Floats) -> int:
-    """As a search judges its candidates: `nas.engine.judge.Judge`."""
-    trainings = [Training(arch, float(score)) for arch, score in zip(archs, observed, strict=True)]
-    means, _ = Posterior(Effects(table.space, None), trainings, table.name).many(archs)
-    return int(np.argmax(means))

@@ -21,7 +21,7 @@ from nas.system.errors import InputError
 if TYPE_CHECKING:
     from nas.latency.limits import Limits
 
-_FIXED = "fixed_params"  # system attribute of a trial that was enqueued
+FIXED = "fixed_params"  # system attribute of a trial that was enqueued
 
 
 class SpaceSampler(BaseSampler):
@@ -59,7 +59,7 @@ class SpaceSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose the network of the trial, unless its parameters were enqueued."""
-        if _FIXED not in trial.system_attrs:
+        if FIXED not in trial.system_attrs:
             found = self.propose(study, trial)
             self.exhausted = found is None
             self._chosen[trial.number] = found or {}

@@ -21,6 +21,7 @@ from nas.arch.codes import Coder, Codes
 from nas.arch.cost import cost_of, costs
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
+from nas.arch.uniform import Uniform
 from nas.engine.run.resolve import is_run
 from nas.engine.run.store import Store
 from nas.latency.devices import LatencyModel, Saved
@@ -140,8 +141,10 @@ class Table:
 
     @cached_property
     def key(self) -> str:
-        """A hash of the content, 12 hexadecimal digits."""
+        """A hash of the content, 12 hexadecimal digits. MACs follow from the networks, milliseconds do not."""
         rows = [f"{key} {accuracy:.9g}" for key, accuracy in self._known.items()]
+        if self.unit != MACS:
+            rows = [f"{row} {cost:.9g}" for row, cost in zip(rows, self.costs, strict=True)]
         text = "\n".join([self.space.key, self.unit, str(self.models is None), *sorted(rows)])
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -156,7 +159,8 @@ def read_table(spec: str | Path, space: Space | None = None) -> Table:
         space: space of the networks of an own CSV; the published tables and runs have theirs.
 
     Raises:
-        InputError: the table cannot be read, has too few networks or no space, or a network is not in the space.
+        InputError: the table cannot be read, has too few networks or no space, or a network is not in the space; or
+            nothing was trained in the run.
     """
     text = str(spec)
     halves = text.startswith(HALVES)
@@ -215,9 +219,7 @@ def _halves(source: Source, space: Space, seed: int = 0) -> Table:
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(source.archs))
     observed, judge = (fit_only([_part(source, at)], name=source.name) for at in np.array_split(order, 2))
-    coder = Coder(space)
-    drawn = coder.batch(coder.random(SAMPLE, rng))
-    archs = tuple(dict.fromkeys(drawn))
+    archs = tuple(dict.fromkeys(Uniform(space).batch(SAMPLE, rng)))
     model = MacsModel()
     accuracies = judge.many(archs)[0]
     name = f"{source.name}, models of its halves"
@@ -230,11 +232,17 @@ def _part(source: Source, at: NDArray[np.int64]) -> Source:
 
 
 def _of_run(folder: Path) -> Table:
-    """The candidates of a run, with the scores that their trainings reached, and latencies by the run's table; MACs
+    """The candidates of a run that were trained to the end, with their scores, and latencies by the run's table; MACs
     where it has none."""
     with Store.open(folder, read_only=True) as store:
+        if not store.info.trains:
+            raise InputError(f"{folder}: an accuracy model decided in that run, so it has no trainings; give another")
         candidates, _ = store.load()
-        scored = [(one.arch, one.proxy_accuracy) for one in candidates if one.proxy_accuracy is not None]
+        scored = [
+            (one.arch, one.proxy_accuracy)
+            for one in candidates
+            if one.state == "COMPLETE" and one.proxy_accuracy is not None
+        ]
         archs, scores = [arch for arch, _ in scored], [score for _, score in scored]
         if store.table_path.exists():
             return _of_networks(folder.name, store.space, archs, scores, Saved(store.table_path), MS)

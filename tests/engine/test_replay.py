@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from nas.arch.arch import Arch
 from nas.arch.codes import Coder
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
+from nas.engine.options import SearchOptions
 from nas.engine.replay import noise_sd_of, replay
-from nas.engine.tables import MacsModel, Table, read_table
+from nas.engine.run.record import Candidate
+from nas.engine.run.store import Store
+from nas.engine.tables import MS, MacsModel, Table, read_table
 from nas.system.errors import InfeasibleError, InputError
-from tests.engine.search_toys import SPACE, TINY, cost_ms
+from tests.engine.search_toys import SPACE, TINY, Model, cost_ms, info_of
 
 FAST = ("auto", "random", "tpe", "nsga2", "aging-evolution")
 MBCONV = Path(__file__).parents[1] / "data" / "tables" / "imagenet_mbconv.csv"
@@ -68,6 +72,21 @@ def test_the_same_seed_gives_the_same_search() -> None:
 def test_a_function_makes_a_sampler_of_its_own() -> None:
     """Any Optuna sampler can be compared."""
     assert len(replay(ALL, lambda seed: RandomSampler(seed), 0, 8).keys) == 8
+
+
+def test_a_function_that_makes_no_sampler() -> None:
+    """The error names what it returned."""
+    with pytest.raises(InputError, match="int"):
+        replay(ALL, lambda seed: seed, 0, 8)  # type: ignore[arg-type, return-value]
+
+
+def test_the_choice_from_noisy_scores_is_not_the_luckiest() -> None:
+    """Networks of a smooth table share what they reveal, so the posterior's choice is better on average."""
+    table = table_of(SPACE, 100)
+    found = [replay(table, "random", seed, 40, noise_sd=2 * float(table.accuracies.std())) for seed in range(8)]
+    chosen = [one.accuracies[one.chosen] for one in found]
+    luckiest = [one.accuracies[one.observed.argmax()] for one in found]
+    assert np.mean(chosen) > np.mean(luckiest)
 
 
 def test_for_accuracy_alone_no_cost_is_seen_but_the_cap_is_kept() -> None:
@@ -127,6 +146,36 @@ def test_the_published_csv_is_a_pool_of_its_space() -> None:
     assert table.codes is not None
     assert table.codes.shape == (len(table.archs), len(table.space.genes))
     assert all(arch in table.space for arch in table.archs[:3])
+
+
+def test_only_whole_trainings_of_a_run_are_a_table(tmp_path: Path) -> None:
+    """Trainings that stopped at a rung scored less because they were shorter."""
+    archs = {arch.key: arch for arch in map(SPACE.sample, range(45))}
+    states = ["STOPPED" if at % 8 == 0 else "COMPLETE" for at in range(len(archs))]
+    with Store.create(tmp_path / "run", info_of()) as store:
+        for at, (arch, state) in enumerate(zip(archs.values(), states, strict=True)):
+            genes = SPACE.encode(arch)
+            assert genes is not None
+            store.append(Candidate(arch, state, Model()(arch), 1, 2, 3, genes, proxy_accuracy=at / 100))  # type: ignore[arg-type]
+    table = read_table(tmp_path / "run")
+    assert len(table.archs) == states.count("COMPLETE")
+    assert set(np.round(100 * table.accuracies)) == {at for at, state in enumerate(states) if state == "COMPLETE"}
+
+
+def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
+    """Its accuracies are estimates of a model, which would be replayed as the truth."""
+    info = info_of(custom=(), options=SearchOptions(accuracy="imagenet", references=()))
+    Store.create(tmp_path / "run", info).close()
+    with pytest.raises(InputError, match=r"run.*no trainings") as caught:
+        read_table(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_latencies_are_part_of_a_table() -> None:
+    """The same networks on another device are another table; MACs follow from the networks."""
+    other = replace(POOL, costs=2 * POOL.costs)
+    assert other.key == POOL.key
+    assert replace(other, unit=MS).key != replace(POOL, unit=MS).key
 
 
 def test_halves_are_a_whole_space_with_two_models() -> None:

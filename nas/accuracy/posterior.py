@@ -29,7 +29,7 @@ from nas.arch.codes import Coder
 from nas.arch.space import Space
 from nas.system.errors import InputError
 
-PRIOR, CAPACITY, GENES, SLOTS = 0, 1, 2, 3  # groups of effects; those of other tasks are -1, -2, ...
+PRIOR, CAPACITY, GENES, POOLED = 0, 1, 2, 3  # groups of effects; those of other tasks are -1, -2, ...
 FEWEST = 4  # trainings below which only their mean and spread are known
 
 Floats = NDArray[np.float64]
@@ -92,7 +92,7 @@ class Effects:
         prior = [] if self._prior is None else [PRIOR]
         others = [PRIOR - at for at in range(1, 1 + len(self._others))]
         genes = len(_CHOICES) if self._space is None else len(self._space.feature_names)
-        pooled = [SLOTS] * len(_CHOICES) if self._pooled else []
+        pooled = [POOLED] * len(_CHOICES) if self._pooled else []
         return prior + others + [CAPACITY] * len(_CAPACITY) + [GENES] * genes + pooled
 
     def _genes(self, archs: Sequence[Arch], space: Space) -> Floats:
@@ -223,7 +223,8 @@ class Posterior:
     def reducible(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         """Expected accuracies, and the standard deviation that further trainings would reduce: that of the effects,
         without what a network does better or worse than their sum; each of shape ``(len(archs),)``."""
-        mean, sd = self._linear.predict(self._rows(self._effects.of(archs), archs))
+        coded = isinstance(archs, Batch) and archs.codes is not None  # of the space, without own effects
+        mean, sd = self._linear.predict(self._rows(self._effects.of(archs), () if coded else archs))
         return self._offset + self._unit * mean, self._unit * sd
 
     def means(self, archs: Sequence[Arch]) -> Floats:

@@ -15,13 +15,13 @@ and Williams, Gaussian Processes for Machine Learning, chapter 5).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from nas.accuracy.features import CAPACITY as CAPACITIES
 from nas.accuracy.posterior import CAPACITY, GENES, Effects
 from nas.accuracy.record import Accuracy, chance_above
 from nas.arch.arch import Arch
@@ -31,6 +31,7 @@ MOST = 400  # scores that are taken into account; more would make a proposal slo
 MOST_FITTED = 200  # scores that sizes are learned from; more change them little and take long
 REFIT = 1.2  # growth of the number of scores after which sizes are learned again
 _JITTER = 1e-6
+_MACS = list(CAPACITIES).index("macs")  # among the effects of capacity
 
 # Medians and spreads of the log-normal priors: effects explain most of the scores, noise little.
 _EFFECT, _RESIDUAL, _NOISE, _LENGTH = 0.5, 0.2, 0.02, 2.0
@@ -85,7 +86,7 @@ class Surrogate:
         groups = np.array(effects.groups())
         kinds = sorted(set(groups.tolist()))
         self._columns = [groups == kind for kind in kinds]
-        self._genes, self._macs = groups == GENES, int(np.flatnonzero(groups == CAPACITY)[MACS])
+        self._genes, self._macs = groups == GENES, int(np.flatnonzero(groups == CAPACITY)[_MACS])
         self._count = len(y)
         kept = _some(y, MOST)
         self._x, self._y = values[kept], (y[kept] - self._offset) / self._unit
@@ -125,11 +126,6 @@ class Surrogate:
     def evidence(self) -> str:
         """What the estimates rest on, one line."""
         return f"{self._count} scores"
-
-    @cached_property
-    def noise(self) -> float:
-        """Standard deviation of what chance adds to a score."""
-        return self._unit * float(np.exp(self._logs[-1]))
 
     def _fitted(self, start: Floats | None) -> Floats:
         """The logarithms of the effects' sizes, of the residual's size and length, and of the noise."""
@@ -210,6 +206,3 @@ def _factor(covariance: Floats) -> Floats:
     """Cholesky factor, lower."""
     found: Floats = cholesky(covariance + _JITTER * np.eye(len(covariance)), lower=True, check_finite=False)
     return found
-
-
-MACS = 1  # of the capacity effects, the number of log MACs: see `nas.accuracy.features.CAPACITY`

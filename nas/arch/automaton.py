@@ -7,7 +7,6 @@ networks as words. The subset construction counts them; the first accepting path
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -39,26 +38,6 @@ def _closure(automaton: Automaton, states: set[State]) -> frozenset[State]:
     return frozenset(states)
 
 
-def count_words(automaton: Automaton) -> int:
-    """The exact number of distinct words: the words of each length, counted along the determinised automaton."""
-    level = {_closure(automaton, {automaton.start}): 1}
-    total = 0
-    while level:
-        following: dict[frozenset[State], int] = {}
-        for states, words in level.items():
-            total += words if automaton.end in states else 0
-            targets: dict[Hashable, set[State]] = {}
-            for state in states:
-                for symbol, (target, _) in automaton.step(state).items():
-                    targets.setdefault(symbol, set()).add(target)
-            symbols_to = Counter(map(frozenset, targets.values()))
-            for reached, symbols in symbols_to.items():
-                closed = _closure(automaton, set(reached))
-                following[closed] = following.get(closed, 0) + words * symbols
-        level = following
-    return total
-
-
 class Completions:
     """The determinised automaton, and how many words go on from each of its states. State 0 is the start."""
 
@@ -85,7 +64,7 @@ class Completions:
         """The symbols that may follow a state, the states after them, and the shares of the words that go on so. The
         end of a word is the symbol None and leads to state -1."""
         if state not in self._choices:
-            ways = [(symbol, target, self._count(target)) for symbol, target in self._moves[state]]
+            ways = [(symbol, target, self.count(target)) for symbol, target in self._moves[state]]
             if self._ends[state]:
                 ways.append((None, -1, 1))
             symbols, targets, counts = zip(*ways, strict=True)
@@ -100,10 +79,10 @@ class Completions:
                 targets.setdefault(symbol, set()).add(target)
         return {symbol: _closure(self._automaton, reached) for symbol, reached in targets.items()}
 
-    def _count(self, state: int) -> int:
-        """The number of words that go on from a state."""
+    def count(self, state: int) -> int:
+        """The exact number of words that go on from a state; from 0, of all words."""
         if state not in self._words:
-            further = sum(self._count(target) for _, target in self._moves[state])
+            further = sum(self.count(target) for _, target in self._moves[state])
             self._words[state] = further + int(self._ends[state])
         return self._words[state]
 

@@ -200,10 +200,9 @@ class Batch(Sequence[Arch]):
         return self.rows.values(describe, ids)[ids]
 
     def sums(self, describe: Describe) -> Floats:
-        """The sum of what `describe` returns over the rows of each network, shape (n, k)."""
+        """The sum of what `describe` returns over the rows of each network, shape (n, k); n is at least 1."""
         table = self.rows.values(describe, self.ids)
-        parts = [table[self.ids[at : at + AT_ONCE]].sum(axis=1) for at in range(0, len(self), AT_ONCE)]
-        return np.concatenate(parts) if parts else np.zeros((0, table.shape[1]))
+        return np.concatenate([table[self.ids[at : at + AT_ONCE]].sum(axis=1) for at in range(0, len(self), AT_ONCE)])
 
     @property
     def out_channels(self) -> Ints:

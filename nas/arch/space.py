@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nas.arch.arch import Arch
-from nas.arch.automaton import RowAutomaton, count_words, read_word
+from nas.arch.automaton import Completions, RowAutomaton, read_word
 from nas.arch.block import Block
 from nas.arch.genes import Choose, Gene, Scalar, every, pick
 from nas.arch.rounding import ROUNDINGS
@@ -143,7 +143,7 @@ class Space:
         >>> f"{load_space('mbconv').size:.1e}"
         '1.3e+40'
         """
-        return len(self.resolution) * count_words(self.automaton)
+        return len(self.resolution) * self.completions.count(0)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -199,6 +199,11 @@ class Space:
         stages = [meaning(stage) for stage in self.stages]
         text = repr((stages, self.resolution, self.width, sorted(self.arch_options.items())))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def completions(self) -> Completions:
+        """How many networks go on from each beginning."""
+        return Completions(self.automaton)
 
     @cached_property
     def automaton(self) -> RowAutomaton:

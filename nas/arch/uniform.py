@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.arch.automaton import Completions
-from nas.arch.batch import Batch, current_rows
+from nas.arch.batch import Batch, Rows, current_rows
 from nas.arch.block import Block
 from nas.arch.space import Space
 
@@ -29,7 +28,6 @@ class Uniform:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._completions = Completions(space.automaton)
 
     def batch(self, count: int, rng: np.random.Generator) -> Batch:
         """Networks drawn independently.
@@ -48,10 +46,10 @@ class Uniform:
             now = state[going]
             for one in np.unique(now):
                 here = going[now == one]
-                symbols, targets, shares = self._completions.of(int(one))
+                symbols, targets, shares = space.completions.of(int(one))
                 chosen = np.minimum(np.searchsorted(np.cumsum(shares), rng.random(len(here)), "right"), len(shares) - 1)
                 pairs, which = np.unique(place[here] * len(shares) + chosen, return_inverse=True)
-                moved = [self._move(int(pair) // len(shares), symbols[int(pair) % len(shares)]) for pair in pairs]
+                moved = [_move(rows, int(pair) // len(shares), symbols[int(pair) % len(shares)]) for pair in pairs]
                 after = np.array(moved)[which]
                 ids[here], place[here] = after[:, 0], after[:, 1]
                 state[here] = np.array(targets)[chosen]
@@ -59,10 +57,10 @@ class Uniform:
         resolution = np.array(space.resolution)[side]
         return Batch(rows, np.stack(columns[:-1], axis=1), resolution, space.arch_options)
 
-    def _move(self, place: int, symbol: Any) -> tuple[int, int]:
-        """The number of the row and of the place after it; the end of a network is no row."""
-        if not isinstance(symbol, Block):
-            return -1, place
-        rows = current_rows()
-        number, after, _ = rows.add(rows.places[place], symbol)
-        return number, after.number
+
+def _move(rows: Rows, place: int, symbol: Any) -> tuple[int, int]:
+    """The number of the row and of the place after it; the end of a network is no row."""
+    if not isinstance(symbol, Block):
+        return -1, place
+    number, after, _ = rows.add(rows.places[place], symbol)
+    return number, after.number

@@ -16,7 +16,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.arch.arch import Arch
-from nas.arch.batch import Batch
+from nas.arch.batch import Batch, current_rows
 from nas.arch.codes import INACTIVE, Coder, Codes
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 Worth = Callable[[Batch, Floats], Floats]
 
 STARTUP = 5  # random networks before a model that knows nothing decides
+FIRST = 2  # and before one that knows networks already
 CHILDREN = 2500  # networks of a generation
 GENERATIONS = 4  # of a proposal
 FIRST_GENERATIONS = 16  # of the first proposal
@@ -105,20 +106,25 @@ class AutoSampler(SpaceSampler):
         self._slow = questions is not None
         self._trials: dict[int, _Known] = {}  # finished trials of the study, by number
         self._elite: dict[Objective, Codes] = {}
+        self._slowest_met = 0.0
+        self._questions = questions
 
     def reseed_rng(self) -> None:
         """Go on with other random numbers."""
         super().reseed_rng()
         self._draws = FeasibleSampler(self.space, self.limits, self.rng)
 
+    @property
+    def startup(self) -> int:
+        """Random networks before it decides by itself."""
+        return FIRST if self._judge.warm else STARTUP
+
     def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:
         """Genes of the unknown network within the limits that promises most; None if none is left."""
         known = self._known(study, trial)
         scored = [one for one in known if one.counts]
-        if len(scored) < STARTUP and not self._judge.warm:
-            return self._random(known)
         beliefs = self._judge.beliefs
-        if beliefs is None or not scored:
+        if len(scored) < self.startup or beliefs is None:
             return self._random(known)
         aim = self._aim()
         codes = np.array([one.codes for one in scored])
@@ -129,8 +135,7 @@ class AutoSampler(SpaceSampler):
             best = float(front.scores.max())
             if aim == "accuracy":
                 return order(means, sds, expected_improvement(means, sds, best), best)
-            slowest = self.limits.limit_ms if self.limits and self.limits.limit_ms else float(front.times.max())
-            won = expected_hypervolume_improvement(means, sds, times, front, slowest)
+            won = expected_hypervolume_improvement(means, sds, times, front, self._slowest(front, times))
             return order(means, sds, won, best)
 
         words = set(self._coder.batch(np.array([one.codes for one in known])).words())
@@ -139,10 +144,16 @@ class AutoSampler(SpaceSampler):
             best = self._of_list(listed, worth, words)
         else:
             best = self._evolved(self._parents(codes, front), aim, worth, words)
-        return self._random(known) if best is None else self._coder.genes(best)
+        if best is None:
+            return self._random(known)
+        return self.space.encode(self.space.decode(self._coder.genes(best)))  # of several settings of the genes, one
 
     def _of_list(self, everything: Batch, worth: Worth, words: Collection[bytes]) -> NDArray[np.int16] | None:
-        new = np.array([word not in words for word in everything.words()])
+        if everything.rows is not current_rows():
+            everything = self._coder.batch(_codes(everything))
+        new = np.flatnonzero([word not in words for word in everything.words()])
+        if self._questions is not None and len(new) > self._questions:
+            new = self.rng.choice(new, self._questions, replace=False)
         found = self._within(everything.take(new))
         if not len(found[0]):
             return None
@@ -157,11 +168,11 @@ class AutoSampler(SpaceSampler):
         first = aim not in self._elite
         pool = self._elite.get(aim, parents[:0])
         values = np.zeros(0)
+        met = set(words)
         if len(pool):
-            pool, values = self._judged(pool, worth, words)
+            pool, values = self._judged(pool, worth, met)
         # A model that does not learn judges alike in all proposals: each carries the evolution on by a generation.
         steady = GENERATIONS if self._judge.trained or self._slow else 1
-        met = set(words)
         for _ in range(FIRST_GENERATIONS if first and not self._slow else steady):
             everyone = np.concatenate([parents, pool])
             children = self._coder.children(everyone, self._children, self.rng)
@@ -172,10 +183,11 @@ class AutoSampler(SpaceSampler):
         self._elite[aim] = pool
         return pool[0] if len(pool) else None
 
-    def _judged(self, codes: Codes, worth: Worth, words: Collection[bytes]) -> tuple[Codes, Floats]:
-        """Distinct unknown networks within the limits, and what they are worth."""
+    def _judged(self, codes: Codes, worth: Worth, met: set[bytes]) -> tuple[Codes, Floats]:
+        """Distinct networks within the limits that were not `met` yet, and what they are worth."""
         batch = self._coder.batch(codes)
-        distinct = {word: at for at, word in enumerate(batch.words()) if word not in words}
+        distinct = {word: at for at, word in enumerate(batch.words()) if word not in met}
+        met |= distinct.keys()
         batch, times = self._within(batch.take(np.array(list(distinct.values()), dtype=np.int64)))
         return _codes(batch), worth(batch, times) if len(batch) else np.zeros(0)
 
@@ -186,6 +198,16 @@ class AutoSampler(SpaceSampler):
         batch = batch.take(self.limits.loads(batch) <= 1)
         return batch, np.asarray(self.limits.model.many(batch), dtype=float)
 
+    def _slowest(self, front: Known, times: Floats) -> float:
+        """The latency up to which the area below the front counts: the limit, or the slowest network met so far."""
+        if self.limits is not None and self.limits.limit_ms is not None:
+            return self.limits.limit_ms
+        if not self._slowest_met and self.limits is not None and not self._slow:
+            drawn = self._coder.batch(self._coder.random(CHILDREN, self.rng))
+            self._slowest_met = float(np.max(self._within(drawn)[1], initial=0.0))
+        self._slowest_met = float(max(self._slowest_met, front.times.max(), np.max(times, initial=0.0)))
+        return self._slowest_met
+
     def _parents(self, codes: Codes, front: Known) -> Codes:
         """The best that is known, and the front."""
         best = np.argsort(-front.scores, kind="stable")[: PARENTS // 2]
@@ -195,7 +217,7 @@ class AutoSampler(SpaceSampler):
         return codes[np.union1d(best, on_front)]
 
     def _random(self, known: Sequence[_Known]) -> Mapping[str, Scalar] | None:
-        found = self._draws.unseen({one.arch.key for one in known})
+        found = self._draws.unseen({one.arch.key for one in known}, most=self._questions)
         return found[0] if found else None
 
     def _aim(self) -> Objective:

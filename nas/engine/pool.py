@@ -37,6 +37,11 @@ class InPool(SpaceSampler):
         self._codes = pool
         self._free = np.ones(len(pool), bool)
 
+    @property
+    def startup(self) -> int:
+        """As many as the sampler needs."""
+        return self._inner.startup if isinstance(self._inner, SpaceSampler) else super().startup
+
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose the network of the trial."""
         self._inner.before_trial(study, trial)

@@ -14,14 +14,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nas.arch.arch import Arch
 from nas.arch.genes import Scalar
 from nas.arch.space import Space
-from nas.engine.auto import STARTUP, AutoSampler
 from nas.engine.judge import Judge
 from nas.engine.quiet import quiet_optuna
 from nas.engine.run.journal import DIRECTIONS
 from nas.engine.run.record import Candidate
-from nas.engine.run.trials import CONSTRAINT, excess_ms, frozen, scores_of, told_state
-from nas.engine.samplers import STARTUP as OTHERS_STARTUP
-from nas.engine.space_sampler import SpaceSampler
+from nas.engine.run.trials import CONSTRAINT, excess_ms, frozen, reported_state, scores_of
+from nas.engine.space_sampler import STARTUP, SpaceSampler
 from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
 from nas.system.text import one_line
@@ -29,7 +27,6 @@ from nas.system.text import one_line
 if TYPE_CHECKING:
     from nas.latency.limits import Limits
 
-FIRST = 2  # random networks to start from where the accuracy model needs no trainings
 PATIENCE = 30  # proposals in a row that are too slow or known before a random one within the target is taken
 
 
@@ -43,7 +40,7 @@ class Proposals:
         seed: of networks that are drawn.
         candidates: of earlier calls, which the sampler learns from.
         proposer: by which the sampler judges networks, if it needs that; None: no sampler of this search does.
-        learns: whether `proposer` learns from what is told here; else its owner keeps it up to date.
+        learns: whether `proposer` learns from what is reported here; else its owner keeps it up to date.
         start: networks of the space that are proposed first.
         target_ms: the target, which measured candidates of earlier calls must meet.
         first_draws: networks that a slow device is asked about to find the first feasible ones; None is no bound.
@@ -79,9 +76,7 @@ class Proposals:
         first = [arch for arch in start if arch.key not in seen]
         for arch in first:
             self._enqueue(space.encode(arch))
-        startup = OTHERS_STARTUP
-        if isinstance(sampler, AutoSampler):
-            startup = FIRST if proposer.warm else STARTUP
+        startup = sampler.startup if isinstance(sampler, SpaceSampler) else STARTUP
         missing = startup - sum(candidate.state == "COMPLETE" for candidate in candidates) - len(first)
         if limits and missing > 0:
             drawn = self._draws.unseen({*seen, *(arch.key for arch in first)}, missing, first_draws)
@@ -146,12 +141,12 @@ class Proposals:
         """Report the result of a proposal to the sampler; returns whether the sampler has exhausted the space."""
         self._learn(candidate)
         with quiet_optuna():
-            if (excess := self._excess(candidate)) is not None:
+            if (excess := self.excess(candidate)) is not None:
                 # TPE sets infeasible trials apart before it looks at states and values, so none need be made up.
                 trial.set_constraint(CONSTRAINT, excess)
             try:
                 with self._named_faults():
-                    self._study.tell(trial, scores_of(candidate), told_state(candidate))
+                    self._study.tell(trial, scores_of(candidate), reported_state(candidate))
             except RuntimeError as error:
                 if "Study.stop" not in str(error):
                     raise
@@ -165,9 +160,9 @@ class Proposals:
             self._study.add_trial(self._frozen(candidate))
 
     def _frozen(self, candidate: Candidate) -> FrozenTrial:
-        return frozen(candidate, self._space, self._excess(candidate), told=True)
+        return frozen(candidate, self._space, self.excess(candidate), for_sampler=True)
 
-    def _excess(self, candidate: Candidate) -> float | None:
+    def excess(self, candidate: Candidate) -> float | None:
         """By how much a candidate is above what is admitted, in ms, or as a share of the limit where latency has
         none; None without limits."""
         if not self._limits:

@@ -13,7 +13,7 @@ from nas.arch.space import Space
 from nas.engine.auto import AutoSampler
 from nas.engine.evolution import AgingEvolution
 from nas.engine.options import Objective
-from nas.engine.space_sampler import SpaceSampler, UniformSampler
+from nas.engine.space_sampler import STARTUP, SpaceSampler, UniformSampler
 from nas.system.errors import InputError, known
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 SAMPLERS = (AUTO, "random", "tpe", "nsga2", "aging-evolution", "gp")
-STARTUP = 10  # feasible random networks before one of Optuna's samplers decides by itself
 POPULATION = 20  # Optuna's 50 would spend a whole small run on its first generation
 
 

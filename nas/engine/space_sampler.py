@@ -21,6 +21,7 @@ from nas.system.errors import InputError
 if TYPE_CHECKING:
     from nas.latency.limits import Limits
 
+STARTUP = 10  # random networks within the limits that a sampler is given to begin with
 FIXED = "fixed_params"  # system attribute of a trial that was enqueued
 
 
@@ -47,6 +48,11 @@ class SpaceSampler(BaseSampler):
         self._chosen: dict[int, Mapping[str, Scalar]] = {}
         self._archs: dict[int, Arch | None] = {}
         self.exhausted = False
+
+    @property
+    def startup(self) -> int:
+        """Random networks that it is given to begin with."""
+        return STARTUP
 
     @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:

@@ -25,7 +25,7 @@ MAX_LISTED = 16 * SMALL  # gene settings tried for that; several may describe on
 FIRST_CHUNK, CHUNK = 16, 2048  # of uniform draws: the first, and the largest
 DRAWS = 1 << 15  # uniform draws before a descent
 LISTED_CHUNK = 256  # networks of a list that are looked at together
-SLOW_CHUNK, SLOW_DRAWS = 64, 1024  # likewise, of a model that answers one network after the other
+SLOW_FIRST_CHUNK, SLOW_CHUNK, SLOW_DRAWS = 4, 64, 1024  # likewise, of a model that answers one network after the other
 MAX_GENERATIONS = 120  # of a descent
 MAX_STALLED = 12  # generations without a network nearer to the limits before a descent is given up
 MAX_FAILED = 3  # descents given up before the space is believed to hold nothing more
@@ -95,14 +95,14 @@ class FeasibleSampler:
             if key not in seen:
                 found[key] = genes
         drawn: list[tuple[float, Arch]] = []
-        asked, size = 0, FIRST_CHUNK if self._fast else SLOW_CHUNK
+        asked, size = 0, FIRST_CHUNK if self._fast else SLOW_FIRST_CHUNK
         while len(found) < wanted and asked < (DRAWS if self._fast else SLOW_DRAWS):
             size = size if self._left is None else max(1, min(size, self._left))
             batch = self._uniform.batch(size, self._rng)
             loads = self._sift(batch, seen, found)
             nearest = np.argsort(loads, kind="stable")[: 2 * wanted]
             drawn += [(float(loads[at]), batch[at]) for at in nearest.tolist() if loads[at] > 1]
-            asked, size = asked + size, min(4 * size, CHUNK) if self._fast else size
+            asked, size = asked + size, min(4 * size, CHUNK if self._fast else SLOW_CHUNK)
         if len(found) < wanted:
             failed = 0
             for _, arch in sorted(drawn, key=lambda pair: pair[0])[: 2 * wanted]:

@@ -82,10 +82,10 @@ class Limits:
         own = () if self.limit_ms is None else ("latency",)
         return (*own, *(f"latency on {one.name}" for one in self.devices), *self.bounds)
 
-    def limit_of(self, name: str) -> float:
-        """The bound of one of `names`."""
-        devices = {f"latency on {one.name}": one.limit_ms for one in self.devices}
-        return {"latency": self.limit_ms or 0.0, **devices, **self.bounds}[name]
+    def _bounds(self) -> list[float]:
+        """The bounds of `names`."""
+        own = [] if self.limit_ms is None else [self.limit_ms]
+        return [*own, *(one.limit_ms for one in self.devices), *self.bounds.values()]
 
     def shares(self, archs: Sequence[Arch]) -> Floats:
         """Each limited quantity as a share of its limit, shape ``(len(archs), len(names()))``."""
@@ -113,8 +113,7 @@ class Limits:
         worst = int(np.argmax(shares))
         if shares[worst] <= 1:
             return None
-        name = self.names()[worst]
-        limit = self.limit_of(name)
+        name, limit = self.names()[worst], self._bounds()[worst]
         return f"{name}: {shown(name, shares[worst] * limit, limit)}, above the limit of {shown(name, limit)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import optuna
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from optuna.trial import Trial
 
 from nas.arch.arch import Arch
+from nas.arch.codes import Coder
 from nas.arch.cost import costs
 from nas.arch.space import Space
 from nas.arch.space_yaml import load_space
@@ -20,6 +21,7 @@ from nas.engine.run.pareto import front_mask
 from nas.engine.space_sampler import SpaceSampler, UniformSampler
 from nas.latency.devices import device
 from nas.latency.limits import Limits
+from nas.latency.remembering import Remembering
 from tests.engine.search_toys import SPACE, TINY, Model, cost_ms, target_of
 
 MBCONV = load_space("mbconv")
@@ -64,7 +66,6 @@ def test_a_small_space_is_used_up_to_its_last_network() -> None:
     archs = ran(TINY, sampler, TINY.size)
     assert len(set(archs)) == TINY.size
     assert not sampler.exhausted
-    ran(TINY, sampler, 0)
     study = optuna.create_study(sampler=sampler)
     for arch in archs:
         study.enqueue_trial(TINY.encode(arch))
@@ -144,3 +145,49 @@ def test_a_limit_few_networks_clear_is_served() -> None:
     archs = ran(MBCONV, AutoSampler(MBCONV, limits, 0), 12)
     assert limits.loads(archs).max() <= 1
     assert len(set(archs)) == 12
+
+
+@pytest.mark.parametrize("limits", [None, Limits(Model())])
+def test_without_a_limit_the_slow_end_is_explored_too(limits: Limits | None) -> None:
+    """Where accuracy rises with cost alone, the front reaches from the fastest to the slowest networks."""
+    costs_ms = np.sort([cost_ms(SPACE.sample(seed)) for seed in range(500)])
+    found = [cost_ms(arch) for arch in ran(SPACE, AutoSampler(SPACE, limits, 0), 30, lambda arch: cost_ms(arch) ** 0.5)]
+    assert max(found) > costs_ms[-5]
+    assert limits is None or min(found) < costs_ms[25]
+
+
+def test_generations_do_not_fill_up_with_copies() -> None:
+    sampler = AutoSampler(MBCONV, Limits(PIXEL, 60.0), 0)
+    ran(MBCONV, sampler, 8)
+    coder = Coder(MBCONV)
+    for elite in sampler._elite.values():
+        words = coder.batch(elite).words()
+        assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize("space", [SPACE, TINY])
+def test_a_slow_device_is_asked_a_bounded_number_of_questions(space: Space) -> None:
+    asked = 0
+
+    class Slow(Model):
+        def many(self, archs: Sequence[Arch]) -> np.ndarray:
+            nonlocal asked
+            asked += len(archs)
+            return super().many(archs)
+
+    sampler = AutoSampler(space, Limits(Remembering(Slow()), target_of(0.9)), 0, questions=8)
+    ran(space, sampler, 6)
+    begun = asked
+    ran(space, sampler, 1)
+    assert asked - begun <= 4 * 8
+
+
+def test_genes_are_those_that_the_space_gives_the_network() -> None:
+    """Of several settings of the genes that describe one network, a trial has always the same."""
+    space = load_space("shufflenet")
+    study = optuna.create_study(sampler=AutoSampler(space, seed=0))
+    for _ in range(10):
+        trial = study.ask()
+        arch = network_of(space, trial)
+        assert trial.params == space.encode(arch)
+        study.tell(trial, float(len(arch.rows)))

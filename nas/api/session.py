@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 AFFORDED_S = 60.0  # for questions to a device that answers itself, before the first evaluation
+TRIED = 100  # random networks, to find two that the device was not asked about yet
 LEAST_QUESTIONS = 500  # fewer could miss networks that meet the target
 PROPOSALS_A_MINUTE = 300  # if the device alone takes time: a proposal asks it for a fifth of a second,
 FEWEST_QUESTIONS = 4  # but about so many networks at least
@@ -240,7 +241,9 @@ class Session:
         self._keep(device=about)
         if table is not None:
             return model
-        self._remembering = Remembering(model)
+        # A device without a table needs no correction (`nas.latency.margin.learn`): predictions are its own answers.
+        stored = [one for some in self.store.load() for one in some] if self.store else []
+        self._remembering = Remembering(model, {one.arch: one.predicted.ms for one in stored})
         return self._remembering
 
     def _safety_margin(self, model: LatencyModel) -> SafetyMargin:
@@ -346,9 +349,12 @@ class Session:
         evaluation, so that it takes about a minute; None for a table, which answers at once."""
         if self._remembering is None:
             return None
+        new = [arch for arch in map(self._space.sample, range(TRIED)) if arch not in self._remembering][:2]
+        if not new:
+            return LEAST_QUESTIONS
         begun = monotonic()
-        model.many([self._space.sample(seed) for seed in range(2)])
-        return max(LEAST_QUESTIONS, int(2 * AFFORDED_S / max(monotonic() - begun, 1e-6)))
+        model.many(new)
+        return max(LEAST_QUESTIONS, int(len(new) * AFFORDED_S / max(monotonic() - begun, 1e-6)))
 
 
 def _forget(measured: Mapping[str, Latency]) -> None:

@@ -243,7 +243,7 @@ class Search:
 
     def _finish(self, job: Job, candidate: Candidate) -> None:
         if self._store:  # first: an interrupt from here on costs nothing
-            self._store.append(candidate, self._elapsed())
+            self._store.append(candidate, self._elapsed(), self._proposals.excess(candidate))
         self._forget_rungs(candidate)
         self.candidates.append(candidate)
         self._stats.add(candidate)
@@ -258,8 +258,8 @@ class Search:
         self._report(candidate)
 
     def _learn(self, candidate: Candidate) -> None:
-        """A training may change the estimates of all."""
-        if self._judge is not None and candidate.trained:
+        """A training may change the estimates of all, also one that failed after it reached a rung."""
+        if self._judge is not None and (candidate.trained or candidate.rungs):
             self._judge.learn([candidate])
             self._stats.estimated(self.estimated(self.candidates))
 

@@ -24,8 +24,8 @@ from nas.engine.run.record import Candidate
 from nas.training.checkpoint import path_of, unfinished
 
 KEEP = 1 / 2  # share of the candidates at a rung that are trained on: docs/proxy.md
-FULL = 8  # networks, references included, that are trained to the end before any is stopped: their curves say how
-# scores at a rung and at the end belong together. With four, estimates rank no better than scores: docs/proxy.md
+FULL = 8  # networks, references included, that reach a rung before any is stopped there: the curves of those trained
+# on say how scores at a rung and at the end belong together. With four, estimates rank no better: docs/proxy.md
 LONGER = 8  # times the rung before: docs/proxy.md
 SHORTEST = 50  # steps, below which the order of networks is close to chance: docs/proxy.md
 
@@ -52,7 +52,7 @@ class Halving:
         judge: estimates accuracies at full length.
         folder: with the checkpoints of the candidates under way; None if there are none.
         keep: share of the candidates at a rung that are trained on.
-        full: networks, references included, that are trained to the end before any is stopped.
+        full: networks, references included, that reach a rung before any is stopped there.
     """
 
     lengths: Sequence[int]
@@ -63,8 +63,13 @@ class Halving:
     _reached: dict[str, Candidate] = field(default_factory=dict)
 
     def learn(self, candidates: Sequence[Candidate]) -> None:
-        """Take networks into account that reached a rung: finished ones, and ones that are trained on."""
-        self._reached |= {one.key: one for one in candidates if one.rungs and one.trained}
+        """Take networks into account that reached a rung: finished ones, and ones that are trained on. Those that
+        failed afterwards are forgotten."""
+        for one in candidates:
+            if one.rungs and one.trained:
+                self._reached[one.key] = one
+            else:
+                self._reached.pop(one.key, None)
 
     def goes_on(self, candidate: Candidate) -> bool:
         """Whether a candidate that has just reached a rung is trained on; references, which have a name, always are."""

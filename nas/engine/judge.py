@@ -61,7 +61,7 @@ def judge_of(info: RunInfo, folder: Path | None = None, warm: WarmStart | None =
     if not trains_count(info.options):
         return Judge(info.space, prior, trained=False)
     if warm is None:
-        warm = NOTHING if folder is None else WarmStart.load(folder)
+        warm = NOTHING if folder is None else WarmStart.load(folder, info.options)
     return Judge(info.space, prior, True, f"{name}, proxy", [(run, run.same_task(info)) for run in warm.runs])
 
 
@@ -129,15 +129,18 @@ class Judge:
         self._posterior, self._changed = None, True
 
     def learn(self, candidates: Sequence[Candidate]) -> None:
-        """Take finished candidates and references into account."""
+        """Take finished candidates and references into account. One that failed is no evidence, whatever it scored at
+        rungs before."""
         for one in candidates:
             if self.trained and (trainings := trainings_of(one)):
                 self._trainings[one.key] = trainings
-                self._posterior, self._changed = None, True
+            elif self._trainings.pop(one.key, None) is None:
+                continue
+            self._posterior, self._changed = None, True
 
     @property
     def warm(self) -> bool:
-        """Whether networks can be told apart before the first training of the run."""
+        """Whether networks can be ranked before the first training of the run."""
         return not self.trained or bool(self._earlier or self._other)
 
     @property

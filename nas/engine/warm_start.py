@@ -14,8 +14,9 @@ from typing import Any
 
 from nas.accuracy.posterior import Training
 from nas.arch.arch import Arch
-from nas.engine.options import MAX_START, MAX_WARM_STARTS
+from nas.engine.options import MAX_START, MAX_WARM_STARTS, SearchOptions
 from nas.engine.run.info import RunInfo
+from nas.engine.run.read import load_json
 from nas.engine.run.record import Candidate
 from nas.system.errors import InputError
 from nas.system.validate import is_number, is_whole
@@ -25,7 +26,7 @@ FILE_NAME = "warm_start.json"
 SCHEMA = 1
 MAX_BYTES = 256 << 20
 MAX_TRAININGS = 20_000
-_REMEDY = "start a new run"
+_REMEDY = "restore it from a copy, or start a new run"
 
 
 @dataclass(frozen=True)
@@ -105,23 +106,26 @@ class WarmStart:
         return {"schema": SCHEMA, "networks": networks, "runs": [run.to_dict() for run in self.runs]}
 
     @staticmethod
-    def load(folder: Path) -> WarmStart:
-        """Read `FILE_NAME` of a run folder; nothing is known if there is no such file.
+    def load(folder: Path, options: SearchOptions) -> WarmStart:
+        """Read `FILE_NAME` of a run folder.
+
+        Args:
+            folder: of the run.
+            options: of the run; nothing is known if they name nothing.
 
         Raises:
-            InputError: the file is broken.
+            InputError: the file is broken, or missing although the options name networks or runs.
         """
         path = folder / FILE_NAME
         if not path.exists():
+            if options.start or options.warm_start:
+                raise InputError(f"{path} is missing, which holds what the run began with; {_REMEDY}")
             return NOTHING
+        data = load_json(path, _REMEDY, SCHEMA, most=MAX_BYTES)
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise InputError(f"at most {MAX_BYTES} bytes")
-            return _read(json.loads(path.read_text(encoding="utf-8")))
+            return _read(data)
         except InputError as error:
             raise InputError(f"{path}: {error}; {_REMEDY}") from None
-        except (ValueError, RecursionError):
-            raise InputError(f"{path}: not JSON text; {_REMEDY}") from None
 
 
 NOTHING = WarmStart({})
@@ -149,10 +153,7 @@ def _settings(proxy: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if proxy is None else ProxyConfig.from_dict(proxy).to_dict()
 
 
-def _read(data: Any) -> WarmStart:
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise InputError(f"this program reads schema {SCHEMA}, got {found!r:.40}")
+def _read(data: Mapping[str, Any]) -> WarmStart:
     networks, runs = data.get("networks"), data.get("runs")
     if not isinstance(networks, list) or len(networks) > MAX_START:
         raise InputError(f"networks must be a list of at most {MAX_START}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,22 @@ if TYPE_CHECKING:
 class Remembering:
     """The model, with a memory; a `nas.latency.devices.LatencyModel`.
 
+    Args:
+        model: answers for networks that are not known yet.
+        known_ms: latencies that it gave before, by network, in milliseconds.
+
     Attributes:
         asked: how many networks the model was asked about.
     """
 
-    def __init__(self, model: LatencyModel) -> None:
+    def __init__(self, model: LatencyModel, known_ms: Mapping[Arch, float] | None = None) -> None:
         self.asked = 0
         self._model = model
-        self._known_ms: dict[Arch, float] = {}
+        self._known_ms: dict[Arch, float] = dict(known_ms or {})
+
+    def __contains__(self, arch: Arch) -> bool:
+        """Whether the latency of the network is known."""
+        return arch in self._known_ms
 
     @property
     def device(self) -> str:

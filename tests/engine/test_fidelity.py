@@ -20,16 +20,53 @@ from optuna.trial import TrialState
 from nas.accuracy.curves import extrapolated
 from nas.accuracy.posterior import Training
 from nas.accuracy.ranking import tau
+from nas.arch.arch import Arch
 from nas.engine.executors.base import SerialExecutor
-from nas.engine.fidelity import FULL, best
+from nas.engine.fidelity import FULL, Halving, best
+from nas.engine.judge import Judge
 from nas.engine.options import SearchOptions
-from nas.engine.run.record import Record
+from nas.engine.run.record import Candidate, Record, Rung, State
 from nas.engine.run.store import Store
 from nas.system.errors import InputError
-from tests.engine.search_toys import SPACE
+from nas.training.evaluate import Evaluation, failed
+from tests.engine.search_toys import SPACE, Model, cost_ms
 from tests.engine.staged import LENGTHS, REFERENCES, Staged, accuracy, info, rungs_in, search
 
 TRIALS = 40
+
+
+def scored(arch: Arch, state: State, steps: int) -> Candidate:
+    found = accuracy(arch, steps)
+    rungs = (Rung(steps, found, 1 - found),)
+    return Candidate(arch, state, Model()(arch), 10, 20, 30, proxy_accuracy=found, proxy_loss=1 - found, rungs=rungs)
+
+
+def test_a_network_that_failed_after_a_rung_is_no_evidence() -> None:
+    """Neither for estimates nor for who is trained on: as if the run was read from its folder again."""
+    small, large = sorted((SPACE.sample(seed) for seed in range(2)), key=cost_ms)
+    judge = Judge(SPACE, None, trained=True)
+    halving = Halving(LENGTHS, judge, full=1)
+    judge.learn([scored(small, "STOPPED", 10)])
+    halving.learn([scored(small, "STOPPED", 10)])
+    judge.learn([scored(small, "FAILED", 10)])
+    halving.learn([scored(small, "FAILED", 10)])
+    assert judge.model is None
+    assert halving.goes_on(scored(large, "STOPPED", 10)), "it is the first at this rung"
+
+
+def test_estimates_are_those_of_the_folder_although_trainings_fail(tmp_path: Path) -> None:
+    """Trainings that diverge after the first rung count neither in the search nor when the run is read again."""
+
+    def diverging(arch: Arch, seed: int, stop: int | None = None) -> Evaluation:
+        fails = int(arch.key, 16) % 3 == 0 and stop != LENGTHS[0]
+        return failed(arch, "diverged") if fails else Staged(tmp_path / "log")(arch, seed, stop)
+
+    with Store.create(tmp_path / "run", info(16)) as store:
+        outcome = search(SerialExecutor(diverging), 16, store)
+        again = store.record().candidates
+    assert any(c.state == "FAILED" and c.rungs for c in outcome.candidates)
+    means = [[None if c.estimate is None else c.estimate.mean for c in some] for some in (outcome.candidates, again)]
+    assert means[0] == pytest.approx(means[1])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -20,6 +20,7 @@ from nas.engine.limit_options import read_devices, read_limits
 from nas.engine.loop import run_search
 from nas.engine.options import SearchOptions
 from nas.engine.run.info import RunInfo
+from nas.engine.run.store import Store
 from nas.engine.samplers import SAMPLERS
 from nas.latency.clearance import bounds_of, clearance
 from nas.latency.devices import device
@@ -109,6 +110,21 @@ def test_a_cap_that_one_network_in_ten_thousand_meets_is_served(sampler: str) ->
     assert outcome.stopped_because == "trials"
     assert len(evaluated) == 5
     assert max(QUANTITIES["params"](evaluated)) <= bound
+
+
+def test_the_journal_knows_every_limit(tmp_path: Path) -> None:
+    """A dashboard finds as infeasible exactly the networks that were not evaluated, for whatever limit."""
+    bound = float(np.quantile(VALUES["params"], 0.5))
+    limits = Limits(Model(), None, {"params": bound})
+    options = SearchOptions(limits={"params": bound}, trials=25, references=())
+    with Store.create(tmp_path / "run", info_of(options=options)) as store:
+        outcome = run_search(
+            SPACE, Model(), options, Slots(1, []), sampler_of("optuna-random", 0), limits=limits, store=store
+        )
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "run" / "study.journal"))
+    study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+    infeasible = {t.user_attrs["key"] for t in study.trials if max(t.constraints.values()) > 0}
+    assert infeasible == {c.key for c in outcome.candidates if c.state == "TOO_SLOW"} != set()
 
 
 def test_loads_are_the_largest_share_of_a_limit() -> None:

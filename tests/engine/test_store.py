@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store") / "deep" / "run"
     with Store.create(folder, INFO) as store:
         for at, found in enumerate(CANDIDATES):
-            store.append(found, float(at))
+            store.append(found, float(at), found.predicted.ms - 30.0)
         for found in REFERENCES:
             store.append_reference(found, 9.5)
     return folder
@@ -119,7 +119,7 @@ def test_cut_at_any_byte(whole: Path, tmp_path: Path, data: st.DataObject) -> No
 
 
 def test_second_process_is_refused_with_the_pid(run: Path) -> None:
-    """While one process has the run open another is refused and told whose it is; kill -9 frees it."""
+    """While one process has the run open another is refused, with the id of the first; kill -9 frees it."""
     script = (
         "import sys; from nas.engine.run.store import Store\n"
         "s = Store.open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"

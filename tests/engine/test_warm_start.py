@@ -137,7 +137,19 @@ def test_the_file_keeps_everything(tmp_path: Path) -> None:
     judge = judge_of(info, tmp_path / "run")
     assert judge is not None
     assert judge.warm
-    assert WarmStart.load(tmp_path) == WarmStart({})
+    assert WarmStart.load(tmp_path, SearchOptions()) == WarmStart({})
+
+
+@pytest.mark.parametrize("options", [SearchOptions(start=["mobilenet_v2"]), SearchOptions(warm_start=["old"])])
+def test_a_run_does_not_go_on_without_what_it_began_with(options: SearchOptions, tmp_path: Path) -> None:
+    """A search that was killed before the file was written, or whose file was deleted, is not resumed cold."""
+    Store.create(tmp_path / "run", info_of(options=options)).close()
+    with Store.open(tmp_path / "run") as store, pytest.raises(InputError, match=FILE_NAME) as error:
+        store.warm_start()
+    assert "start a new run" in str(error.value)
+    info = info_of(custom=(), data=DATA, proxy=PROXY, options=replace(options, data="photos", references=()))
+    with pytest.raises(InputError, match=FILE_NAME):
+        judge_of(info, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -156,9 +168,9 @@ def test_a_broken_file_is_named_in_one_line(change: dict[str, object], value: st
     content = {"schema": 1, "networks": [], "runs": []} | change
     (tmp_path / FILE_NAME).write_text(json.dumps(content))
     with pytest.raises(InputError, match=value) as error:
-        WarmStart.load(tmp_path)
+        WarmStart.load(tmp_path, SearchOptions())
     assert FILE_NAME in str(error.value)
     assert "\n" not in str(error.value)
     (tmp_path / FILE_NAME).write_text("{")
     with pytest.raises(InputError, match=FILE_NAME):
-        WarmStart.load(tmp_path)
+        WarmStart.load(tmp_path, SearchOptions())

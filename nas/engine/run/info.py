@@ -178,11 +178,6 @@ class RunInfo:
         return "trained" if self.trains else "estimated"
 
     @property
-    def limit_ms(self) -> float | None:
-        """The slowest prediction that is trained; None without a target."""
-        return self.options.target_ms if self.admitted_ms is None else self.admitted_ms
-
-    @property
     def limited(self) -> bool:
         """Whether anything but the first device's latency is limited."""
         return bool(self.options.limits or self.options.further)
@@ -298,8 +293,8 @@ def _from_here(path: str, folder: Path) -> str:
 
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     old = dict(_mapping(data, "options"))
-    told = old.get("data")
-    images = told if isinstance(told, Mapping) else None
+    data_before = old.get("data")
+    images = data_before if isinstance(data_before, Mapping) else None
     timed = old.get("timed_with") or {}
     timed = timed if isinstance(timed, Mapping) else {}
     device = None

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from nas.engine.run.info import SCHEMA, RunInfo
 from nas.engine.run.record import Candidate, Repeat
 from nas.engine.run.trials import reference_from_dict
+from nas.latency.record import Latency
 from nas.system.errors import InputError
 from nas.system.validate import is_number, is_whole
 
@@ -19,15 +20,21 @@ MAX_JSON_BYTES = 64 << 20
 FILE_SCHEMA = 1  # of all files but run.json
 
 
-def load_json(path: Path, remedy: str, *schemas: int) -> dict[str, Any]:
+def load_json(path: Path, remedy: str, *schemas: int, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The object of a JSON file with one of these schemas.
+
+    Args:
+        path: of the file.
+        remedy: what to do if it cannot be read.
+        schemas: that are read.
+        most: size of the file, in bytes.
 
     Raises:
         InputError: the file is too large, no such object, or of another schema.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path}: at most {MAX_JSON_BYTES} bytes; {remedy}")
+        if path.stat().st_size > most:
+            raise InputError(f"{path}: at most {most} bytes; {remedy}")
         data = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: broken JSON ({error.msg}); {remedy}") from None
@@ -58,6 +65,20 @@ def read_repeats(path: Path) -> list[tuple[str, Repeat, float]]:
     """Further trainings with the key of the network and the search time at which they finished; empty without the
     file."""
     return _listed(path, "repeats", _repeat, "delete it; the best networks are trained again")
+
+
+def read_measured(path: Path) -> dict[str, Latency]:
+    """Latencies measured after the search, by architecture key; empty without the file."""
+    remedy = "delete it; it can be measured again"
+    if not path.exists():
+        return {}
+    found = load_json(path, remedy, FILE_SCHEMA).get("measured")
+    try:
+        if not isinstance(found, dict):
+            raise InputError("measured must be an object")
+        return {key: Latency.from_dict(value) for key, value in found.items()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from None
 
 
 def _listed(path: Path, name: str, read: Callable[[Any], T], remedy: str) -> list[T]:

@@ -32,9 +32,9 @@ from nas.engine.run import journal
 from nas.engine.run.info import RunInfo, now
 from nas.engine.run.lock import NAME as LOCK
 from nas.engine.run.lock import acquire
-from nas.engine.run.read import FILE_SCHEMA, load_json, read_info, read_references, read_repeats
+from nas.engine.run.read import FILE_SCHEMA, read_info, read_measured, read_references, read_repeats
 from nas.engine.run.record import Candidate, Record, Repeat, with_measured, with_repeats
-from nas.engine.run.trials import excess_ms, frozen, reference_to_dict
+from nas.engine.run.trials import frozen, reference_to_dict
 from nas.engine.warm_start import FILE_NAME as WARM_START
 from nas.engine.warm_start import WarmStart
 from nas.latency.record import Latency
@@ -168,12 +168,14 @@ class Store:
             store._journal = journal.Journal(path)
         return store
 
-    def append(self, candidate: Candidate, elapsed_s: float = 0.0) -> None:
+    def append(self, candidate: Candidate, elapsed_s: float = 0.0, excess: float | None = None) -> None:
         """Keep a finished candidate; it is on disk when this returns.
 
         Args:
             candidate: to keep.
             elapsed_s: search time so far, of all calls together.
+            excess: by how much it is above what is admitted (`nas.engine.proposals`), positive if it is infeasible;
+                None without limits.
 
         Raises:
             NasError: the disk is full or gone.
@@ -181,8 +183,6 @@ class Store:
         if self._journal is None:
             raise NasError(f"{self.folder} was opened to be read only")
         try:
-            limit_ms = self.info.limit_ms
-            excess = None if limit_ms is None else excess_ms(candidate, limit_ms)
             self._journal.append(frozen(candidate, self.space, excess, elapsed_s))
         except OSError as error:
             raise NasError(f"cannot write {self._journal.path}: {error.strerror}; free the disk, then resume") from None
@@ -228,16 +228,7 @@ class Store:
         Raises:
             InputError: ``measured.json`` is broken.
         """
-        path, remedy = self.folder / "measured.json", "delete it; it can be measured again"
-        if not path.exists():
-            return {}
-        found = load_json(path, remedy, FILE_SCHEMA).get("measured")
-        try:
-            if not isinstance(found, dict):
-                raise InputError("measured must be an object")
-            return {key: Latency.from_dict(value) for key, value in found.items()}
-        except InputError as error:
-            raise InputError(f"{path}: {error}; {remedy}") from None
+        return read_measured(self.folder / "measured.json")
 
     def write_warm_start(self, warm: WarmStart) -> None:
         """Keep what the run knows when it begins, if it knows anything."""
@@ -248,9 +239,9 @@ class Store:
         """What the run knew when it began.
 
         Raises:
-            InputError: ``warm_start.json`` is broken.
+            InputError: ``warm_start.json`` is broken, or missing although the run has networks or runs to begin with.
         """
-        return WarmStart.load(self.folder)
+        return WarmStart.load(self.folder, self.info.options)
 
     def update(self, **changes: Any) -> None:
         """Change fields of `info`, on disk when this returns."""

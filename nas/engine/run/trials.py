@@ -20,7 +20,7 @@ from nas.latency.record import Latency
 from nas.system.errors import InputError, known
 from nas.system.validate import is_number, is_whole, whole_number
 
-CONSTRAINT = "latency"  # ms above what is admitted; positive is infeasible
+CONSTRAINT = "latency"  # how far above what is admitted (`Proposals.excess`), of any limit; positive is infeasible
 STATES: Mapping[State, TrialState] = {
     "COMPLETE": TrialState.COMPLETE,
     "FAILED": TrialState.FAIL,
@@ -45,8 +45,8 @@ def scores_of(candidate: Candidate) -> list[float] | None:
     return values_of(candidate)
 
 
-def told_state(candidate: Candidate) -> TrialState:
-    """What a sampler is told has become of a candidate: Optuna takes no values of a pruned trial."""
+def reported_state(candidate: Candidate) -> TrialState:
+    """The state of a candidate as it is reported to a sampler: Optuna takes no values of a pruned trial."""
     return TrialState.COMPLETE if scores_of(candidate) is not None else STATES[candidate.state]
 
 
@@ -64,7 +64,7 @@ def frozen(
     space: Space,
     excess: float | None,
     elapsed_s: float = 0.0,
-    told: bool = False,
+    for_sampler: bool = False,
 ) -> FrozenTrial:
     """The finished trial that stands for `candidate`. Its scores at rungs are intermediate values, which
     optuna-dashboard draws.
@@ -74,13 +74,13 @@ def frozen(
         space: the genes are of.
         excess: by how much it is above what is admitted, positive if it is infeasible; None without limits.
         elapsed_s: search time spent when it finished.
-        told: whether it is as a sampler is told of it (`scores_of`, `told_state`), not as the journal keeps it.
+        for_sampler: whether a sampler learns from it (`scores_of`, `reported_state`); else the journal keeps it.
     """
     options = {gene.name: gene.options for gene in space.genes}
     trial = create_trial(
-        state=told_state(candidate) if told else STATES[candidate.state],
-        values=scores_of(candidate) if told else values_of(candidate),
-        intermediate_values={} if told else {rung.steps: rung.accuracy for rung in candidate.rungs},
+        state=reported_state(candidate) if for_sampler else STATES[candidate.state],
+        values=scores_of(candidate) if for_sampler else values_of(candidate),
+        intermediate_values={} if for_sampler else {rung.steps: rung.accuracy for rung in candidate.rungs},
         params=dict(candidate.genes),
         distributions={name: CategoricalDistribution(options[name]) for name in candidate.genes},
         user_attrs=_facts(candidate) | {"elapsed_s": elapsed_s},

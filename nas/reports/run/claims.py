@@ -79,7 +79,8 @@ def _repeats(record: Record) -> list[str]:
     text = f"{which} trained again with other seeds, {trainings} in all."
     if others:
         chances = [record.model.better(best.arch, c.arch) for c in others]
-        text += f" The chance that {best.key} is more accurate than each of the others is at least {min(chances):.2f}."
+        least = f"at least {min(chances):.2f}"
+        text += f" The chance that {best.key} is more accurate than any single one of the others is {least}."
     return [text]
 
 

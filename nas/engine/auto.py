@@ -187,7 +187,7 @@ class AutoSampler(SpaceSampler):
         """Distinct networks within the limits that were not `met` yet, and what they are worth."""
         batch = self._coder.batch(codes)
         distinct = {word: at for at, word in enumerate(batch.words()) if word not in met}
-        met |= distinct.keys()
+        met.update(distinct)
         batch, times = self._within(batch.take(np.array(list(distinct.values()), dtype=np.int64)))
         return _codes(batch), worth(batch, times) if len(batch) else np.zeros(0)
 

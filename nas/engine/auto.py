@@ -25,7 +25,6 @@ from nas.engine.judge import Judge
 from nas.engine.options import Objective
 from nas.engine.run.pareto import front_mask
 from nas.engine.space_sampler import SpaceSampler
-from nas.latency.feasible_sampler import FeasibleSampler
 
 if TYPE_CHECKING:
     from nas.latency.limits import Limits
@@ -98,7 +97,6 @@ class AutoSampler(SpaceSampler):
         self._judge = Judge(space, None, trained=True, exact=True) if judge is None else judge
         self._own = judge is None
         self._coder = Coder(space)
-        self._draws = FeasibleSampler(space, self.limits, self.rng)
         self._among = None if among is None else self._coder.batch(among)
         if questions is None and self.limits is not None and not self.limits.fast:
             questions = QUESTIONS
@@ -108,11 +106,6 @@ class AutoSampler(SpaceSampler):
         self._elite: dict[Objective, Codes] = {}
         self._slowest_met = 0.0
         self._questions = questions
-
-    def reseed_rng(self) -> None:
-        """Go on with other random numbers."""
-        super().reseed_rng()
-        self._draws = FeasibleSampler(self.space, self.limits, self.rng)
 
     @property
     def startup(self) -> int:

@@ -12,7 +12,6 @@ from nas.arch.arch import Arch
 from nas.arch.genes import Gene, Scalar
 from nas.arch.space import Space
 from nas.engine.space_sampler import SpaceSampler
-from nas.latency.feasible_sampler import FeasibleSampler
 from nas.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,12 +55,6 @@ class AgingEvolution(SpaceSampler):
         if not 1 <= tournament <= population:
             raise InputError(f"a tournament has 1 network to the whole population of {population}, got {tournament}")
         self._population, self._tournament = population, tournament
-        self._draws = FeasibleSampler(space, self.limits, self.rng)
-
-    def reseed_rng(self) -> None:
-        """Go on with other random numbers."""
-        super().reseed_rng()
-        self._draws = FeasibleSampler(self.space, self.limits, self.rng)
 
     def propose(self, study: Study, trial: FrozenTrial) -> Genes | None:
         """A child of the winner of a tournament, or a random network; None if no unknown one is found."""

@@ -47,6 +47,7 @@ class SpaceSampler(BaseSampler):
         self._other = RandomSampler(seed)
         self._chosen: dict[int, Mapping[str, Scalar]] = {}
         self._archs: dict[int, Arch | None] = {}
+        self._draws = FeasibleSampler(space, limits, self.rng)
         self.exhausted = False
 
     @property
@@ -61,10 +62,12 @@ class SpaceSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Go on with other random numbers."""
         self.rng = np.random.default_rng()
+        self._draws = FeasibleSampler(self.space, self.limits, self.rng)
         self._other.reseed_rng()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose the network of the trial, unless its parameters were enqueued."""
+        self.exhausted = False
         if FIXED not in trial.system_attrs:
             found = self.propose(study, trial)
             self.exhausted = found is None
@@ -121,15 +124,6 @@ class SpaceSampler(BaseSampler):
 class UniformSampler(SpaceSampler):
     """Random networks: each that is unknown and clears the limits is as probable as any other, as long as uniform draws
     find any (`nas.latency.feasible_sampler`)."""
-
-    def __init__(self, space: Space, limits: Limits | None = None, seed: int | None = None) -> None:
-        super().__init__(space, limits, seed)
-        self._draws = FeasibleSampler(space, self.limits, self.rng)
-
-    def reseed_rng(self) -> None:
-        """Go on with other random numbers."""
-        super().reseed_rng()
-        self._draws = FeasibleSampler(self.space, self.limits, self.rng)
 
     def propose(self, study: Study, trial: FrozenTrial) -> Mapping[str, Scalar] | None:
         """Genes of a random network."""

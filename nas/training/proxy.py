@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,49 +90,80 @@ def train_proxy(
     network: nn.Module = build(small, len(data.classes), seed)
     if accelerator.kind == "cpu":
         network = adapt(network)
-    schedule: ProxyConfig | None = config
     if shared is None:
         zero_init_residual(network)
     else:
         shared.copy_into(network, small)
-        schedule = _tuning(config) if config.tune else None
     network.to(device=accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = DeviceImages.of(data, accelerator.device)
-    losses: list[float] = []
-    steps = 0
-    if schedule is not None:
-        weights = Weights(network)
-        stop = schedule.steps if shared is not None or stop is None else stop
-        kept, path = None, None if shared is not None or checkpoints is None else path_of(checkpoints, arch)
+    found: Mapping[str, Any]
+    setup = _Setup(
+        network, DeviceImages.of(data, accelerator.device), config, small.resolution, seed, accelerator, begun
+    )
+    if shared is not None:
+        steps, found = _trained(setup, _tuning(config), Weights(network)) if config.tune else (0, setup.scored([]))
+    elif checkpoints is None:
+        steps, found = _trained(setup, config, Weights(network), stop)
+    else:
         made_for = _made_for(data, config, seed, accelerator)
-        if path is not None and (kept := read_checkpoint(path, arch, made_for, weights.value.numel())):
-            if stop in kept.scores:
-                return _score(config, small, stop, kept.scores[stop])
-            if kept.step < stop:
-                weights.restore(kept.step, kept.vectors)
-        losses = train(network, weights, images, schedule, small.resolution, seed, accelerator, stop)
-        steps = weights.steps
-        vectors = weights.state() if path is not None and steps < config.steps else None
-        weights.use_average()
-    refresh_norms(network, images, small.resolution, np.random.default_rng(seed))
-    accuracy, loss = score(network, images, small.resolution, config.val_images)
-    if not math.isfinite(loss):
-        raise DivergedError("the held-out loss is not finite")
-    late = losses[len(losses) // 2 :]
-    found = {
-        "accuracy": accuracy,
-        "loss": loss,
-        "train_loss": sum(late) / len(late) if late else None,
-        "seconds": time.perf_counter() - begun,
-    }
-    if schedule is not None and path is not None and vectors is not None:
-        scores = {**(kept.scores if kept else {}), steps: found}
-        write_checkpoint(path, Checkpoint(arch, steps, scores, vectors), made_for)
-    return _score(config, small, steps, found)
-
-
-def _score(config: ProxyConfig, small: Arch, steps: int, found: Mapping[str, Any]) -> ProxyScore:
+        steps, found = _trained_in_rungs(setup, arch, stop or config.steps, path_of(checkpoints, arch), made_for)
     return ProxyScore(**found, width=config.width, resolution=small.resolution, steps=steps)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """A network on its device, with what it is trained on and scored by."""
+
+    network: nn.Module
+    images: DeviceImages
+    config: ProxyConfig
+    resolution: int
+    seed: int
+    accelerator: Accelerator
+    begun: float
+
+    def train(self, weights: Weights, schedule: ProxyConfig, stop: int) -> list[float]:
+        """Train up to a step; the losses of the steps."""
+        return train(self.network, weights, self.images, schedule, self.resolution, self.seed, self.accelerator, stop)
+
+    def scored(self, losses: Sequence[float]) -> dict[str, Any]:
+        """The score of the network as it is, after steps with these losses."""
+        refresh_norms(self.network, self.images, self.resolution, np.random.default_rng(self.seed))
+        accuracy, loss = score(self.network, self.images, self.resolution, self.config.val_images)
+        if not math.isfinite(loss):
+            raise DivergedError("the held-out loss is not finite")
+        late = losses[len(losses) // 2 :]
+        train_loss = sum(late) / len(late) if late else None
+        seconds = time.perf_counter() - self.begun
+        return {"accuracy": accuracy, "loss": loss, "train_loss": train_loss, "seconds": seconds}
+
+
+def _trained(
+    setup: _Setup, schedule: ProxyConfig, weights: Weights, stop: int | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Train in one piece; the steps, and the score."""
+    losses = setup.train(weights, schedule, stop or schedule.steps)
+    weights.use_average()
+    return weights.steps, setup.scored(losses)
+
+
+def _trained_in_rungs(
+    setup: _Setup, arch: Arch, stop: int, path: Path, made_for: Mapping[str, Any]
+) -> tuple[int, Mapping[str, Any]]:
+    """Train on from the checkpoint at `path`, if there is one, and keep one of this rung; the steps, and the score."""
+    weights = Weights(setup.network)
+    kept = read_checkpoint(path, arch, made_for, weights.value.numel())
+    if kept and stop in kept.scores:
+        return stop, kept.scores[stop]
+    if kept and kept.step < stop:
+        weights.restore(kept.step, kept.vectors)
+    losses = setup.train(weights, setup.config, stop)
+    vectors = weights.state() if weights.steps < setup.config.steps else None
+    weights.use_average()
+    found = setup.scored(losses)
+    if vectors is not None:
+        scores = {**(kept.scores if kept else {}), weights.steps: found}
+        write_checkpoint(path, Checkpoint(arch, weights.steps, scores, vectors), made_for)
+    return weights.steps, found
 
 
 def _made_for(data: ImageData, config: ProxyConfig, seed: int, accelerator: Accelerator) -> dict[str, Any]:

@@ -47,7 +47,6 @@ def test_state_is_that_of_one_training(arch: object) -> None:
     def state(stops: tuple[int, ...]) -> list[torch.Tensor]:
         images, kept, steps = DeviceImages.of(stripes(), CPU.device), None, 0
         for stop in stops:
-            weights = Weights(build(CONFIG.candidate(arch), 2, 1))  # type: ignore[arg-type]
             network = build(CONFIG.candidate(arch), 2, 1)  # type: ignore[arg-type]
             weights = Weights(network)
             if kept is not None:
@@ -130,7 +129,7 @@ def test_rungs_travel_as_json() -> None:
 
 
 def test_evaluators_end_at_a_rung() -> None:
-    """The proxy stops where it is told; a custom score has no rungs, which is a failure and not a crash."""
+    """The proxy stops at the step that it is given; a custom score has no rungs, which is a failure and not a crash."""
     evaluator = ProxyEvaluator(stripes(), CONFIG)
     assert guarded(evaluator, ARCH, 3, 5).proxy_loss == score_of(5, None).loss
     assert guarded(evaluator, ARCH, 3).proxy_loss == score_of(20, None).loss

@@ -191,9 +191,9 @@ class Posterior:
         self._levels = np.eye(len(lengths) + runs)[0]
         noise = float(self._linear.noise[0])
         chance = (sampling_sd / self._unit) ** 2
-        freedom = int(np.sum(times - 1))
+        freedom = int(np.sum((times - 1)[kinds == 0]))  # other lengths and tasks have units of their own
         if not chance and freedom:
-            chance = _chance(single - scores[which], freedom, noise)
+            chance = _chance((single - scores[which])[every == 0], freedom, noise)
         self._own = max(noise**2 - chance, 0.1 * noise**2) ** 0.5  # of the networks themselves
         self._repeated = {
             trainings[at].arch.key: (self._own**2 / (self._own**2 + chance / times[at]), float(scores[at]))

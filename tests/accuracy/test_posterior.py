@@ -149,6 +149,18 @@ def test_networks_trained_with_several_seeds_are_told_apart() -> None:
     assert after.many(ARCHS[150:])[0] == pytest.approx(before.many(ARCHS[150:])[0], abs=0.01)
 
 
+def test_chance_is_that_of_the_largest_length() -> None:
+    """Repeats of shorter trainings, which are nearly all chance, take nothing from what repeats at the full length
+    show."""
+    rng = np.random.default_rng(0)
+    own = dict(zip(ARCHS, 0.02 * rng.normal(size=len(ARCHS)), strict=True))
+    long = [Training(arch, truth(arch) + own[arch] + 0.001 * rng.normal(), length=2) for arch in [*ARCHS[:60]] * 2]
+    short = [Training(arch, 0.3 + 0.1 * rng.normal(), length=1) for arch in [*ARCHS[60:160]] * 3]
+    means, _ = Posterior(Effects(SPACE, None), [*long, *short], "toy").many(ARCHS[:60])
+    true = np.array([truth(arch) + own[arch] for arch in ARCHS[:60]])
+    assert np.sqrt(np.mean((means - true) ** 2)) < 0.004
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_another_task_counts_for_what_it_is_worth(sign: float) -> None:
     """With few trainings, a posterior of a related task improves the ranking; of an inverted one does not spoil it."""

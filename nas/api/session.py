@@ -78,7 +78,7 @@ class Session:
         from nas.engine.auto import QUESTIONS
         from nas.engine.confirm import seed_matters, with_reserve
         from nas.engine.judge import WITHOUT_DATA, proposer_of, trains_for_nothing
-        from nas.engine.loop import run_search
+        from nas.engine.loop import Opening, run_search
         from nas.engine.run.record import Record
         from nas.engine.samplers import check_sampler, unaware_of_limits
         from nas.engine.verify import measure_front
@@ -123,10 +123,7 @@ class Session:
                 limits=limits,
                 judge=judge,
                 proposer=proposer_of(self.info, self._warm) if judge is None else None,
-                start=self._start(limits),
-                questions=questions,
-                first_draws=draws,
-                fastest=admitted or fastest,
+                opening=Opening(self._start(limits), questions, draws, admitted or fastest),
                 spent_s=spent_s,
                 halving=halving,
                 store=self.store,

@@ -53,6 +53,7 @@ class Search:
         space: Space,
         model: LatencyModel,
         options: SearchOptions,
+        *,
         limits: Limits,
         executor: Executor,
         proposals: Proposals,

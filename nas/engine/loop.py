@@ -47,6 +47,23 @@ class Outcome:
     stopped_because: Stop
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a search begins, and what it may ask of a slow device.
+
+    Args:
+        start: networks of the space that are evaluated before any proposal.
+        questions: networks that a slow device may be asked about for one proposal; None: as `AutoSampler` says.
+        first_draws: networks that the device is asked about to find the first feasible ones; None is no bound.
+        fastest: a network within the limits, evaluated first where those draws find none.
+    """
+
+    start: Sequence[Arch] = ()
+    questions: int | None = None
+    first_draws: int | None = None
+    fastest: Arch | None = None
+
+
 def run_search(
     space: Space,
     model: LatencyModel,
@@ -58,10 +75,7 @@ def run_search(
     limits: Limits | None = None,
     judge: Judge | None = None,
     proposer: Judge | None = None,
-    start: Sequence[Arch] = (),
-    questions: int | None = None,
-    first_draws: int | None = None,
-    fastest: Arch | None = None,
+    opening: Opening = Opening(),
     spent_s: float = 0.0,
     halving: Halving | None = None,
     store: Store | None = None,
@@ -86,10 +100,7 @@ def run_search(
             other limits. None is the target alone.
         judge: estimates accuracies; None: the observed scores decide.
         proposer: by which ``auto`` proposes where there is no judge; None: one that knows nothing yet.
-        start: networks of the space that are evaluated before any proposal.
-        questions: networks that a slow device may be asked about for one proposal; None: as `AutoSampler` says.
-        first_draws: networks that `model` is asked about to find the first feasible ones; None is no bound.
-        fastest: a network within the limit, evaluated first where those draws find none.
+        opening: how it begins.
         spent_s: search time used before the first proposal, in this call or an earlier one.
         halving: the rungs of the trainings, and who is trained on; needs `judge`. None trains each in one piece.
         store: keeps everything finished at once; what it holds already is not evaluated again.
@@ -100,7 +111,7 @@ def run_search(
         NasError: the first evaluations all failed, with the same cause.
         KeyboardInterrupt: passed on; running work was cancelled, everything finished is in `store`.
     """
-    limits = limits or Limits(model, options.target_ms)
+    limits = Limits(model, options.target_ms) if limits is None else limits
     earlier = store.load() if store else ([], [])
     own = judge or proposer or Judge(space, None, trained=True, exact=True)
     made = make_sampler(
@@ -110,7 +121,7 @@ def run_search(
         options.seed,
         objective=options.objective,
         judge=own,
-        questions=questions,
+        questions=opening.questions,
         parallel=executor.slots > 1,
         stored=len(earlier[0]),
     )
@@ -122,25 +133,25 @@ def run_search(
         earlier[0],
         proposer=own,
         learns=judge is None,
-        start=start,
+        start=opening.start,
         target_ms=options.target_ms,
-        first_draws=first_draws,
-        admitted=fastest,
+        first_draws=opening.first_draws,
+        admitted=opening.fastest,
     )
     search = Search(
         space,
         model,
         options,
-        limits,
-        executor,
-        proposals,
-        references or {},
-        earlier,
-        judge,
-        store,
-        watch,
-        spent_s,
-        halving,
+        limits=limits,
+        executor=executor,
+        proposals=proposals,
+        references=references or {},
+        earlier=earlier,
+        judge=judge,
+        store=store,
+        watch=watch,
+        spent_s=spent_s,
+        halving=halving,
     )
     try:
         search.loop()

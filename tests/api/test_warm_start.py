@@ -13,12 +13,21 @@ import pytest
 import nas
 from nas.arch.arch import Arch
 from nas.engine.progress import Silent
+from nas.engine.run.record import Repeat
 from nas.engine.run.store import Store
 from nas.system.errors import InputError
 from tests.api.pictures import two_classes
 from tests.api.test_search import SPACE, cost, score
 
 PARTS: dict[str, Any] = {"device": cost, "evaluate": score}
+
+
+def counting(asked: list[str]) -> Callable[[Arch], float]:
+    def device(arch: Arch) -> float:
+        asked.append(arch.key)
+        return cost(arch)
+
+    return device
 
 
 class Listening(Silent):
@@ -57,6 +66,57 @@ def test_given_networks_come_first_and_the_others_are_references(tmp_path: Path)
     assert any(slow.key in text and "latency" in text for text in watch.said)
     assert [one.name for one in found.references] == ["mobilenet_v2"]
     assert list(found.trials.key[:2]) == [fast.key, faster.key]
+
+
+def test_a_network_that_the_device_does_not_know_is_left_out() -> None:
+    """Also one of --start outside the space, before anything is evaluated."""
+
+    def device(arch: Arch) -> float:
+        if arch not in SPACE:
+            raise InputError("no such operator")
+        return cost(arch)
+
+    watch = Listening()
+    found = nas.search(
+        SPACE, trials=2, start=["mobilenet_v2"], references=[], device=device, evaluate=score, watch=watch
+    )
+    assert list(found.references) == []
+    assert any("mobilenet_v2" in text and "no such operator" in text for text in watch.said)
+
+
+def test_a_resumed_run_asks_the_device_about_no_stored_network_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+    run, references = tmp_path / "run", ["mobilenet_v2"]
+    options: dict[str, Any] = {"device": counting(asked), "evaluate": score}
+    first = nas.search(SPACE, trials=9, latency_target=60, guard=0, references=references, run=run, **options)
+    stored = {one.key for one in [*first.candidates, *first.references]}
+    assert len(stored) >= 10
+    asked.clear()
+    again = nas.resume(run, trials=14, **options)
+    assert len(again.candidates) > len(first.candidates)
+    assert asked
+    assert not stored & set(asked)
+
+
+def test_a_resumed_run_has_time_to_search_whatever_was_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reserve for training the best networks again is a share of the time that is left."""
+    (tmp_path / "photos").mkdir()
+    photos = two_classes(tmp_path / "photos", 200, 20)
+    options: dict[str, Any] = {"data": photos, "accuracy": "train", "steps": 1, "references": [], "device": cost}
+    nas.search(SPACE, trials=1, run=tmp_path / "run", **options)
+    with Store.open(tmp_path / "run") as store:
+        (one,), _ = store.load()
+        store.append_repeat(one.key, Repeat(1, 0.5, None), 10_000.0)
+    limits: list[float] = []
+
+    def searching(*given: Any, **_: Any) -> None:
+        limits.append(given[2].budget_s)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.engine.loop.run_search", searching)
+    with pytest.raises(KeyboardInterrupt):
+        nas.resume(tmp_path / "run", budget=100, device=cost)
+    assert limits == [pytest.approx(10_090)]
 
 
 def test_a_run_with_a_warm_start_is_resumed_from_its_folder_alone(old: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_unpicklable_evaluator_is_told() -> None:
 
 
 def test_ray_refuses_what_no_node_has(cluster: str) -> None:
-    """More cores or GPUs per trial than the largest node has is told with what it has."""
+    """More cores or GPUs per trial than the largest node has is refused with what that has."""
     with pytest.raises(InputError, match="no Ray node has 2 cpus and 0 gpus for a trial; the largest has 1 cpus"):
         RayExecutor(evaluation, cluster, cpus_per_trial=2)
     with pytest.raises(InputError, match="the most gpus are 0"):

@@ -90,16 +90,16 @@ def start_and_wait(folder: Path, log: Path) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupt_keeps_what_finished(workers: int, tmp_path: Path) -> None:
-    """Ctrl-C ends the process with KeyboardInterrupt; each network it told of is in the folder, which is free."""
+    """Ctrl-C ends the process with KeyboardInterrupt; each network it reported is in the folder, which is free."""
     folder, log = tmp_path / "run", tmp_path / "log"
     child = start(folder, log, workers, seconds=0.1)
     assert child.stdout
-    told = {child.stdout.readline().strip() for _ in range(8)}
+    reported = {child.stdout.readline().strip() for _ in range(8)}
     child.send_signal(signal.SIGINT)
-    told |= {line.strip() for line in child.stdout}
+    reported |= {line.strip() for line in child.stdout}
     assert child.wait() == -signal.SIGINT
     child.stdout.close()
     with Store.open(folder) as store:
         candidates, references = store.load()
-    assert told == {candidate.key for candidate in [*candidates, *references]}
+    assert reported == {candidate.key for candidate in [*candidates, *references]}
     assert len(candidates) < TRIALS

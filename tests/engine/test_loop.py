@@ -73,7 +73,7 @@ def slow_proposals(sampler: Any, seed: int) -> int:
 
 
 def test_tpe_learns_the_target() -> None:
-    """Told only that proposals were too slow, TPE makes fewer than half as many of them as random search."""
+    """From slow proposals alone TPE learns to make fewer than half as many of them as random search."""
     tpe, random = (
         sum(slow_proposals(name, seed) for seed in range(3)) for name in ("tpe", optuna.samplers.RandomSampler(seed=0))
     )
@@ -123,22 +123,22 @@ def test_any_optuna_sampler(sampler: optuna.samplers.BaseSampler) -> None:
 
 
 class Listening(optuna.samplers.RandomSampler):
-    """Random, noting trials begun and what it is told of each."""
+    """Random, noting trials begun and what is reported of each."""
 
     def __init__(self) -> None:
         super().__init__(seed=0)
         self.begun = 0
-        self.told: list[tuple[str, dict[str, float], Any]] = []
+        self.reported: list[tuple[str, dict[str, float], Any]] = []
 
     def before_trial(self, *args: Any) -> None:
         self.begun += 1
 
     def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-        self.told.append((state.name, trial.constraints, values))
+        self.reported.append((state.name, trial.constraints, values))
 
 
-def test_sampler_is_told_the_distance_to_the_target() -> None:
-    """Each proposal is told as (accuracy, latency) or as pruned or failed, with its milliseconds above the target."""
+def test_the_distance_to_the_target_is_reported() -> None:
+    """The sampler gets (accuracy, latency), or pruned or failed, and the milliseconds above the target."""
     sampler, target = Listening(), target_of(0.5)
     outcome = search(sampler=sampler, target_ms=target)
     state_of = {"COMPLETE": "COMPLETE", "TOO_SLOW": "PRUNED"}
@@ -146,22 +146,22 @@ def test_sampler_is_told_the_distance_to_the_target() -> None:
     for candidate in outcome.candidates:
         scores = [candidate.proxy_accuracy, candidate.predicted.ms] if candidate.state == "COMPLETE" else None
         expected.append((state_of[candidate.state], {"latency": candidate.predicted.ms - target}, scores))
-    assert sampler.told == expected
+    assert sampler.reported == expected
     assert {state for state, _, _ in expected} == {"COMPLETE", "PRUNED"}
 
 
 def test_twin_of_a_running_candidate_waits_for_its_result(tmp_path: Path) -> None:
-    """A network proposed again while it runs is not submitted again, and that proposal is told the result too."""
+    """A network proposed again while it runs is not submitted again, and that proposal gets the result too."""
     executor = SerialExecutor(Traced(tmp_path / "log"))
     executor.slots = 5  # a queue: submitted ones stay running until `wait`
     sampler = Listening()
     run_search(TINY, Model(), SearchOptions(trials=12), executor, sampler)
     assert len(evaluated(tmp_path / "log")) == len(set(evaluated(tmp_path / "log"))) == 12
-    assert sampler.begun == len(sampler.told) > 12
+    assert sampler.begun == len(sampler.reported) > 12
 
 
 def test_references_are_scored_alike_and_kept_apart() -> None:
-    """References get the candidates' seed and evaluator, come first, and are not counted or told the sampler."""
+    """References get the candidates' seed and evaluator, come first, and neither count nor reach the sampler."""
     seeds, seen = [], []
 
     def spy(arch: Arch, seed: int) -> Evaluation:

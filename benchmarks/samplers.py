@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.api.bench import bench_samplers, write_comparisons
-from nas.cli.bench import comparison_text
 from nas.cli.progress import watcher
 from nas.reports.samplers.data import Comparison, bootstrapped
+from nas.reports.samplers.text import comparison_text
 from nas.system.machine import here
 
 MACRO = "data/nas-bench-macro/nas-bench-macro_cifar10.json"
@@ -103,8 +103,9 @@ def hypervolumes(found: Sequence[Comparison]) -> None:
         for name in RIVALS:
             rival = others.hypervolume[name][:, -1]
             low, high = bootstrapped(auto - rival)
+            difference = f"{(auto - rival).mean():+.4f} [{low:+.4f}, {high:+.4f}]"
             print(f"  {own.name}: auto after {own.evaluations}, {name} after {others.evaluations} evaluations:")
-            print(f"    {auto.mean():.4f}, {rival.mean():.4f}, difference {low:+.4f} to {high:+.4f}", flush=True)
+            print(f"    {auto.mean():.4f}, {rival.mean():.4f}, difference {difference}", flush=True)
 
 
 def top_share(found: Sequence[Comparison]) -> None:

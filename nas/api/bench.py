@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from nas.engine.progress import Silent, Watcher
 from nas.engine.replay import Replay, Sampler, noise_sd_of, replay
 from nas.engine.samplers import SAMPLERS
 from nas.engine.tables import MACS, Table, read_table
-from nas.reports.samplers.data import LEVELS, Comparison, as_csv, level_of
+from nas.reports.samplers.csv_files import curves_csv, levels_csv
+from nas.reports.samplers.data import LEVELS, Comparison, level_of
 from nas.reports.samplers.plot import samplers_png
-from nas.system.errors import InputError, known
+from nas.system.errors import InputError, NasError, known
 from nas.system.files import write_atomic
 from nas.system.units import amount, milliseconds
 from nas.system.validate import whole_number
@@ -71,8 +73,8 @@ def bench_samplers(
         space: space of the networks of own CSV files.
         workers: number of processes that search side by side, each with one thread; 1 is this process. A script that
             asks for more needs ``if __name__ == "__main__":``.
-        out: folder for finished searches, which are not repeated, and for the CSV files and the plot; None writes
-            nothing.
+        out: folder for the CSV files, the plot, and finished searches, which are not repeated, but for those of a
+            caller's function, whose code may have changed; None writes nothing.
         fresh: names of samplers whose finished searches are repeated, because their code has changed.
         watch: sees progress; None is silent.
 
@@ -82,6 +84,7 @@ def bench_samplers(
     Raises:
         InputError: a table or another argument cannot be used.
         InfeasibleError: no network of a table is within the cap.
+        NasError: a worker process died.
 
     >>> import nas, tempfile
     >>> parts = {"device": lambda arch: nas.count(arch).macs / 1e6, "evaluate": lambda arch: arch.resolution / 300}
@@ -106,10 +109,10 @@ def bench_samplers(
     settings = [_setting(read_table(table, searched), cap, noise, evaluations, objective, levels) for table in tables]
     folder = None if out is None else Path(out).expanduser()
     jobs = [
-        Job(at, name, seed, _file(folder, setting, name, seed))
+        Job(at, name, seed, _file(folder, setting, spec, seed))
         for seed in range(seeds)
         for at, setting in enumerate(settings)
-        for name in chosen
+        for name, spec in chosen.items()
     ]
     found = _run(jobs, settings, chosen, workers, fresh, watcher)
     comparisons = []
@@ -129,8 +132,8 @@ def write_comparisons(comparisons: Sequence[Comparison], folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / CURVES, as_csv([row for one in comparisons for row in one.curve_rows()]))
-        write_atomic(folder / NEEDED, as_csv([row for one in comparisons for row in one.level_rows()]))
+        write_atomic(folder / CURVES, curves_csv(comparisons))
+        write_atomic(folder / NEEDED, levels_csv(comparisons))
         write_atomic(folder / PLOT, samplers_png(comparisons))
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from None
@@ -173,6 +176,9 @@ def _samplers(samplers: Sequence[str] | Mapping[str, str | Callable[[int], BaseS
     for spec in named.values():
         if isinstance(spec, str) and spec not in SAMPLERS:
             raise InputError(f"no sampler is called {spec!r:.60}; {known(SAMPLERS)}")
+        if not isinstance(spec, str) and not callable(spec):
+            what = type(spec).__name__
+            raise InputError(f"a sampler must be a name, or a function from a seed to an Optuna sampler, got a {what}")
     return named
 
 
@@ -191,8 +197,9 @@ def _setting(
     return Setting(table, evaluations, limit, 0.0 if noise is None else noise_sd_of(table, noise), objective)
 
 
-def _file(folder: Path | None, setting: Setting, sampler: str, seed: int) -> Path | None:
-    if folder is None:
+def _file(folder: Path | None, setting: Setting, sampler: Sampler, seed: int) -> Path | None:
+    """Of a search by a named sampler: what a caller's function does, no file name can tell."""
+    if folder is None or not isinstance(sampler, str):
         return None
     return bench_cache.path_of(folder, setting.table.name, str(setting), sampler, seed)
 
@@ -234,6 +241,10 @@ def _replays(
         try:
             for future in as_completed([pool.submit(_work, job) for job in jobs]):
                 yield future.result()
+        except BrokenProcessPool:
+            raise NasError(
+                "a worker process died, perhaps because memory ran out; --workers 1 shows other causes"
+            ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what runs is finished and kept
             raise

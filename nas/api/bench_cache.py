@@ -24,15 +24,15 @@ def path_of(out: Path, table: str, setting: str, sampler: str, seed: int) -> Pat
 
     Args:
         out: of the comparison.
-        table: name of the table.
+        table: name of the table, for people.
         setting: what the replay depends on.
-        sampler: name of the sampler.
+        sampler: one of `nas.engine.samplers.SAMPLERS`.
         seed: of the replay.
 
     Raises:
         InputError: the folder cannot be made.
     """
-    table, sampler = (re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:60] for name in (table, sampler))
+    table = re.sub(r"[^A-Za-z0-9_.-]+", "-", table)[:60]
     folder = out / "replays" / f"{table}-{hashlib.blake2b(setting.encode(), digest_size=4).hexdigest()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

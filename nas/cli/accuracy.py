@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.app import Json, app, show, table, watcher_for
+from nas.cli.app import Json, app, show, watcher_for
+from nas.system.text import table
 
 if TYPE_CHECKING:
     from nas.accuracy.prior import PriorModel, SourceFacts

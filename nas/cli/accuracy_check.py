@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.accuracy import accuracy
-from nas.cli.app import Json, Runtime, Space, Threads, Token, show, table, watcher_for
+from nas.cli.app import Json, Runtime, Space, Threads, Token, show, watcher_for
+from nas.system.text import table
 
 if TYPE_CHECKING:
     from nas.accuracy.check import Check, Length, Ranking

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,15 +65,3 @@ def watcher_for(as_json: bool) -> Any:
     from nas.cli.progress import watcher
 
     return watcher(quiet=as_json)
-
-
-def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (0,)) -> str:
-    """Columns for people, those at `left` aligned to the left."""
-    widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at in left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [heads, *rows]
-    )

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nas.cli.app import Json, app, show, table, watcher_for
+from nas.cli.app import Json, app, show, watcher_for
 
 if TYPE_CHECKING:
     from nas.engine.options import Objective
-    from nas.reports.samplers.data import Comparison
 
 bench = typer.Typer(
     help="""Compare parts of a search where the answer is known.
@@ -90,6 +89,7 @@ def samplers(
       nas bench samplers results/mbconv-20260131-101500
     """
     from nas.api.bench import COMPARED, CURVES, NEEDED, PLOT, bench_samplers
+    from nas.reports.samplers.text import comparison_text
     from nas.system.machine import usable_cores
 
     with watcher_for(as_json) as watch:
@@ -115,53 +115,3 @@ def samplers(
 
 def _listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def comparison_text(found: Comparison) -> str:
-    """A comparison for people."""
-    from nas.reports.samplers.data import Band
-
-    unit = "accuracy of the best, %" if found.percent else "score of the best"
-    heads = [f"after {at}" for at in found.shown]
-    best, volume = [], []
-    for name in found.best:
-        bests = [Band.of(found.best[name][:, at - 1]) for at in found.shown]
-        best.append(
-            (name, *(f"{found.accuracy(b.mean)} [{found.accuracy(b.low)}, {found.accuracy(b.high)}]" for b in bests))
-        )
-        volumes = [Band.of(found.hypervolume[name][:, at - 1]) for at in found.shown]
-        volume.append((name, *(_band(f"{v.mean:.3f}", f"{v.low:.2f}", f"{v.high:.2f}") for v in volumes)))
-    reached = [(name, *(_needed(found, name, level) for level in found.levels)) for name in found.best]
-    levels = [f"{level} ({found.accuracy(accuracy)})" for level, accuracy in found.levels.items()]
-    parts = [
-        found.title,
-        table((unit, *heads), best),
-        table(("hypervolume, relative", *heads), volume),
-        table(("median evaluations to", *levels), reached),
-    ]
-    if found.gains:
-        gains = [
-            (
-                name,
-                found.accuracy(gain.chosen),
-                found.accuracy(gain.luckiest),
-                _band(*(_signed(found, value) for value in (gain.mean, gain.low, gain.high))),
-            )
-            for name, gain in found.gains.items()
-        ]
-        parts.append(table(("true accuracy of the choice", "by the posterior", "best score", "gain"), gains))
-    return "\n\n".join(parts)
-
-
-def _band(mean: str, low: str, high: str) -> str:
-    return f"{mean} ({low} to {high})"
-
-
-def _signed(found: Comparison, value: float) -> str:
-    return ("+" if value >= 0 else "") + found.accuracy(value).replace("-", "−")
-
-
-def _needed(found: Comparison, sampler: str, level: str) -> str:
-    needed = found.needed(sampler, level)
-    median = f"> {found.evaluations}" if needed.median is None else f"{needed.median:g}"
-    return median if needed.reached == 1 else f"{median} ({needed.reached:.0%} of seeds)"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.app import Json, app, show, table
+from nas.cli.app import Json, app, show
 from nas.system.errors import InputError
+from nas.system.text import table
 
 if TYPE_CHECKING:
     from nas.arch.analysis.breakdown import Line

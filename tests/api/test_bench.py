@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from nas.api import bench, bench_cache
 from nas.api.bench import CURVES, NEEDED, PLOT, bench_samplers
-from nas.system.errors import InfeasibleError, InputError
+from nas.system.errors import InfeasibleError, InputError, NasError
 
 MBCONV = str(Path(__file__).parents[1] / "data" / "tables" / "imagenet_mbconv.csv")
 HOW: dict[str, Any] = {"samplers": ["random", "aging-evolution"], "seeds": 3, "evaluations": 8}
@@ -32,7 +32,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int]]:
 
 
 def test_finished_searches_are_kept_and_used_again(tmp_path: Path, counted: list[tuple[Any, int]]) -> None:
-    """What is missing or damaged is searched again, with the same result; files are written anew."""
+    """What is missing or damaged is searched again, with the same result, and the files come out the same."""
     first = bench_samplers([MBCONV], out=tmp_path, **HOW)[0]
     assert len(counted) == 6
     texts = {name: (tmp_path / name).read_bytes() for name in (CURVES, NEEDED, PLOT)}
@@ -48,7 +48,7 @@ def test_finished_searches_are_kept_and_used_again(tmp_path: Path, counted: list
 
 
 def test_another_setting_is_another_search(tmp_path: Path, counted: list[tuple[Any, int]]) -> None:
-    """Nor is a sampler reused that is to be fresh."""
+    """Searches of a sampler that is to be fresh are repeated, too."""
     bench_samplers([MBCONV], out=tmp_path, **HOW)
     counted.clear()
     bench_samplers([MBCONV], out=tmp_path, **HOW, fresh=["random"])
@@ -56,6 +56,32 @@ def test_another_setting_is_another_search(tmp_path: Path, counted: list[tuple[A
     counted.clear()
     bench_samplers([MBCONV], out=tmp_path, **HOW, cap="400M")
     assert len(counted) == 6
+
+
+def test_a_function_is_no_named_sampler(tmp_path: Path, counted: list[tuple[Any, int]]) -> None:
+    """Whatever it is called, its searches do not become those of a sampler of that name, nor of another function."""
+    how: dict[str, Any] = {"seeds": 1, "evaluations": 6, "out": tmp_path}
+    for name in ("tpe", "my sampler", "my-sampler"):
+        bench_samplers([MBCONV], samplers={name: RandomSampler}, **how)
+    bench_samplers([MBCONV], samplers=["tpe"], **how)
+    assert [sampler for sampler, _ in counted] == [RandomSampler, RandomSampler, RandomSampler, "tpe"]
+    counted.clear()
+    bench_samplers([MBCONV], samplers={"another name": "tpe"}, **how)
+    assert not counted
+
+
+@pytest.mark.processes
+def test_a_worker_that_dies() -> None:
+    """One line with what to do."""
+
+    def die(seed: int) -> BaseSampler:
+        import os
+
+        os._exit(seed + 1)
+
+    with pytest.raises(NasError, match="--workers 1") as caught:
+        bench_samplers([MBCONV], samplers={"own": die}, seeds=2, evaluations=4, workers=2)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.processes
@@ -87,6 +113,7 @@ def test_a_replay_reads_back(tmp_path: Path) -> None:
         ({"samplers": ["bayes"]}, "'bayes'.*known: auto"),
         ({"samplers": []}, "known: auto"),
         ({"samplers": "tpe"}, "'tpe'"),
+        ({"samplers": {"own": RandomSampler()}}, "RandomSampler"),
         ({"seeds": 0}, "seeds.*0"),
         ({"evaluations": 1.5}, r"evaluations.*1\.5"),
         ({"workers": -1}, "workers.*-1"),
@@ -99,11 +126,12 @@ def test_a_replay_reads_back(tmp_path: Path) -> None:
         ({"space": "nowhere"}, "nowhere"),
     ],
 )
-def test_bad_input(changes: dict[str, Any], said: str) -> None:
+def test_bad_input(changes: dict[str, Any], said: str, counted: list[tuple[Any, int]]) -> None:
     """One line, before anything is searched."""
     with pytest.raises(InputError, match=said) as caught:
         bench_samplers([MBCONV], **{**HOW, **changes})
     assert "\n" not in str(caught.value)
+    assert not counted
 
 
 def test_an_impossible_cap_and_an_unwritable_folder(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ((MBCONV, "--samplers", "bayes"), 2, "bayes"),
         ((MBCONV, "--cap", "1M"), 3, "M MACs"),
         ((MBCONV, "--cap", "fast"), 2, "fast"),
-        ((MBCONV, "--noise", "2"), 2, "2"),
+        ((MBCONV, "--noise", "2.5"), 2, "2.5"),
         ((MBCONV, "--objective", "speed"), 2, "speed"),
         ((), 2, "--help"),
     ],

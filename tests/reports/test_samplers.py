@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nas.arch.codes import Coder
 from nas.engine.replay import Replay
 from nas.engine.run.pareto import hypervolume
 from nas.engine.tables import MacsModel, Table
-from nas.reports.samplers.data import LEVELS, Band, Comparison, as_csv, hypervolumes, level_of
+from nas.reports.samplers.csv_files import curves_csv, levels_csv
+from nas.reports.samplers.data import LEVELS, Band, Comparison, hypervolumes, level_of
 from nas.reports.samplers.plot import samplers_png, spread
+from nas.reports.samplers.text import comparison_text
 from nas.system.errors import InputError
 from tests.engine.search_toys import TINY
 
@@ -41,6 +46,27 @@ def test_hypervolume_grows_to_one() -> None:
     assert areas[0] is not None
     assert areas[1] is not None
     assert found[3] == pytest.approx(areas[0] / areas[1])
+
+
+@pytest.mark.parametrize("costs", [COSTS, np.ones(len(ARCHS))], ids=["one-network", "equal-costs"])
+def test_nothing_to_dominate(costs: NDArray[np.float64]) -> None:
+    """A cap that one network meets, or only equal costs, leave no area to share, but figures all the same."""
+    table = replace(TABLE, costs=costs)
+    at = int(costs.argmin())
+    found = Comparison.of(table, {"one": [replayed([at])]}, cap=1)
+    assert found.networks == (costs == 1).sum()
+    assert found.hypervolume["one"].tolist() == [[1]]
+    assert samplers_png([found]).startswith(b"\x89PNG")
+
+
+def test_bands_are_printed_in_one_style() -> None:
+    """Mean [low, high], of accuracies, hypervolumes and gains, also of negative ones."""
+    replay = replayed([3, 8, 1], observed=[0.5, 0.9, 0.6], chosen=2)
+    text = comparison_text(Comparison.of(TABLE, {"one": [replay]}, tau=0.5))
+    bands = re.findall(r"([+−]?[\d.]+) \[([+−]?[\d.]+), ([+−]?[\d.]+)\]", text)
+    assert len(bands) == 3
+    assert all(mean == low == high for mean, low, high in bands)  # one seed
+    assert bands[-1][0].startswith("−")
 
 
 def test_best_is_the_true_accuracy_of_the_best_score() -> None:
@@ -83,10 +109,10 @@ def test_levels_of_scores_that_are_no_shares() -> None:
 def test_csv_reads_back() -> None:
     """One row for each sampler and evaluation, and for each sampler and level."""
     found = Comparison.of(TABLE, {"a": [replayed([0, 1])], "b": [replayed([2, 3])]}, cap=None)
-    rows = list(csv.DictReader(io.StringIO(as_csv(found.curve_rows()))))
+    rows = list(csv.DictReader(io.StringIO(curves_csv([found]))))
     assert [(row["sampler"], row["evaluations"]) for row in rows] == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
     assert float(rows[1]["best_mean"]) == pytest.approx(SCORES[1])
-    assert len(found.level_rows()) == 2 * len(LEVELS)
+    assert len(list(csv.DictReader(io.StringIO(levels_csv([found, found]))))) == 2 * 2 * len(LEVELS)
 
 
 def test_a_band_holds_its_mean() -> None:

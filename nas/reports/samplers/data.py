@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -179,41 +177,6 @@ class Comparison:
         """An accuracy as it is printed."""
         return f"{100 * value:.3f}" if self.percent else f"{value:.4g}"
 
-    def curve_rows(self) -> list[dict[str, Any]]:
-        """One row for each sampler and number of evaluations, for the CSV."""
-        rows = []
-        for name in self.best:
-            for at in range(self.evaluations):
-                best, volume = (Band.of(values[name][:, at]) for values in (self.best, self.hypervolume))
-                rows.append(
-                    {
-                        **self._setting(name),
-                        "evaluations": at + 1,
-                        **{f"best_{end}": getattr(best, end) for end in ("mean", "low", "high")},
-                        **{f"hypervolume_{end}": getattr(volume, end) for end in ("mean", "low", "high")},
-                    }
-                )
-        return rows
-
-    def level_rows(self) -> list[dict[str, Any]]:
-        """One row for each sampler and level, for the CSV."""
-        rows = []
-        for name in self.best:
-            for level in self.levels:
-                needed = self.needed(name, level)
-                figures = {"accuracy": needed.accuracy, "evaluations": needed.median, "reached": needed.reached}
-                rows.append({**self._setting(name), "level": level, **figures})
-        return rows
-
-    def _setting(self, sampler: str) -> dict[str, Any]:
-        return {
-            "table": self.name,
-            "cap": self.cap,
-            "tau": self.tau,
-            "sampler": sampler,
-            "seeds": len(self.best[sampler]),
-        }
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         shown = {
@@ -264,7 +227,8 @@ def level_of(text: str, accuracies: Floats, percent: bool = True) -> float:
 def hypervolumes(accuracies: Floats, costs: Floats, field: tuple[Floats, Floats]) -> Floats:
     """The area that the first n networks dominate in the plane of accuracy and cost, for each n, as a share of what all
     networks of a table dominate; shape (n,). The reference point is the lowest accuracy and the largest cost of the
-    table. A sampler of a larger space than the table can exceed 1.
+    table. A sampler of a larger space than the table can exceed 1. Where the table dominates no area, e.g. since
+    all its costs are equal, every share is 1.
 
     Args:
         accuracies: of the networks in the order of evaluation, shape (n,).
@@ -277,6 +241,8 @@ def hypervolumes(accuracies: Floats, costs: Floats, field: tuple[Floats, Floats]
     """
     low, high = float(field[0].min()), float(field[1].max())
     whole = _area(*field, low, high)
+    if not whole:
+        return np.ones(len(accuracies))
     found = np.zeros(len(accuracies))
     kept: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     for at in range(len(accuracies)):
@@ -321,14 +287,3 @@ def bootstrapped(values: Floats) -> tuple[float, float]:
 
 def _plain(value: Band | Needed | Gain) -> dict[str, float | None]:
     return {name: getattr(value, name) for name in type(value).__slots__}
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, with a header; empty cells for None."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
-    )
-    return text.getvalue()

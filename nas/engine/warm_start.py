@@ -16,7 +16,7 @@ from nas.accuracy.posterior import Training
 from nas.arch.arch import Arch
 from nas.engine.options import MAX_START, MAX_WARM_STARTS, SearchOptions
 from nas.engine.run.info import RunInfo
-from nas.engine.run.read import load_json
+from nas.engine.run.json_file import load_json
 from nas.engine.run.record import Candidate
 from nas.system.errors import InputError
 from nas.system.validate import is_number, is_whole

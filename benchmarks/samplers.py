@@ -3,8 +3,7 @@
     python benchmarks/samplers.py [--shared ../shared] [--seeds 50] [--workers 2] [--parts 1,2,3,4] [--quick]
                                   [--fresh auto] [--out results/bench-samplers]
 
-1. NAS-Bench-Macro, for accuracy alone without a cap, and under 60 M and 45 M MACs, where auto searches for accuracy
-   alone as well: mean best, evaluations to levels.
+1. NAS-Bench-Macro, for accuracy alone without a cap, and under 60 M and 45 M MACs: mean best, evaluations to levels.
 2. ImageNet networks, for accuracy alone: a pool of 1,000 with published accuracies, of which auto judges all, while the
    proposals of the other samplers are replaced by the nearest network that is left; and the whole space, where a model
    fitted on one half of the networks is searched and one fitted on the other half judges: evaluations to the accuracy
@@ -59,8 +58,6 @@ PARTS = {
         Part(MACRO, ALL, objective="accuracy"),
         Part(MACRO, ALL, cap="60M"),
         Part(MACRO, ALL, cap="45M"),
-        Part(MACRO, ("auto",), cap="60M", objective="accuracy"),
-        Part(MACRO, ("auto",), cap="45M", objective="accuracy"),
     ],
     2: [
         part

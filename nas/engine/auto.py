@@ -210,7 +210,9 @@ class AutoSampler(SpaceSampler):
         return codes[np.union1d(best, on_front)]
 
     def _random(self, known: Sequence[_Known]) -> Mapping[str, Scalar] | None:
-        found = self._draws.unseen({one.arch.key for one in known}, most=self._questions)
+        seen = {one.arch.key for one in known}
+        # Where few networks are within the limits, a slow device must answer more questions, or the search would end.
+        found = self._draws.unseen(seen, most=self._questions) or self._draws.unseen(seen)
         return found[0] if found else None
 
     def _aim(self) -> Objective:

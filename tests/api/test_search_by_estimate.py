@@ -28,7 +28,8 @@ def test_every_option_of_a_search_reaches_it(monkeypatch: pytest.MonkeyPatch) ->
     search("mbconv", **given)  # type: ignore[arg-type]
     assert taken == given
     renamed = {"target_ms": "latency_target", "budget_s": "budget"}
-    assert {renamed.get(one.name, one.name) for one in fields(SearchOptions)} == set(given)
+    read_from_device = {"further"}
+    assert {renamed.get(one.name, one.name) for one in fields(SearchOptions)} - read_from_device == set(given)
 
 
 def test_the_bundled_model_alone_decides() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ def measure_front(
     measured: dict[str, Latency] = {}
     try:
         while True:
-            while waiting := [c for c in [*record.references, *_part(record.front)] if c.measured is None]:
+            while waiting := [c for c in [*record.references, *_part(record)] if c.measured is None]:
                 for at, candidate in enumerate(waiting):
                     progress(at, len(waiting), TEXT)
                     target_ms = None if candidate.name else record.target_ms
@@ -89,14 +89,17 @@ def _of_measured(record: Record) -> Record:
     return replace(record, info=replace(record.info, measured_only=unmeasured))
 
 
-def _part(front: Sequence[Candidate]) -> list[Candidate]:
-    """What to measure of a front, the most accurate first: all of a short one; of a long one the best, what was
-    measured, and others evenly."""
-    new = [candidate for candidate in front[::-1] if candidate.measured is None]
-    room = SHOWN - (len(front) - len(new))
-    if len(new) <= room:
+def _part(record: Record) -> list[Candidate]:
+    """What to measure of a front, the most accurate first: all of a short one; of a long one the best, and others
+    evenly until `SHOWN` networks have met the target. Those that others dominate by prediction alone count as well: a
+    biased latency model would else put them aside one after the other."""
+    front = record.front[::-1]
+    new = [candidate for candidate in front if candidate.measured is None]
+    if len(front) <= SHOWN:
         return new
-    return [new[round(at)] for at in np.linspace(0, len(new) - 1, max(room, 1 if front[-1].measured is None else 0))]
+    room = SHOWN - sum(c.measured is not None and record.meets(c) for c in record.candidates)
+    wanted = min(len(new), max(room, int(front[0].measured is None)))
+    return [new[round(at)] for at in np.linspace(0, len(new) - 1, wanted)]
 
 
 class _Clock:

@@ -95,8 +95,9 @@ def read_checkpoint(path: Path, arch: Arch, made_for: Mapping[str, Any], size: i
 
 
 def unfinished(folder: Path) -> Iterator[tuple[Path, Arch | None]]:
-    """The files of a folder of checkpoints with their networks; None for a file that is damaged."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    """The files of a folder of checkpoints with their networks, also what a killed process had not finished writing;
+    None for a file that is damaged."""
+    for path in sorted(folder.glob(f"*{SUFFIX}*")):
         try:
             with safe_open(path, framework="np") as file:
                 about = _about(file)

@@ -41,7 +41,7 @@ from tests.toy_devices import Device, capacity, times
 
 
 def search(device: Device, target_ms: float, **changes: Any) -> Record:
-    options: dict[str, Any] = {"evaluate": capacity, "trials": 40, "device": device, "sampler": "tpe"}
+    options: dict[str, Any] = {"evaluate": capacity, "trials": 40, "device": device}
     return nas.search(SPACE, latency_target=target_ms, **options | changes)
 
 
@@ -278,8 +278,10 @@ def test_the_best_is_confirmed_or_replaced(tmp_path: Path) -> None:
 
     target_ms = target_of(0.5)
     device = Fickle()
-    record = search(device, target_ms, guard=0, run=tmp_path / "run")
+    # Of `auto` nearly all candidates are close calls here, and the bound of measurements ends the first call.
+    record = search(device, target_ms, guard=0, run=tmp_path / "run", sampler="tpe")
     assert record.missed
+    assert not record.info.measured_only
     assert all(device.timed.count(missed.arch) >= 2 for missed in record.missed)
     assert record.best is not None
     assert cost_ms(record.best) * 1.06 <= target_ms

@@ -68,14 +68,19 @@ def info(trials: int) -> RunInfo:
 
 
 def search(
-    executor: Executor, trials: int, store: Store | None = None, watch: object = None, folder: Path | None = None
+    executor: Executor,
+    trials: int,
+    store: Store | None = None,
+    watch: object = None,
+    folder: Path | None = None,
+    seed: int = 3,
 ) -> Outcome:
     """A search in rungs."""
     judge = Judge(SPACE, None, trained=True)
     return run_search(
         SPACE,
         Model(),
-        info(trials).options,
+        replace(info(trials).options, seed=seed),
         executor,
         "random",
         references=REFERENCES,

@@ -152,7 +152,7 @@ def test_without_a_limit_the_slow_end_is_explored_too(limits: Limits | None) -> 
     """Where accuracy rises with cost alone, the front reaches from the fastest to the slowest networks."""
     costs_ms = np.sort([cost_ms(SPACE.sample(seed)) for seed in range(500)])
     found = [cost_ms(arch) for arch in ran(SPACE, AutoSampler(SPACE, limits, 0), 30, lambda arch: cost_ms(arch) ** 0.5)]
-    assert max(found) > costs_ms[-25]
+    assert max(found) >= costs_ms[-5]
     assert limits is None or min(found) < costs_ms[25]
 
 

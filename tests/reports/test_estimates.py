@@ -162,6 +162,7 @@ def test_the_report_says_what_estimates_are_of_and_rest_on(make: Callable[[], Re
 def test_trainings_that_count_for_nothing_are_a_limitation() -> None:
     data, other = data_of(for_nothing), data_of(by_trainings)
     assert "--data" in text_of(data.limitations)
+    assert "docs/accuracy.md" in text_of(data.limitations)
     assert "count for nothing" not in text_of(other.limitations)
     bare = data_of(by_bundled)
     assert "No network was trained" in text_of(bare.limitations)

@@ -31,7 +31,7 @@ from nas.references.table import reference
 from nas.reports.run.block_diagram import cells, shares_by_depth, thinned
 from nas.reports.run.block_drawing import cell_label, diagrams_drawing
 from nas.reports.run.claims import findings, limitations
-from nas.reports.run.data import report_data
+from nas.reports.run.data import LISTED, report_data
 from nas.reports.run.figures import history_figures, pareto_figure
 from nas.reports.run.markdown import markdown_page
 from nas.reports.run.page import report_page
@@ -156,6 +156,21 @@ def written(record: Record, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 @pytest.fixture(scope="module")
 def page(written: dict[str, Path]) -> Page:
     return Page(written["report.html"].read_text(encoding="utf-8"))
+
+
+def test_of_a_long_front_a_part_is_listed() -> None:
+    """The best and the fastest, those that references are compared with, and others; the rest is counted."""
+    record = without_measurements(lifelike(150, target_ms=None))
+    rising = [replace(c, proxy_accuracy=c.predicted.ms / 100) if c.proxy_accuracy else c for c in record.candidates]
+    record = replace(record, candidates=rising)
+    data, front = report_data(record), record.front
+    assert len(front) > 2 * LISTED
+    listed = {row.key for row in data.networks.rows if row.kind in ("best", "front")}
+    rivals = {entry.rival.key for entry in data.entries if entry.rival is not None}
+    assert {front[0].key, front[-1].key} | rivals <= listed
+    assert LISTED <= len(listed) <= LISTED + len(record.references)
+    assert str(len(front) - len(listed)) in data.table_notes[0]
+    assert len(record.pareto) == len(front)
 
 
 def without_measurements(record: Record) -> Record:

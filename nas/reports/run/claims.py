@@ -195,7 +195,7 @@ def _data(record: Record) -> list[str]:
     ]
     text = f"Data: {data.name} ({and_list(facts)})."
     if _for_nothing(record):
-        return [f"{WITHOUT_DATA[0].upper()}{WITHOUT_DATA[1:]}."]
+        return [f"{WITHOUT_DATA[0].upper()}{WITHOUT_DATA[1:]} (docs/accuracy.md says why)."]
     if data.generated:
         text += " The images are generated, not photographs. Before you decide, search on images of your task."
     return [text, *(f"Data: {note}." for note in data.notes)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nas.engine.run.pareto import hypervolume
+from nas.engine.run.pareto import front_mask, hypervolume
 from nas.engine.run.record import Candidate, State
 
 
@@ -57,7 +57,8 @@ class RunningStats:
         self.best: Candidate | None = None
         self._target_ms = target_ms
         self._slowest_ms = 0.0
-        self._scored: list[Candidate] = []
+        self._front: list[Candidate] = []
+        self._shares = True  # whether all scores are shares of images, 0 to 1
 
     @property
     def evaluated(self) -> int:
@@ -71,20 +72,31 @@ class RunningStats:
         within = candidate.latency.meets(self._target_ms)
         if candidate.score is None or not within:
             return
-        self._scored.append(candidate)
+        self._keep([*self._front, candidate])
         if self.best is None or candidate.score > (self.best.score or 0.0):
             self.best = candidate
 
     def estimated(self, candidates: Sequence[Candidate]) -> None:
         """Take new estimates of all that finished into account."""
-        self._scored = [c for c in candidates if c.score is not None and c.latency.meets(self._target_ms)]
-        self.best = max(self._scored, key=lambda c: c.score or 0.0, default=None)
+        scored = [c for c in candidates if c.score is not None and c.latency.meets(self._target_ms)]
+        self._shares = True
+        self._keep(scored)
+        self.best = max(scored, key=lambda c: c.score or 0.0, default=None)
+
+    def _keep(self, scored: Sequence[Candidate]) -> None:
+        """The front is enough for the hypervolume, and short."""
+        scores = [c.score or 0.0 for c in scored]
+        self._shares = self._shares and all(0 <= score <= 1 for score in scores)
+        mask = front_mask(scores, [c.latency_ms for c in scored])
+        self._front = [c for c, on in zip(scored, mask, strict=True) if on]
 
     def hypervolume(self) -> float | None:
         """As `nas.engine.run.record.Record.hypervolume` gives for the same candidates."""
-        accuracies = [candidate.score or 0.0 for candidate in self._scored]
+        if not self._shares:
+            return None
+        accuracies = [candidate.score or 0.0 for candidate in self._front]
         limit = self._slowest_ms if self._target_ms is None else self._target_ms
-        return hypervolume(accuracies, [candidate.latency_ms for candidate in self._scored], limit)
+        return hypervolume(accuracies, [candidate.latency_ms for candidate in self._front], limit)
 
 
 class Watcher(Protocol):

@@ -47,6 +47,7 @@ class SpaceSampler(BaseSampler):
         self._other = RandomSampler(seed)
         self._chosen: dict[int, Mapping[str, Scalar]] = {}
         self._archs: dict[int, Arch | None] = {}
+        self._read, self._finished = 0, set[str]()  # first trials of the study, all finished, and their networks
         self._draws = FeasibleSampler(space, limits, self.rng)
         self.exhausted = False
 
@@ -94,8 +95,13 @@ class SpaceSampler(BaseSampler):
 
     def known(self, study: Study, trial: FrozenTrial) -> set[str]:
         """Keys of the networks of all trials but this one."""
-        others = (one for one in study.get_trials(deepcopy=False) if one.number != trial.number)
-        return {arch.key for one in others if (arch := self.arch_of(one)) is not None}
+        trials = study.get_trials(deepcopy=False)
+        while self._read < len(trials) and trials[self._read].state.is_finished():
+            if (arch := self.arch_of(trials[self._read])) is not None:
+                self._finished.add(arch.key)
+            self._read += 1
+        later = (one for one in trials[self._read :] if one.number != trial.number)
+        return self._finished | {arch.key for one in later if (arch := self.arch_of(one)) is not None}
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Forget the choice."""

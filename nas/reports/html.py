@@ -29,11 +29,11 @@ def html_page(
         style: CSS in addition to ``style.css``.
         scripts: JavaScript, run in this order after the sections.
         script_styles: texts of the style elements that the scripts may add.
-        packed: large scripts, which are compressed in the page; `scripts` wait for the promise ``unpacked``.
+        packed: large scripts, which are compressed in the page; `scripts` run them by ``runPacked``.
     """
     css = resource("style.css") + style
     scripts = [*([resource("unpack.js")] if packed else []), *scripts]
-    code = "".join(f'<script type="application/gzip">{_packed(script)}</script>\n' for script in packed)
+    code = "".join(f'<script type="application/gzip">{packed_text(script)}</script>\n' for script in packed)
     code += "".join(f"<script>{script}</script>\n" for script in scripts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -63,8 +63,9 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
     return "; ".join(rules)
 
 
-def _packed(script: str) -> str:
-    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+def packed_text(text: str) -> str:
+    """Compressed text for an element of the page, which ``unpack.js`` reads."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _hash(text: str) -> str:

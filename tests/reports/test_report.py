@@ -131,7 +131,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._inside == "script":
-            packed = self.elements[-1][1].get("type") == "application/gzip"
+            packed = self.elements[-1][1].get("type") in ("application/gzip", "application/json+gzip")
             self.scripts.append(gzip.decompress(b64decode(data)).decode() if packed else data)
         elif self._inside == "style":
             self.styles.append(data)
@@ -251,7 +251,7 @@ def test_only_the_scripts_and_styles_of_the_page_may_run(record: Record, page: P
     types = [attrs.get("type") for tag, attrs in page.elements if tag == "script"]
     assert len(programs) == types.count(None) + types.count("application/gzip") == 3
     assert len(page.scripts) == len(types) == 6
-    assert set(types) == {None, "application/json", "application/gzip"}
+    assert set(types) == {None, "application/json+gzip", "application/gzip"}
     assert policy["script-src"] == [source(program) for program in programs]
     assert policy["style-src"][0] == source(page.styles[0])
     assert len(page.styles) == 1

@@ -1,9 +1,9 @@
 "use strict";
-// Draws every figure from the JSON beside it. A click on a network scrolls to its block diagram.
-function draw() {
+// Draws every figure from the packed JSON beside it. A click on a network scrolls to its block diagram.
+async function draw() {
   const narrow = window.innerWidth < 640;
   for (const place of document.querySelectorAll(".plot")) {
-    const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+    const figure = JSON.parse(await unpack(document.getElementById(place.dataset.figure)));
     if (narrow) {
       // The long axis title and the side margins would take the space of the plot.
       const axis = figure.layout.xaxis.title;
@@ -26,7 +26,7 @@ function draw() {
   }
 }
 
-unpacked.then(draw, () => {
+runPacked().then(draw).catch(() => {
   for (const place of document.querySelectorAll(".plot")) {
     place.textContent = "This browser cannot unpack the plot; pareto.png beside this file shows it.";
   }

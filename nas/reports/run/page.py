@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from nas.reports.formatting import escape_html
-from nas.reports.html import html_page, resource, section
+from nas.reports.html import html_page, packed_text, resource, section
 from nas.reports.run.block_diagram import SHARES_NOTE, cell_words, depth_table
 from nas.reports.run.block_drawing import depth_shares_drawing, diagrams_drawing
 from nas.reports.run.data import ReportData
@@ -65,9 +65,9 @@ def _headline(data: ReportData) -> str:
 
 
 def _figure(name: str, figure: Figure, fallback: str = "") -> str:
-    # Without "<" in the JSON, no text in it can close the element.
-    text = json.dumps(figure, allow_nan=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    data = f'<script type="application/json" id="data-{name}">{text}</script>'
+    # Packed, no text in it can close the element.
+    text = packed_text(json.dumps(figure, allow_nan=False))
+    data = f'<script type="application/json+gzip" id="data-{name}">{text}</script>'
     return f'<div class="plot {name}" data-figure="data-{name}"></div>{data}{fallback}'
 
 
